@@ -1,0 +1,27 @@
+namespace Platter.Core.Storages;
+
+/// <summary>A directory whose files belong together, such as a Parallels bundle. Nothing outside it can be reached through it.</summary>
+/// <remarks>Names are relative, with '/' between parts; implementations refuse names that leave the directory, also through
+/// symbolic links, and anything that is neither a regular file nor (for <see cref="OpenDirectoryAsync"/>) a directory.</remarks>
+public abstract class StorageDirectory
+{
+    /// <summary>How messages name it: its path.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Names of the files directly inside, in ordinal order.</summary>
+    public abstract IReadOnlyList<string> ListFiles();
+
+    /// <summary>Names of the directories directly inside, in ordinal order.</summary>
+    public abstract IReadOnlyList<string> ListDirectories();
+
+    /// <summary>Whether a regular file of that name is inside.</summary>
+    public abstract bool FileExists(string name);
+
+    /// <summary>Opens a file inside for reading.</summary>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.NotFound"/>, <see cref="Errors.BlockErrorKind.NotAllowed"/>
+    /// (it lies outside or is a special file) or <see cref="Errors.BlockErrorKind.AccessDenied"/>.</exception>
+    public abstract ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default);
+
+    /// <summary>Opens a directory inside.</summary>
+    public abstract ValueTask<StorageDirectory> OpenDirectoryAsync(string name, CancellationToken cancellationToken = default);
+}
