@@ -79,7 +79,7 @@ public abstract class Storage : IAsyncDisposable
     {
     }
 
-    /// <summary>Closes it. Nothing is flushed.</summary>
+    /// <summary>Closes it; closing twice is harmless. Nothing is flushed.</summary>
     public virtual ValueTask DisposeAsync()
     {
         GC.SuppressFinalize(this);

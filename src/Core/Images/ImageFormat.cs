@@ -1,0 +1,47 @@
+using Platter.Core.Graph;
+using Platter.Core.Storages;
+
+namespace Platter.Core.Images;
+
+/// <summary>A format of single images: recognises and opens them.</summary>
+public abstract class ImageFormat
+{
+    /// <summary>The name options use (<c>qcow2</c>).</summary>
+    public abstract string Name { get; }
+
+    /// <summary>How sure the first bytes make us: 0 is "not mine", 100 is "certainly".</summary>
+    /// <param name="head">Up to 2048 bytes from the start of the storage.</param>
+    public abstract int Probe(ReadOnlySpan<byte> head);
+
+    /// <summary>Opens the image that a storage holds, for reading. The driver owns the storage when this succeeds.</summary>
+    /// <param name="storage">The bytes.</param>
+    /// <param name="options">Options for the driver, such as <c>encrypt.key-secret</c> or <c>data-file.*</c>.</param>
+    /// <param name="context">Gate, caches, secrets, limits.</param>
+    /// <param name="cancellationToken">Stops reading metadata.</param>
+    /// <exception cref="Errors.ImageFormatException">A structure breaks the rules or needs what we do not do.</exception>
+    public abstract ValueTask<ImageDriver> OpenAsync(
+        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default);
+}
+
+/// <summary>A format whose disk is a directory of files.</summary>
+public abstract class BundleFormat
+{
+    /// <summary>The name options use (<c>parallels-bundle</c>).</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Whether a directory holds such a disk.</summary>
+    public abstract bool Recognises(StorageDirectory directory);
+
+    /// <summary>Whether a file is the descriptor of such a disk, so that its directory is meant.</summary>
+    /// <param name="fileName">Its name without directory.</param>
+    /// <param name="head">Up to 2048 bytes from its start.</param>
+    public abstract bool IsDescriptor(string fileName, ReadOnlySpan<byte> head);
+
+    /// <summary>Opens the disk for reading; the node owns every file it opened.</summary>
+    /// <param name="directory">The bundle.</param>
+    /// <param name="options"><c>disk</c>: which disk when there are several; <c>snapshot</c>: GUID or name.</param>
+    /// <param name="context">Gate, caches, limits.</param>
+    /// <param name="cancellationToken">Stops reading metadata.</param>
+    public abstract ValueTask<BlockNode> OpenAsync(
+        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default);
+}

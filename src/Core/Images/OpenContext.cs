@@ -1,0 +1,45 @@
+using Platter.Core.Codecs;
+using Platter.Core.Metadata;
+using Platter.Core.Storages;
+
+namespace Platter.Core.Images;
+
+/// <summary>What an opening of one graph shares: the gate, caches, codecs, secrets, limits.</summary>
+public sealed class OpenContext
+{
+    /// <summary>The formats that can be opened.</summary>
+    public required FormatRegistry Formats { get; init; }
+
+    /// <summary>Opens storages.</summary>
+    public required StorageOpener Storages { get; init; }
+
+    /// <summary>Decides what images may make us open.</summary>
+    public required OpenGate Gate { get; init; }
+
+    /// <summary>Decompressors.</summary>
+    public CodecProvider Codecs { get; init; } = PortableCodecs.Instance;
+
+    /// <summary>One bounded cache for the metadata of every image of the graph.</summary>
+    public MetadataCache Cache { get; init; } = new(MetadataCache.DefaultBudgetBytes);
+
+    /// <summary>Passwords and keys.</summary>
+    public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>Limits on what an image may cost.</summary>
+    public OpenLimits Limits { get; init; } = OpenLimits.Default;
+
+    /// <summary>Open the named file and nothing else: no backing file, no data file, no password needed. For <c>info</c>;
+    /// a driver opened so answers <see cref="ImageDriver.GetInfoAsync"/> and <see cref="ImageDriver.CheckAsync"/> of its own file only.</summary>
+    public bool MetadataOnly { get; init; }
+
+    /// <summary>Ignore image locks (<c>-U</c>).</summary>
+    public bool ForceShare { get; init; }
+
+    /// <summary>Receives one-line warnings ("bitmaps are ignored: …"); they may hold image-supplied text.</summary>
+    public Action<string> Warn { get; init; } = static _ => { };
+
+    /// <summary>Opens the storage that a reference leads to, through the gate. For files that hold no image of their own (a data file).</summary>
+    /// <exception cref="Errors.BlockException">The gate refuses, or opening fails.</exception>
+    public ValueTask<Storage> OpenReferenceAsync(ImageReference reference, CancellationToken cancellationToken = default) =>
+        Storages.OpenAsync(Gate.Resolve(reference), new StorageOpenMode(ForceShare, NamedByImage: true), cancellationToken);
+}
