@@ -9,6 +9,9 @@ public abstract class ImageFormat
     /// <summary>The name options use (<c>qcow2</c>).</summary>
     public abstract string Name { get; }
 
+    /// <summary>Whether somebody may write to the image while we read it: true only where no metadata could change under us (raw).</summary>
+    public virtual bool AllowsWriters => false;
+
     /// <summary>How sure the first bytes make us: 0 is "not mine", 100 is "certainly".</summary>
     /// <param name="head">Up to 2048 bytes from the start of the storage.</param>
     public abstract int Probe(ReadOnlySpan<byte> head);
