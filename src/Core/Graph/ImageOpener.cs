@@ -75,6 +75,11 @@ public sealed class ImageOpener
     private async ValueTask<BlockNode> OpenImageAsync(
         ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
     {
+        if (!_context.ForceShare)
+        {
+            storage.LockForReading(format.AllowsWriters);
+        }
+
         var driver = await format.OpenAsync(storage, options, _context, cancellationToken).ConfigureAwait(false);
         ImageDriver? whole = null;
         BlockNode? backing = null;

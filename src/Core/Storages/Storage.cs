@@ -74,6 +74,13 @@ public abstract class Storage : IAsyncDisposable
     /// <exception cref="BlockException"><see cref="BlockErrorKind.Protocol"/>: the socket failed.</exception>
     public virtual long TrySendTo(SafeHandle socket, HostOffset at, long length) => -1;
 
+    /// <summary>Makes sure that nobody changes the image while we read it, where the host has image locks; held until it is closed.</summary>
+    /// <param name="allowWriters">Others may write meanwhile (raw images, whose bytes are nobody's metadata).</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>, naming the process that holds it where that can be found.</exception>
+    public virtual void LockForReading(bool allowWriters)
+    {
+    }
+
     /// <summary>Tells the host that a range will be read soon. A hint: never fails.</summary>
     public virtual void Prefetch(HostOffset at, long length)
     {

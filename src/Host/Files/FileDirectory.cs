@@ -1,0 +1,170 @@
+using Platter.Core.Errors;
+using Platter.Core.Storages;
+using Platter.Host.Native;
+
+namespace Platter.Host.Files;
+
+/// <summary>A directory of the host. Names that leave it are refused, also when a symbolic link would.</summary>
+public sealed class FileDirectory : StorageDirectory
+{
+    private readonly string _root;
+    private readonly string _path;
+
+    private FileDirectory(string name, string path, string root) => (Name, _path, _root) = (name, path, root);
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <summary>Opens a directory that the caller names; nothing outside it can be reached through it.</summary>
+    /// <exception cref="BlockException">It does not exist or is no directory.</exception>
+    public static FileDirectory Open(string path)
+    {
+        try
+        {
+            var real = RealPath(Path.GetFullPath(path), path);
+            return Directory.Exists(real)
+                ? new FileDirectory(path.Length > 1 ? path.TrimEnd('/') : path, real, real)
+                : throw new BlockException(BlockErrorKind.NotFound, $"{path}: Could not open: No such directory");
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, path, "Could not open");
+        }
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> ListFiles() => List(Directory.EnumerateFiles);
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> ListDirectories() => List(Directory.EnumerateDirectories);
+
+    /// <inheritdoc/>
+    public override bool FileExists(string name)
+    {
+        try
+        {
+            return File.Exists(Inside(name));
+        }
+        catch (BlockException)
+        {
+            return false;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default)
+    {
+        var real = Inside(name);
+        var storage = FileStorage.Open(real, displayName: $"{Name}/{name}");
+        string? problem = null;
+        if (storage.IsDevice)
+        {
+            problem = "is a device, not a file of this bundle";
+        }
+        else if (storage.ResolvedPath is { } opened && !IsInside(opened))
+        {
+            // A link was put there between looking and opening.
+            problem = "lies outside this directory";
+        }
+
+        if (problem is not null)
+        {
+            await storage.DisposeAsync().ConfigureAwait(false);
+            throw new BlockException(BlockErrorKind.NotAllowed, $"{Name}: '{SafeText.Clean(name, 256)}' {problem}");
+        }
+
+        return storage;
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<StorageDirectory> OpenDirectoryAsync(string name, CancellationToken cancellationToken = default)
+    {
+        var real = Inside(name);
+        return Directory.Exists(real)
+            ? new(new FileDirectory($"{Name}/{name}", real, _root))
+            : throw new BlockException(BlockErrorKind.NotFound, $"{Name}: has no directory '{SafeText.Clean(name, 256)}'");
+    }
+
+    private string Inside(string name)
+    {
+        try
+        {
+            if (name.Length == 0 || Path.IsPathRooted(name) || name.Contains('\0', StringComparison.Ordinal))
+            {
+                throw Outside(name);
+            }
+
+            var real = RealPath(Path.GetFullPath(Path.Combine(_path, name)), $"{Name}/{SafeText.Clean(name, 256)}");
+            return IsInside(real) ? real : throw Outside(name);
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, $"{Name}/{SafeText.Clean(name, 256)}", "Could not open");
+        }
+    }
+
+    private bool IsInside(string real) =>
+        real.StartsWith(_root == "/" ? _root : _root + Path.DirectorySeparatorChar, StringComparison.Ordinal);
+
+    private BlockException Outside(string name) =>
+        new(BlockErrorKind.NotAllowed, $"{Name}: '{SafeText.Clean(name, 256)}' lies outside this directory");
+
+    private List<string> List(Func<string, IEnumerable<string>> enumerate)
+    {
+        try
+        {
+            var names = enumerate(_path).Select(path => Path.GetFileName(path)!).ToList();
+            names.Sort(StringComparer.Ordinal);
+            return names;
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, Name, "Could not list");
+        }
+    }
+
+    // Resolves every link on the way, one part at a time; what does not exist stays as it is and fails when it is opened.
+    private static string RealPath(string path, string shown)
+    {
+        var links = 0;
+        var parts = new Stack<string>(path.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries).Reverse());
+        var real = Path.GetPathRoot(path) ?? "/";
+        while (parts.TryPop(out var part))
+        {
+            if (part is ".")
+            {
+                continue;
+            }
+
+            if (part is "..")
+            {
+                real = Path.GetDirectoryName(real) ?? real;
+                continue;
+            }
+
+            var next = Path.Combine(real, part);
+            if (new FileInfo(next).LinkTarget is not { } target)
+            {
+                real = next;
+                continue;
+            }
+
+            if (++links > 40)
+            {
+                throw new BlockException(BlockErrorKind.NotFound, $"{shown}: Could not open: Too many levels of symbolic links");
+            }
+
+            if (Path.IsPathRooted(target))
+            {
+                real = Path.GetPathRoot(target) ?? "/";
+            }
+
+            foreach (var piece in target.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries).Reverse())
+            {
+                parts.Push(piece);
+            }
+        }
+
+        return real;
+    }
+}
