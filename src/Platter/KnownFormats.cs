@@ -1,5 +1,7 @@
 using Platter.Core.Codecs;
 using Platter.Core.Images;
+using Platter.Formats.Parallels;
+using Platter.Formats.Raw;
 
 namespace Platter;
 
@@ -7,7 +9,9 @@ namespace Platter;
 public static class KnownFormats
 {
     /// <summary>Every format that can be opened.</summary>
-    public static FormatRegistry Registry { get; } = new([], []);
+    public static FormatRegistry Registry { get; } = new(
+        [new RawFormat(), new ParallelsFormat()],
+        []);
 
     /// <summary>Decompressors.</summary>
     public static CodecProvider Codecs => PortableCodecs.Instance;
