@@ -1,0 +1,14 @@
+using Platter.Core.Codecs;
+using Platter.Core.Images;
+
+namespace Platter;
+
+/// <summary>The one list of formats and kinds of storage that Platter knows, written out by hand.</summary>
+public static class KnownFormats
+{
+    /// <summary>Every format that can be opened.</summary>
+    public static FormatRegistry Registry { get; } = new([], []);
+
+    /// <summary>Decompressors.</summary>
+    public static CodecProvider Codecs => PortableCodecs.Instance;
+}
