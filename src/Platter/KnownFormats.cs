@@ -1,6 +1,7 @@
 using Platter.Core.Codecs;
 using Platter.Core.Images;
 using Platter.Formats.Parallels;
+using Platter.Formats.Qcow2;
 using Platter.Formats.Raw;
 
 namespace Platter;
@@ -10,7 +11,7 @@ public static class KnownFormats
 {
     /// <summary>Every format that can be opened.</summary>
     public static FormatRegistry Registry { get; } = new(
-        [new RawFormat(), new ParallelsFormat()],
+        [new RawFormat(), new Qcow2Format(), new ParallelsFormat()],
         []);
 
     /// <summary>Decompressors.</summary>
