@@ -136,7 +136,7 @@ public sealed class BundleLayer
                 }
             }
 
-            raw.SetLength(PlainTrimmed ? raw.Length : end - start);
+            raw.SetLength(PlainTrimmed ? EndOfData(raw) : end - start);
             return raw;
         }
 
@@ -174,5 +174,17 @@ public sealed class BundleLayer
         var image = builder.Build();
         Edit?.Invoke(storage, image);
         return image.Bytes;
+    }
+
+    // The end of the last sector that is not zero.
+    private static long EndOfData(SparseBytes raw)
+    {
+        var end = (raw.Length + 511) / 512 * 512;
+        while (end > 0 && !raw.Slice(end - 512, 512).AsSpan().ContainsAnyExcept((byte)0))
+        {
+            end -= 512;
+        }
+
+        return end;
     }
 }
