@@ -75,6 +75,7 @@ public sealed class Disk : IAsyncDisposable
             Secrets = secrets,
             Limits = options.Untrusted ? OpenLimits.Untrusted : OpenLimits.Default,
             MetadataOnly = options.MetadataOnly,
+            BackingChain = options.BackingChain,
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
@@ -133,7 +134,7 @@ public sealed class Disk : IAsyncDisposable
 
     private static OpenGate ChooseGate(DiskOpenOptions options) =>
         options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
-        : options.MetadataOnly ? new ClosedGate("only the image itself is opened")
+        : options.MetadataOnly && !options.BackingChain ? new ClosedGate("only the image itself is opened")
         : new LocalFilesGate();
 
     private static NodeOptions WithPassword(NodeOptions source)
