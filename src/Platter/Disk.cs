@@ -83,6 +83,15 @@ public sealed class Disk : IAsyncDisposable
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
     }
 
+    /// <summary>Several disks one after the other as one disk, which owns them.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: together they are larger than 2^63 bytes.</exception>
+    public static Disk Concatenate(IReadOnlyList<Disk> disks) =>
+        disks.Count == 1 ? disks[0] : new(new ConcatNode(string.Join(" + ", disks.Select(disk => disk.Node.Name)), disks.Select(disk => disk.Node)));
+
+    /// <summary>Part of this disk as a disk of its own, which owns this one.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part reaches beyond the disk.</exception>
+    public Disk Slice(long offset, long size) => new(new SliceNode(Node, new GuestOffset(offset), size));
+
     /// <summary>Copies a disk into a new raw file, holes kept as holes.</summary>
     /// <param name="source">The disk.</param>
     /// <param name="path">Created, or replaced if it exists.</param>
