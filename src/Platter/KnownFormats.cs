@@ -1,5 +1,8 @@
 using Platter.Core.Codecs;
 using Platter.Core.Images;
+using Platter.Formats.Parallels;
+using Platter.Formats.Qcow2;
+using Platter.Formats.Raw;
 
 namespace Platter;
 
@@ -7,7 +10,9 @@ namespace Platter;
 public static class KnownFormats
 {
     /// <summary>Every format that can be opened.</summary>
-    public static FormatRegistry Registry { get; } = new([], []);
+    public static FormatRegistry Registry { get; } = new(
+        [new RawFormat(), new Qcow2Format(), new ParallelsFormat()],
+        []);
 
     /// <summary>Decompressors.</summary>
     public static CodecProvider Codecs => PortableCodecs.Instance;

@@ -403,7 +403,7 @@ public sealed class FileStorage : Storage
             // Without the native call nobody can look at the type first, and opening a FIFO blocks: so do it where that hurts nobody.
             var opening = Task.Run(() => File.OpenHandle(
                 path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
-            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(5))).GetAwaiter().GetResult() != opening)
+            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(1))).GetAwaiter().GetResult() != opening)
             {
                 throw new BlockException(BlockErrorKind.NotAllowed, $"{path}: is neither a regular file nor a block device");
             }

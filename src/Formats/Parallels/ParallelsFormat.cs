@@ -1,0 +1,21 @@
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+using Platter.Formats.Parallels.Layout;
+
+namespace Platter.Formats.Parallels;
+
+/// <summary>Parallels expandable images (<c>.hds</c>), both magics. Stateless and thread-safe.</summary>
+public sealed class ParallelsFormat : ImageFormat
+{
+    /// <inheritdoc/>
+    public override string Name => "parallels";
+
+    /// <summary>The magic decides: a version we do not know is better refused than taken for a raw disk.</summary>
+    public override int Probe(ReadOnlySpan<byte> head) => ParallelsHeader.HasMagic(head) ? 100 : 0;
+
+    /// <inheritdoc/>
+    public override async ValueTask<ImageDriver> OpenAsync(
+        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
+        await ParallelsImage.OpenAsync(storage, context, cancellationToken).ConfigureAwait(false);
+}

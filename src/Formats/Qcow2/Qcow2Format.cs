@@ -1,0 +1,29 @@
+using System.Buffers.Binary;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Formats.Qcow2.Layout;
+
+namespace Platter.Formats.Qcow2;
+
+/// <summary>The qcow2 format, versions 2 and 3.</summary>
+public sealed class Qcow2Format : ImageFormat
+{
+    /// <inheritdoc/>
+    public override string Name => "qcow2";
+
+    /// <inheritdoc/>
+    /// <remarks>Version 1 is another format ("qcow"), version 0 none at all.</remarks>
+    public override int Probe(ReadOnlySpan<byte> head) =>
+        head.Length >= 8 && BinaryPrimitives.ReadUInt32BigEndian(head) == Qcow2Header.Magic && BinaryPrimitives.ReadUInt32BigEndian(head[4..]) >= 2
+            ? 100
+            : 0;
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Options: <c>encrypt.key-secret</c> (id of the password of an encrypted image), <c>encrypt.format</c> (must agree with the image),
+    /// <c>data-file.*</c> (options of the storage that holds the guest data, instead of the name in the image).
+    /// </remarks>
+    public override async ValueTask<ImageDriver> OpenAsync(
+        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
+        await Qcow2Opening.OpenAsync(storage, options, context, cancellationToken).ConfigureAwait(false);
+}

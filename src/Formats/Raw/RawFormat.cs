@@ -1,0 +1,81 @@
+using System.Globalization;
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Raw;
+
+/// <summary>Raw images: the storage's bytes are the disk's bytes. Stateless and thread-safe.</summary>
+public sealed class RawFormat : ImageFormat
+{
+    /// <inheritdoc/>
+    public override string Name => "raw";
+
+    /// <inheritdoc/>
+    public override bool AllowsWriters => true;
+
+    /// <summary>Anything may be raw, so every other format goes first.</summary>
+    public override int Probe(ReadOnlySpan<byte> head) => 1;
+
+    /// <summary>Opens a storage, or the part of it that <c>offset</c> and <c>size</c> (bytes, or with a suffix k, M, G, T, P, E) cut out.</summary>
+    /// <param name="storage">The bytes.</param>
+    /// <param name="options"><c>offset</c>, <c>size</c>.</param>
+    /// <param name="context">Not needed.</param>
+    /// <param name="cancellationToken">Not needed: nothing is read.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part does not lie inside the storage.</exception>
+    public override ValueTask<ImageDriver> OpenAsync(
+        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
+    {
+        // A disk is a whole number of sectors. What a file lacks in its last one reads as zeros.
+        var length = storage.Length;
+        if (!Sizes.TryAlignUp(length, Sizes.SectorBytes, out var whole))
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{storage.Name}: {length} bytes are more than a disk can have");
+        }
+
+        var offset = SizeOption(storage, options, "offset") ?? 0;
+        if (offset > whole)
+        {
+            throw Invalid(storage, $"option 'offset' ({offset}) is greater than the size of the file ({whole})");
+        }
+
+        var size = SizeOption(storage, options, "size");
+        if (size is null)
+        {
+            // As much as there is; with an odd offset the last sector may be cut again.
+            size = Sizes.TryAlignUp(whole - offset, Sizes.SectorBytes, out var rest) ? rest : 0;
+        }
+        else if (size % Sizes.SectorBytes != 0)
+        {
+            throw Invalid(storage, $"option 'size' ({size}) is not a multiple of {Sizes.SectorBytes}");
+        }
+        else if (size > whole - offset)
+        {
+            throw Invalid(storage, $"options 'offset' ({offset}) and 'size' ({size}) reach beyond the end of the file ({whole})");
+        }
+
+        return new(new RawImage(storage, new HostOffset(offset), size.Value));
+    }
+
+    private static long? SizeOption(Storage storage, NodeOptions options, string key)
+    {
+        if (options[key] is not { } text)
+        {
+            return null;
+        }
+
+        var shift = text.Length == 0 ? -1 : "bkMGTPE".IndexOf(text[^1], StringComparison.OrdinalIgnoreCase);
+        var digits = shift < 0 ? text : text[..^1];
+        var hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
+        var parsed = hexadecimal
+            ? long.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value)
+            : long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+        return parsed && value >= 0 && Sizes.TryMultiply(value, hexadecimal || shift < 0 ? 1 : 1L << (10 * shift), out var bytes)
+            ? bytes
+            : throw Invalid(storage, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected a number of bytes, or one with a suffix k, M, G, T, P or E");
+    }
+
+    private static BlockException Invalid(Storage storage, string problem) =>
+        new(BlockErrorKind.InvalidRequest, $"{storage.Name}: {problem}");
+}
