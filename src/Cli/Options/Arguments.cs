@@ -20,7 +20,7 @@ internal sealed class Arguments
     {
         foreach (var (given, _) in _given)
         {
-            if (given.Equals(option))
+            if (ReferenceEquals(given, option))
             {
                 return true;
             }
@@ -34,7 +34,7 @@ internal sealed class Arguments
     {
         for (var i = _given.Count - 1; i >= 0; i--)
         {
-            if (_given[i].Option.Equals(option))
+            if (ReferenceEquals(_given[i].Option, option))
             {
                 return _given[i].Value;
             }
@@ -48,7 +48,7 @@ internal sealed class Arguments
     {
         foreach (var (given, value) in _given)
         {
-            if (given.Equals(option))
+            if (ReferenceEquals(given, option))
             {
                 yield return value!;
             }
