@@ -29,6 +29,15 @@ public sealed class ToolTests
     }
 
     [Fact]
+    public void The_program_is_found_beside_the_tests_and_answers()
+    {
+        PlatterCli.RequireOrSkip();
+        Assert.NotEmpty(PlatterCli.RunChecked("--version").Text);
+        using var folder = new TempFolder();
+        Assert.NotEmpty(ToolRunner.RunChecked(PlatterCli.LinkAs(folder, "qemu-img"), "--version").Text);
+    }
+
+    [Fact]
     public void A_server_that_does_not_start_says_why()
     {
         ToolRunner.RequireOrSkip("qemu-nbd");
