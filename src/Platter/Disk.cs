@@ -75,12 +75,22 @@ public sealed class Disk : IAsyncDisposable
             Secrets = secrets,
             Limits = options.Untrusted ? OpenLimits.Untrusted : OpenLimits.Default,
             MetadataOnly = options.MetadataOnly,
+            BackingChain = options.BackingChain,
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
         var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot };
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
     }
+
+    /// <summary>Several disks one after the other as one disk, which owns them.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: together they are larger than 2^63 bytes.</exception>
+    public static Disk Concatenate(IReadOnlyList<Disk> disks) =>
+        disks.Count == 1 ? disks[0] : new(new ConcatNode(string.Join(" + ", disks.Select(disk => disk.Node.Name)), disks.Select(disk => disk.Node)));
+
+    /// <summary>Part of this disk as a disk of its own, which owns this one.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part reaches beyond the disk.</exception>
+    public Disk Slice(long offset, long size) => new(new SliceNode(Node, new GuestOffset(offset), size));
 
     /// <summary>Copies a disk into a new raw file, holes kept as holes.</summary>
     /// <param name="source">The disk.</param>
@@ -133,7 +143,7 @@ public sealed class Disk : IAsyncDisposable
 
     private static OpenGate ChooseGate(DiskOpenOptions options) =>
         options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
-        : options.MetadataOnly ? new ClosedGate("only the image itself is opened")
+        : options.MetadataOnly && !options.BackingChain ? new ClosedGate("only the image itself is opened")
         : new LocalFilesGate();
 
     private static NodeOptions WithPassword(NodeOptions source)

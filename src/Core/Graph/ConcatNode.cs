@@ -67,7 +67,7 @@ public sealed class ConcatNode : BlockNode
         var extent = await part.MapAsync(
             inside, Math.Min(length, part.VirtualSize - inside.Value), detail, cancellationToken).ConfigureAwait(false);
         return extent.Kind == ExtentKind.Encoded
-            ? extent with { Offset = at, Driver = new Shifted(extent.Driver!, _starts[index]) }
+            ? extent with { Offset = at, Driver = new ShiftedDriver(extent.Driver!, _starts[index]) }
             : extent with { Offset = at };
     }
 
@@ -86,24 +86,5 @@ public sealed class ConcatNode : BlockNode
         {
             await part.DisposeAsync().ConfigureAwait(false);
         }
-    }
-
-    // Decodes an extent whose guest offsets were moved.
-    private sealed class Shifted(ImageDriver inner, long by) : ImageDriver
-    {
-        public override string FormatName => inner.FormatName;
-
-        public override Storage Storage => inner.Storage;
-
-        public override long VirtualSize => inner.VirtualSize;
-
-        public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
-            inner.MapAsync(at, length, cancellationToken);
-
-        public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => inner.GetInfoAsync(cancellationToken);
-
-        public override ValueTask ReadEncodedAsync(
-            Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default) =>
-            inner.ReadEncodedAsync(extent with { Offset = new(extent.Offset.Value - by), Driver = inner }, new(at.Value - by), buffer, cancellationToken);
     }
 }

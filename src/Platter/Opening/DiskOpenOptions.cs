@@ -18,6 +18,9 @@ public sealed record DiskOpenOptions
     /// <summary>Open the named file and nothing it names; enough for <see cref="Disk.GetInfoAsync"/>.</summary>
     public bool MetadataOnly { get; init; }
 
+    /// <summary>With <see cref="MetadataOnly"/>: open the images of the backing chain too, each as far as <see cref="Disk.GetInfoAsync"/> needs.</summary>
+    public bool BackingChain { get; init; }
+
     /// <summary>For images that strangers made: references are not followed and limits are tight.</summary>
     public bool Untrusted { get; init; }
 
