@@ -1,6 +1,7 @@
 using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Core.Graph;
@@ -34,6 +35,9 @@ public abstract class BlockNode : IAsyncDisposable
 
     /// <summary>The node under this one in its backing chain, or null.</summary>
     public virtual BlockNode? Backing => null;
+
+    /// <summary>Every storage that this node and those under it read.</summary>
+    public abstract IEnumerable<Storage> Storages { get; }
 
     /// <summary>Snapshots that can be opened as a source.</summary>
     public virtual IReadOnlyList<SnapshotInfo> Snapshots => [];

@@ -1,5 +1,6 @@
 using Platter.Core.Bitmaps;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Core.Graph;
@@ -35,6 +36,9 @@ public sealed class ImageNode : BlockNode
 
     /// <inheritdoc/>
     public override BlockNode? Backing => _backing;
+
+    /// <inheritdoc/>
+    public override IEnumerable<Storage> Storages => _backing is null ? Driver.Storages : Driver.Storages.Concat(_backing.Storages);
 
     /// <inheritdoc/>
     public override IReadOnlyList<SnapshotInfo> Snapshots => Driver.Snapshots;

@@ -91,7 +91,7 @@ public sealed class ImageOpener
                 driver = await whole.OpenSnapshotAsync(selector, cancellationToken).ConfigureAwait(false);
             }
 
-            if (!_context.MetadataOnly && BackingRequest(driver, options) is { } below)
+            if ((!_context.MetadataOnly || _context.BackingChain) && BackingRequest(driver, options) is { } below)
             {
                 List<Opened> chain = [.. above, new(storage.Name, storage.Identity)];
                 if (chain.Count >= _context.Limits.MaxChainDepth)

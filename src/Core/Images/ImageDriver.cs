@@ -27,6 +27,9 @@ public abstract class ImageDriver : IAsyncDisposable
     /// <summary>Every other file the image names, in no order: backing file, data file.</summary>
     public virtual IReadOnlyList<ImageReference> References => Backing is { } backing ? [backing] : [];
 
+    /// <summary>Every storage that this image reads: its own, and a data file.</summary>
+    public virtual IEnumerable<Storage> Storages => [Storage];
+
     /// <summary>Whether an unallocated extent of this image shows a backing file. False for formats that have none.</summary>
     public virtual bool SupportsBacking => false;
 

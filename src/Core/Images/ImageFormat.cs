@@ -16,6 +16,16 @@ public abstract class ImageFormat
     /// <param name="head">Up to 2048 bytes from the start of the storage.</param>
     public abstract int Probe(ReadOnlySpan<byte> head);
 
+    /// <summary>How large a new image of this format would be.</summary>
+    /// <param name="source">The disk to be copied, or null when only its size is known.</param>
+    /// <param name="virtualSize">Size of the disk in bytes.</param>
+    /// <param name="createOptions">The format's creation options (<c>cluster_size</c>, …).</param>
+    /// <param name="cancellationToken">Stops the walk through the source.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: this format cannot tell.</exception>
+    public virtual ValueTask<MeasureResult> MeasureAsync(
+        BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support size measurement");
+
     /// <summary>Opens the image that a storage holds, for reading. The driver owns the storage when this succeeds.</summary>
     /// <param name="storage">The bytes.</param>
     /// <param name="options">Options for the driver, such as <c>encrypt.key-secret</c> or <c>data-file.*</c>.</param>
@@ -25,6 +35,12 @@ public abstract class ImageFormat
     public abstract ValueTask<ImageDriver> OpenAsync(
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default);
 }
+
+/// <summary>Sizes of an image that does not exist yet, in bytes.</summary>
+/// <param name="Required">What the data of the source will need.</param>
+/// <param name="FullyAllocated">What it can grow to.</param>
+/// <param name="Bitmaps">What copying the source's persistent bitmaps adds, or null when it has none or they cannot be kept.</param>
+public sealed record MeasureResult(long Required, long FullyAllocated, long? Bitmaps = null);
 
 /// <summary>A format whose disk is a directory of files.</summary>
 public abstract class BundleFormat

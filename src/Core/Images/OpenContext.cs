@@ -32,6 +32,9 @@ public sealed class OpenContext
     /// a driver opened so answers <see cref="ImageDriver.GetInfoAsync"/> and <see cref="ImageDriver.CheckAsync"/> of its own file only.</summary>
     public bool MetadataOnly { get; init; }
 
+    /// <summary>With <see cref="MetadataOnly"/>: follow the backing chain all the same, each image's metadata only. For <c>info --backing-chain</c>.</summary>
+    public bool BackingChain { get; init; }
+
     /// <summary>Ignore image locks (<c>-U</c>).</summary>
     public bool ForceShare { get; init; }
 

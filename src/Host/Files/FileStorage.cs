@@ -12,6 +12,9 @@ namespace Platter.Host.Files;
 /// <remarks>Requests complete on the calling thread. Reads and writes carry their own position, so any number may run at once.</remarks>
 public sealed class FileStorage : Storage
 {
+    // rw-r--r--, less what the umask takes away.
+    private const uint NewFileMode = 0x1a4;
+
     private readonly SafeFileHandle _handle;
     private readonly bool _isDevice;
     private readonly StorageIdentity? _identity;
@@ -87,23 +90,22 @@ public sealed class FileStorage : Storage
         }
     }
 
-    /// <summary>Creates a regular file for writing, or empties the one that is there.</summary>
-    /// <param name="path">Where; an existing block device is opened as it is.</param>
-    /// <param name="length">Its size in bytes; reads as zeros.</param>
-    /// <exception cref="BlockException">It cannot be created, or the host has no room.</exception>
-    public static FileStorage Create(string path, long length)
+    /// <summary>Opens a file that is to be rewritten, or creates it; nothing of its content is touched before <see cref="Replace"/>.</summary>
+    /// <param name="path">Where; a block device is opened as it is.</param>
+    /// <exception cref="BlockException">It cannot be opened or created, or another process holds it.</exception>
+    public static FileStorage OpenForReplacing(string path)
     {
+        const string Attempted = "Could not create file";
         SafeFileHandle handle;
         try
         {
-            // Not FileMode.Create: the lock and the type are looked at before anything is destroyed.
             handle = HostCalls.Linux
-                ? Owned(LinuxCalls.Open(path, LinuxCalls.O_RDWR | LinuxCalls.O_CREAT | LinuxCalls.O_NONBLOCK | LinuxCalls.O_CLOEXEC, 0x1a4), path, "Could not create file")
+                ? Owned(LinuxCalls.Open(path, LinuxCalls.O_RDWR | LinuxCalls.O_CREAT | LinuxCalls.O_NONBLOCK | LinuxCalls.O_CLOEXEC, NewFileMode), path, Attempted)
                 : File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite);
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
         {
-            throw HostErrors.From(e, path, "Could not create file");
+            throw HostErrors.From(e, path, Attempted);
         }
 
         try
@@ -112,8 +114,6 @@ public sealed class FileStorage : Storage
             if (!storage._isDevice)
             {
                 ImageLock.AcquireForReplacing(storage._handle, path);
-                storage.SetLength(0);
-                storage.SetLength(length);
             }
 
             return storage;
@@ -123,6 +123,15 @@ public sealed class FileStorage : Storage
             handle.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Empties the file and gives it a new size that reads as zeros.</summary>
+    /// <param name="length">Bytes.</param>
+    /// <exception cref="BlockException">The host has no room.</exception>
+    public void Replace(long length)
+    {
+        SetLength(0);
+        SetLength(length);
     }
 
     /// <inheritdoc/>
@@ -394,7 +403,7 @@ public sealed class FileStorage : Storage
             // Without the native call nobody can look at the type first, and opening a FIFO blocks: so do it where that hurts nobody.
             var opening = Task.Run(() => File.OpenHandle(
                 path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
-            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(5))).GetAwaiter().GetResult() != opening)
+            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(1))).GetAwaiter().GetResult() != opening)
             {
                 throw new BlockException(BlockErrorKind.NotAllowed, $"{path}: is neither a regular file nor a block device");
             }

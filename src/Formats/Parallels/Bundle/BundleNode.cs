@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using Platter.Core.Bitmaps;
 using Platter.Core.Graph;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Formats.Parallels.Bundle;
@@ -46,6 +47,9 @@ public sealed class BundleNode : BlockNode
 
     /// <summary>"Disk_size" of the descriptor, in bytes.</summary>
     public override long VirtualSize { get; }
+
+    /// <inheritdoc/>
+    public override IEnumerable<Storage> Storages => _segments.SelectMany(segment => segment.Node.Storages);
 
     /// <summary>Every snapshot but the current state, in the descriptor's order, by GUID in braces. Names and dates are there when the
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>

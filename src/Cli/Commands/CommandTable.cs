@@ -1,0 +1,65 @@
+using Platter.Cli.Options;
+
+namespace Platter.Cli.Commands;
+
+/// <summary>All commands, in the order of help; only the one that runs is made.</summary>
+internal static class CommandTable
+{
+    private static readonly (string Name, Func<Command> Create)[] s_commands =
+    [
+        ("info", static () => new InfoCommand()),
+        ("map", static () => new MapCommand()),
+        ("check", static () => new CheckCommand()),
+        ("compare", static () => new CompareCommand()),
+        ("convert", static () => new ConvertCommand()),
+        ("dd", static () => new DdCommand()),
+        ("measure", static () => new MeasureCommand()),
+    ];
+
+    // Commands of the peers that come with later versions: better said than "not found".
+    private static readonly string[] s_later =
+    [
+        "amend", "bench", "bitmap", "commit", "create", "daemon", "io", "nbd", "rebase", "resize", "snapshot",
+    ];
+
+    /// <summary>The command of that name.</summary>
+    /// <exception cref="UsageException">There is none; the message tells what there is.</exception>
+    public static Command Get(string name)
+    {
+        foreach (var (known, create) in s_commands)
+        {
+            if (known == name)
+            {
+                return create();
+            }
+        }
+
+        if (Array.IndexOf(s_later, name) >= 0)
+        {
+            throw new UsageException($"'{name}' is not in this version yet, which reads images and writes raw ones; it has: {Names()}");
+        }
+
+        var hint = Suggestion.For(name, s_commands, static command => command.Name) is { } near ? $"; did you mean '{near}'?" : string.Empty;
+        throw new UsageException($"Command not found: {name}{hint}", pointToHelp: true);
+    }
+
+    /// <summary>Every command, made.</summary>
+    public static IEnumerable<Command> All()
+    {
+        foreach (var (_, create) in s_commands)
+        {
+            yield return create();
+        }
+    }
+
+    private static string Names()
+    {
+        var names = new string[s_commands.Length];
+        for (var i = 0; i < names.Length; i++)
+        {
+            names[i] = s_commands[i].Name;
+        }
+
+        return string.Join(", ", names);
+    }
+}

@@ -1,0 +1,221 @@
+using Platter.Cli.Options;
+using Platter.Cli.Output;
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Operations.Copy;
+
+namespace Platter.Cli.Commands;
+
+/// <summary><c>convert</c>: a disk's bytes into a new image. Raw is the one target format so far.</summary>
+internal sealed class ConvertCommand : Command
+{
+    private const int DefaultSparseBytes = 4096;
+    private const long MaxSparseBytes = 16 * 1024 * 1024;
+
+    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: raw, which is also the default.");
+    private static readonly Option s_options = new(
+        'o', "options", "KEY=VALUE,...", "Options of the new image: preallocation=off, falloc or full. '-o help' lists them.");
+
+    private static readonly Option s_noCreate = new('n', "no-create", null, "Write into a file or device that is there already and large enough.");
+    private static readonly Option s_targetIsZero = new('\0', "target-is-zero", null, "With -n: the target reads as zeros already, write data only.");
+    private static readonly Option s_sparse = new(
+        'S', "sparse-size", "SIZE", "Runs of zeros of at least SIZE become holes (default 4k); 0 writes every byte.");
+
+    private static readonly Option s_workers = new('m', "parallel", "COUNT", "Requests in flight, 1 to 16. Without it the machine decides.");
+    private static readonly Option s_anyOrder = new('W', "out-of-order", null, "Accepted: writes to a raw target are in any order anyway.");
+    private static readonly Option s_hostCopy = new('C', "copy-offload", null, "Let the host copy plain data, without looking for zeros in it.");
+    private static readonly Option s_rate = new('r', "rate-limit", "RATE", "Bytes per second at most, such as 50M.");
+    private static readonly Option s_salvage = new('\0', "salvage", null, "Go on after read errors: what cannot be read becomes zeros and is reported.");
+    private static readonly Option s_cache = new('t', "target-cache", "MODE", "Accepted for the peers' sake, as -T is.");
+    private static readonly Option s_targetImageOpts = new('\0', "target-image-opts", null, "With -n: TARGET is a list of options.");
+    private static readonly Option s_compress = new('c', "compress", null, string.Empty);
+    private static readonly Option s_backing = new('B', "backing", "FILE", string.Empty);
+    private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", string.Empty);
+    private static readonly Option s_bitmaps = new('\0', "bitmaps", null, string.Empty);
+    private static readonly Option s_skipBrokenBitmaps = new('\0', "skip-broken-bitmaps", null, string.Empty);
+
+    public override string Name => "convert";
+
+    public override string Summary => "Copy what a guest would read from a disk, or a snapshot of it, into a new raw image. Several sources are put one after the other.";
+
+    public override string Operands => "SOURCE... TARGET";
+
+    public override IReadOnlyList<Option> Options { get; } =
+    [
+        CommonOptions.Help, CommonOptions.Format, s_targetFormat, s_options, CommonOptions.Snapshot, CommonOptions.Progress, CommonOptions.Quiet,
+        s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, CommonOptions.ForceShare,
+        CommonOptions.ImageOpts, s_targetImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
+        s_cache, CommonOptions.SourceCache, s_compress, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
+    ];
+
+    public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
+    {
+        var create = CreateOptions.Parse(arguments.GetAll(s_options));
+        if (CreateOptions.AsksForHelp(create))
+        {
+            RawTarget.Require(arguments.Get(s_targetFormat));
+            session.Out.Write("Supported options:\n  preallocation=<str>    - Preallocation mode (allowed values: off, falloc, full)\n");
+            return 0;
+        }
+
+        var quiet = arguments.Has(CommonOptions.Quiet);
+        var copy = CopyOptionsOf(arguments, session, quiet);
+        RefuseWhatRawCannot(arguments);
+        if (arguments.Operands.Count < 2)
+        {
+            throw new UsageException("Must specify image file name");
+        }
+
+        if (arguments.Has(CommonOptions.Snapshot) && arguments.Operands.Count > 2)
+        {
+            throw new UsageException("No support for concatenating multiple snapshot");
+        }
+
+        if (CreateOptions.WantsFullAllocation(create))
+        {
+            copy = copy with { SparseBytes = 0 };
+        }
+
+        var target = TargetOf(arguments);
+        var stop = session.WatchInterrupts();
+        var images = ImageArguments.From(arguments, session);
+        var source = await OpenSourcesAsync(images, arguments.Operands, stop).ConfigureAwait(false);
+        await using var closing = source.ConfigureAwait(false);
+        using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
+        await Disk.ConvertAsync(
+            source, target, new RawCreateOptions { Copy = copy, UseExistingTarget = arguments.Has(s_noCreate) }, progress, stop).ConfigureAwait(false);
+        progress?.Complete(new CopyProgress(source.Size, source.Size, 0));
+        return 0;
+    }
+
+    private static async ValueTask<Disk> OpenSourcesAsync(ImageArguments images, IReadOnlyList<string> operands, CancellationToken cancellationToken)
+    {
+        var disks = new List<Disk>();
+        try
+        {
+            for (var i = 0; i < operands.Count - 1; i++)
+            {
+                disks.Add(await images.OpenAsync(operands[i], null, cancellationToken).ConfigureAwait(false));
+            }
+
+            return Disk.Concatenate(disks);
+        }
+        catch
+        {
+            foreach (var disk in disks)
+            {
+                await disk.DisposeAsync().ConfigureAwait(false);
+            }
+
+            throw;
+        }
+    }
+
+    private static CopyOptions CopyOptionsOf(Arguments arguments, Session session, bool quiet)
+    {
+        var sparse = (long)DefaultSparseBytes;
+        if (arguments.Get(s_sparse) is { } sparseText)
+        {
+            sparse = SizeText.Parse(sparseText, "buffer size for sparse output");
+            if (sparse % 512 != 0 || sparse > MaxSparseBytes)
+            {
+                throw new UsageException(
+                    $"Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to {MaxSparseBytes}. "
+                    + "Select 0 to disable sparse detection (fully allocates output).");
+            }
+        }
+
+        var workers = 0L;
+        if (arguments.Get(s_workers) is { } workersText && (!long.TryParse(workersText, out workers) || workers is < 1 or > 16))
+        {
+            throw new UsageException("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16");
+        }
+
+        if (arguments.Get(s_cache) is { } cache && !CommonOptions.IsCacheMode(cache))
+        {
+            throw new UsageException($"Invalid cache option: {cache}");
+        }
+
+        if (arguments.Get(CommonOptions.SourceCache) is { } sourceCache && !CommonOptions.IsCacheMode(sourceCache))
+        {
+            throw new UsageException($"Invalid source cache option: {sourceCache}");
+        }
+
+        if (arguments.Has(s_hostCopy) && (arguments.Has(s_sparse) || arguments.Has(s_compress) || arguments.Has(s_salvage)))
+        {
+            throw new UsageException(
+                arguments.Has(s_sparse) ? "Cannot enable copy offloading when -S is used"
+                : arguments.Has(s_compress) ? "Cannot enable copy offloading when -c is used"
+                : "Cannot use copy offloading in salvaging mode");
+        }
+
+        if (arguments.Has(s_targetIsZero) && !arguments.Has(s_noCreate))
+        {
+            throw new UsageException("--target-is-zero requires use of -n flag");
+        }
+
+        return new CopyOptions
+        {
+            Workers = (int)workers,
+            SparseBytes = (int)sparse,
+            TargetIsZero = arguments.Has(s_targetIsZero),
+            HostCopy = arguments.Has(s_hostCopy),
+            Salvage = arguments.Has(s_salvage),
+            OnSalvaged = quiet
+                ? static (_, _, _) => { }
+                : (at, length, e) => session.Warn($"error while reading {length} bytes at offset {at.Value}, zeros are written instead: {e.Message}"),
+            BytesPerSecond = arguments.Get(s_rate) is { } rate ? SizeText.Parse(rate, "rate limit") : 0,
+        };
+    }
+
+    private static void RefuseWhatRawCannot(Arguments arguments)
+    {
+        RawTarget.Require(arguments.Get(s_targetFormat));
+        if (arguments.Has(s_skipBrokenBitmaps) && !arguments.Has(s_bitmaps))
+        {
+            throw new UsageException("Use of --skip-broken-bitmaps requires --bitmaps");
+        }
+
+        var reason =
+            arguments.Has(s_compress) ? "Compression not supported for this file format"
+            : arguments.Has(s_backing) ? "Backing file not supported for file format 'raw'"
+            : arguments.Has(s_backingFormat) ? "Backing file format not supported for file format 'raw'"
+            : arguments.Has(s_bitmaps) ? "Format driver 'raw' does not support bitmaps"
+            : null;
+        if (reason is not null)
+        {
+            throw new UsageException(reason);
+        }
+    }
+
+    private static string TargetOf(Arguments arguments)
+    {
+        var name = arguments.Operands[^1];
+        if (!arguments.Has(s_targetImageOpts))
+        {
+            return RawTarget.PathOf(name);
+        }
+
+        if (!arguments.Has(s_noCreate))
+        {
+            throw new UsageException("--target-image-opts requires use of -n flag");
+        }
+
+        if (arguments.Has(s_targetFormat))
+        {
+            throw new UsageException("-O cannot be used with --target-image-opts");
+        }
+
+        var options = NodeOptions.ParseKeyValues(name);
+        var driver = options.Driver ?? "raw";
+        if (driver is not ("file" or "host_device"))
+        {
+            RawTarget.Require(driver);
+            options = options.HasChild("file") ? options.Child("file") : options;
+        }
+
+        return options.Driver is null or "file" or "host_device" or "raw" && options["filename"] is { } path
+            ? path
+            : throw new UsageException($"{SafeText.Clean(name, 256)}: the target must be a local file or device: expected driver=raw,file.filename=PATH");
+    }
+}

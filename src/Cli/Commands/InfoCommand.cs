@@ -1,0 +1,80 @@
+using Platter.Cli.Options;
+using Platter.Cli.Output;
+using Platter.Core.Graph;
+
+namespace Platter.Cli.Commands;
+
+/// <summary><c>info</c>: what an image is. Opens exactly one file, or with <c>--backing-chain</c> the chain.</summary>
+internal sealed class InfoCommand : Command
+{
+    private static readonly Option s_backingChain = new('\0', "backing-chain", null, "Tell the same of every image in the backing chain.");
+
+    public override string Name => "info";
+
+    public override string Summary => "Tell what an image is: its format, sizes, backing file, snapshots.";
+
+    public override string Operands => "IMAGE";
+
+    public override IReadOnlyList<Option> Options { get; } =
+    [
+        CommonOptions.Help, CommonOptions.Format, CommonOptions.Output, s_backingChain, CommonOptions.ImageOpts, CommonOptions.ForceShare,
+        CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
+    ];
+
+    public override string Details =>
+        "info opens the named file alone, so it is safe on images from strangers; --backing-chain follows what the image names.";
+
+    public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
+    {
+        var json = WantsJson(arguments);
+        var name = OneImage(arguments);
+        var chain = arguments.Has(s_backingChain);
+        var images = ImageArguments.From(arguments, session);
+        var disk = await images.OpenAsync(name, options => options with { MetadataOnly = true, BackingChain = chain }).ConfigureAwait(false);
+        await using var closing = disk.ConfigureAwait(false);
+        if (json)
+        {
+            await WriteJsonAsync(session.Out, disk.Node, chain).ConfigureAwait(false);
+        }
+        else
+        {
+            await WriteTextAsync(session, disk.Node).ConfigureAwait(false);
+        }
+
+        return 0;
+    }
+
+    private static async ValueTask WriteJsonAsync(TextWriter writer, BlockNode top, bool chain)
+    {
+        var json = new JsonOutput(writer);
+        if (chain)
+        {
+            json.BeginArray();
+        }
+
+        for (var node = top; node is not null; node = node.Backing)
+        {
+            InfoJson.Write(json, await node.GetInfoAsync().ConfigureAwait(false));
+        }
+
+        if (chain)
+        {
+            json.EndArray();
+        }
+
+        json.Finish();
+    }
+
+    private static async ValueTask WriteTextAsync(Session session, BlockNode top)
+    {
+        for (var node = top; node is not null; node = node.Backing)
+        {
+            if (!ReferenceEquals(node, top))
+            {
+                session.Out.Write('\n');
+            }
+
+            InfoText.Write(session.Out, await node.GetInfoAsync().ConfigureAwait(false));
+        }
+    }
+}

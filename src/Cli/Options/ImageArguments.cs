@@ -1,0 +1,76 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+
+namespace Platter.Cli.Options;
+
+/// <summary>What the command line says about opening images; opens them so.</summary>
+internal sealed class ImageArguments
+{
+    private readonly bool _nameIsOptions;
+    private readonly DiskOpenOptions _options;
+
+    private ImageArguments(bool nameIsOptions, DiskOpenOptions options)
+    {
+        _nameIsOptions = nameIsOptions;
+        _options = options;
+    }
+
+    /// <summary>Reads the common options.</summary>
+    /// <exception cref="UsageException">They contradict each other.</exception>
+    public static ImageArguments From(Arguments arguments, Session session)
+    {
+        var nameIsOptions = arguments.Has(CommonOptions.ImageOpts);
+        var format = arguments.Get(CommonOptions.Format);
+        if (nameIsOptions && format is not null)
+        {
+            throw new UsageException("--image-opts and --format are mutually exclusive");
+        }
+
+        return new(nameIsOptions, new DiskOpenOptions
+        {
+            Format = format,
+            ForceShare = arguments.Has(CommonOptions.ForceShare),
+            Untrusted = arguments.Has(CommonOptions.Untrusted),
+            Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
+            Password = PasswordOf(arguments, session),
+            BundleDisk = arguments.Get(CommonOptions.Disk),
+            Snapshot = arguments.Get(CommonOptions.Snapshot) is { } snapshot ? SnapshotSelector.Parse(snapshot) : null,
+            Warn = session.Warn,
+        });
+    }
+
+    /// <summary>Opens an image.</summary>
+    /// <param name="name">As typed.</param>
+    /// <param name="change">What this command wants otherwise than the command line says; null for nothing.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
+    public async ValueTask<Disk> OpenAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default)
+    {
+        var options = change is null ? _options : change(_options);
+        try
+        {
+            return _nameIsOptions
+                ? await Disk.OpenAsync(NodeOptions.ParseKeyValues(name), options, cancellationToken).ConfigureAwait(false)
+                : await Disk.OpenAsync(name, options, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            throw new BlockException(e.Kind, $"Could not open '{name}': {WithoutName(e.Message, name)}", e);
+        }
+    }
+
+    private static string WithoutName(string message, string name) =>
+        message.StartsWith(name, StringComparison.Ordinal) && message.AsSpan(name.Length).StartsWith(": ") ? message[(name.Length + 2)..] : message;
+
+    private static string? PasswordOf(Arguments arguments, Session session)
+    {
+        if (arguments.Get(CommonOptions.PasswordFile) is not { } file)
+        {
+            return session.Variable("PLATTER_PASSWORD");
+        }
+
+        var text = System.Text.Encoding.UTF8.GetString(ObjectSecrets.ReadFile(file));
+        return text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
+    }
+}

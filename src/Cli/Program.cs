@@ -1,0 +1,49 @@
+using System.Text;
+
+namespace Platter.Cli;
+
+/// <summary>The process: finds out under which name it was started and runs the command line.</summary>
+internal static class Program
+{
+    private static async Task<int> Main(string[] args)
+    {
+        // Not Console.Out: its locks, encodings and flushes cost a millisecond of start-up and much more in a long listing.
+        var encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        var output = new StreamWriter(Console.OpenStandardOutput(), encoding, bufferSize: 16384, leaveOpen: true);
+        var error = new StreamWriter(Console.OpenStandardError(), encoding, bufferSize: 256, leaveOpen: true);
+        using var session = new Session(InvokedAs(), output, error, !Console.IsOutputRedirected, Environment.GetEnvironmentVariable);
+        return await CommandLine.RunAsync(args, session).ConfigureAwait(false);
+    }
+
+    private static string InvokedAs()
+    {
+        // The launcher script knows; a native binary sees it itself; under the JIT only the kernel still has the word that was typed.
+        var name = Environment.GetEnvironmentVariable("PLATTER_INVOKED_AS");
+        if (string.IsNullOrEmpty(name))
+        {
+            name = Environment.GetCommandLineArgs()[0];
+            if (name.EndsWith(".dll", StringComparison.OrdinalIgnoreCase))
+            {
+                name = TypedName() ?? name;
+            }
+        }
+
+        name = Path.GetFileName(name);
+        return name.EndsWith(".exe", StringComparison.OrdinalIgnoreCase) ? name[..^4] : name;
+    }
+
+    private static string? TypedName()
+    {
+        try
+        {
+            var line = File.ReadAllBytes("/proc/self/cmdline").AsSpan();
+            var end = line.IndexOf((byte)0);
+            return end < 0 ? null : Encoding.UTF8.GetString(line[..end]);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Not Linux: the name is platter, then.
+            return null;
+        }
+    }
+}

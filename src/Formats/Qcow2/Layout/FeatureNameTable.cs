@@ -1,0 +1,63 @@
+using System.Globalization;
+using System.Numerics;
+using System.Text;
+using Platter.Core.Errors;
+
+namespace Platter.Formats.Qcow2.Layout;
+
+/// <summary>Which feature field of the header is meant.</summary>
+internal enum FeatureKind : byte
+{
+    Incompatible = 0,
+    Compatible = 1,
+    Autoclear = 2,
+}
+
+/// <summary>Names that an image gives to feature bits, so that a program which does not know a bit can still say what is missing.</summary>
+/// <remarks>Spec: section "Feature name table". An entry has 48 bytes: type, bit number, 46 bytes of name padded with zeros.</remarks>
+internal sealed class FeatureNameTable
+{
+    public const int EntrySize = 48;
+
+    private const int TypeAt = 0, BitAt = 1, NameAt = 2;
+
+    private readonly byte[] _entries;
+
+    public FeatureNameTable(ReadOnlySpan<byte> data) => _entries = data[..(data.Length - (data.Length % EntrySize))].ToArray();
+
+    public static FeatureNameTable Empty { get; } = new([]);
+
+    /// <summary>The name of a bit, cleaned for display, or null.</summary>
+    public string? Find(FeatureKind kind, int bit)
+    {
+        for (var at = 0; at < _entries.Length; at += EntrySize)
+        {
+            var entry = _entries.AsSpan(at, EntrySize);
+            if (entry[TypeAt] == (byte)kind && entry[BitAt] == bit)
+            {
+                var name = entry[NameAt..];
+                var end = name.IndexOf((byte)0);
+                return SafeText.Clean(Encoding.UTF8.GetString(end < 0 ? name : name[..end]), 46);
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Lists bits as "bit 5 'name', bit 6".</summary>
+    public string Describe(FeatureKind kind, ulong bits)
+    {
+        var result = new StringBuilder();
+        for (var rest = bits; rest != 0; rest &= rest - 1)
+        {
+            var bit = BitOperations.TrailingZeroCount(rest);
+            result.Append(result.Length == 0 ? string.Empty : ", ").Append(CultureInfo.InvariantCulture, $"bit {bit}");
+            if (Find(kind, bit) is { Length: > 0 } name)
+            {
+                result.Append(CultureInfo.InvariantCulture, $" '{name}'");
+            }
+        }
+
+        return result.ToString();
+    }
+}

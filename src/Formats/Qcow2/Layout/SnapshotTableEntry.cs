@@ -1,0 +1,92 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Text;
+using Platter.Core.Errors;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Qcow2.Layout;
+
+/// <summary>An entry of the snapshot table: 40 fixed bytes, extra data, id, name, padding to a multiple of 8.</summary>
+/// <remarks>Spec: section "Snapshots".</remarks>
+internal sealed record SnapshotTableEntry
+{
+    public const int FixedSize = 40;
+    public const int MaxExtraBytes = 1024;
+
+    private const int L1TableOffsetAt = 0, L1SizeAt = 8, IdSizeAt = 12, NameSizeAt = 14, DateSecondsAt = 16, DateNanosecondsAt = 20,
+        VmClockAt = 24, VmStateSizeAt = 32, ExtraSizeAt = 36, ExtraAt = 40;
+
+    private const int ExtraVmStateSizeAt = 0, ExtraDiskSizeAt = 8, ExtraInstructionCountAt = 16;
+
+    public required ulong L1TableOffset { get; init; }
+
+    public required uint L1Size { get; init; }
+
+    public required string Id { get; init; }
+
+    public required string Name { get; init; }
+
+    public required uint DateSeconds { get; init; }
+
+    public required uint DateNanoseconds { get; init; }
+
+    public required ulong VmClockNanoseconds { get; init; }
+
+    public required ulong VmStateSize { get; init; }
+
+    /// <summary>Size of the disk then, or null when the entry does not record it (version 2).</summary>
+    public ulong? DiskSize { get; init; }
+
+    /// <summary>Instruction counter; all ones, or absence, means that there was none.</summary>
+    public ulong? InstructionCount { get; init; }
+
+    /// <summary>Bytes of extra data in the entry.</summary>
+    public required uint ExtraSize { get; init; }
+
+    /// <summary>The whole entry in bytes, padding included, as its fixed part declares it.</summary>
+    /// <param name="bytes">At least <see cref="FixedSize"/> bytes.</param>
+    /// <returns>Up to 4 GiB and 128 KiB: judge <see cref="ExtraSize"/> before anything is read.</returns>
+    public static long DeclaredSize(ReadOnlySpan<byte> bytes) =>
+        (FixedSize + (long)ExtraSizeOf(bytes) + BinaryPrimitives.ReadUInt16BigEndian(bytes[IdSizeAt..])
+            + BinaryPrimitives.ReadUInt16BigEndian(bytes[NameSizeAt..]) + 7) & ~7L;
+
+    /// <summary>The declared size of the extra data.</summary>
+    public static uint ExtraSizeOf(ReadOnlySpan<byte> bytes) => BinaryPrimitives.ReadUInt32BigEndian(bytes[ExtraSizeAt..]);
+
+    /// <summary>Converts an entry that is wholly in <paramref name="bytes"/> (padding may be missing).</summary>
+    public static SnapshotTableEntry Parse(ReadOnlySpan<byte> bytes, string file, int index, HostOffset at)
+    {
+        var structure = string.Create(CultureInfo.InvariantCulture, $"snapshot table entry {index}");
+        ImageFormatException.ThrowIfShort(bytes, FixedSize, file, structure, at);
+        var extraSize = ExtraSizeOf(bytes);
+        if (extraSize > MaxExtraBytes)
+        {
+            throw new ImageFormatException(
+                file, structure, at + ExtraSizeAt, "extra_data_size", extraSize.ToString(CultureInfo.InvariantCulture),
+                $"the limit is {MaxExtraBytes}", BlockErrorKind.LimitExceeded);
+        }
+
+        var idSize = BinaryPrimitives.ReadUInt16BigEndian(bytes[IdSizeAt..]);
+        var nameSize = BinaryPrimitives.ReadUInt16BigEndian(bytes[NameSizeAt..]);
+        ImageFormatException.ThrowIfShort(bytes, FixedSize + (int)extraSize + idSize + nameSize, file, structure, at);
+        var extra = bytes.Slice(ExtraAt, (int)extraSize);
+        var id = bytes.Slice(ExtraAt + (int)extraSize, idSize);
+        return new()
+        {
+            L1TableOffset = BinaryPrimitives.ReadUInt64BigEndian(bytes[L1TableOffsetAt..]),
+            L1Size = BinaryPrimitives.ReadUInt32BigEndian(bytes[L1SizeAt..]),
+            Id = Encoding.UTF8.GetString(id),
+            Name = Encoding.UTF8.GetString(bytes.Slice(ExtraAt + (int)extraSize + idSize, nameSize)),
+            DateSeconds = BinaryPrimitives.ReadUInt32BigEndian(bytes[DateSecondsAt..]),
+            DateNanoseconds = BinaryPrimitives.ReadUInt32BigEndian(bytes[DateNanosecondsAt..]),
+            VmClockNanoseconds = BinaryPrimitives.ReadUInt64BigEndian(bytes[VmClockAt..]),
+            VmStateSize = ExtraField(extra, ExtraVmStateSizeAt) ?? BinaryPrimitives.ReadUInt32BigEndian(bytes[VmStateSizeAt..]),
+            DiskSize = ExtraField(extra, ExtraDiskSizeAt),
+            InstructionCount = ExtraField(extra, ExtraInstructionCountAt) is { } count and not ulong.MaxValue ? count : null,
+            ExtraSize = extraSize,
+        };
+    }
+
+    private static ulong? ExtraField(ReadOnlySpan<byte> extra, int at) =>
+        extra.Length >= at + 8 ? BinaryPrimitives.ReadUInt64BigEndian(extra[at..]) : null;
+}

@@ -1,0 +1,56 @@
+using System.Globalization;
+using Platter.Core.Errors;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Qcow2.Metadata;
+
+/// <summary>Reads pieces of tables from the image file, with one rule for files that are shorter than their clusters.</summary>
+/// <remarks>Fresh images end with the last entry of their L1 table, not with its cluster. So a file may end inside a cluster, and the rest
+/// of that cluster reads as zeros; a table whose cluster begins beyond the end is not there, and that is an error. Thread-safe.</remarks>
+internal sealed class TableReader(Storage storage, Qcow2Geometry geometry)
+{
+    /// <summary>For messages.</summary>
+    public string FileName => storage.Name;
+
+    /// <summary>Fills <paramref name="buffer"/> from the file.</summary>
+    /// <param name="at">Start of the piece.</param>
+    /// <param name="buffer">Filled entirely.</param>
+    /// <param name="structure">What it is ("L2 table"), with <paramref name="index"/> for messages.</param>
+    /// <param name="index">Which one; negative when there is only one.</param>
+    /// <param name="cancellationToken">Stops the read.</param>
+    public ValueTask ReadAsync(HostOffset at, Memory<byte> buffer, string structure, long index, CancellationToken cancellationToken)
+    {
+        var read = storage.ReadAsync(at, buffer, cancellationToken);
+        if (!read.IsCompletedSuccessfully)
+        {
+            return AwaitedAsync(read, at, buffer, structure, index);
+        }
+
+        Finish(read.Result, at, buffer, structure, index);
+        return ValueTask.CompletedTask;
+    }
+
+    private async ValueTask AwaitedAsync(ValueTask<int> pending, HostOffset at, Memory<byte> buffer, string structure, long index) =>
+        Finish(await pending.ConfigureAwait(false), at, buffer, structure, index);
+
+    private void Finish(int read, HostOffset at, Memory<byte> buffer, string structure, long index)
+    {
+        if (read == buffer.Length)
+        {
+            return;
+        }
+
+        // Missing bytes are zeros only in the cluster that the file ends in.
+        var end = at.Value + read;
+        var lastWanted = at.Value + buffer.Length - 1;
+        if ((end & geometry.ClusterMask) == 0 || end >> geometry.ClusterBits != lastWanted >> geometry.ClusterBits)
+        {
+            var name = index < 0 ? structure : string.Create(CultureInfo.InvariantCulture, $"{structure} {index}");
+            throw new ImageFormatException(
+                storage.Name, name, at, string.Empty, string.Empty, $"lies beyond the end of the file at 0x{storage.Length:x}");
+        }
+
+        buffer.Span[read..].Clear();
+    }
+}

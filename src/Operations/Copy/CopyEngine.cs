@@ -1,0 +1,350 @@
+using System.Buffers;
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Operations.Copy;
+
+/// <summary>The one way bytes get from a disk into a storage.</summary>
+/// <remarks>
+/// Workers take turns at a cursor that skips what the target has already (zeros) and claims the next chunk with data; each then maps, reads
+/// and writes its chunk alone. Chunks start and end at multiples of their size, so a cluster is decoded once. The order of writes is free:
+/// nothing points to the bytes of a raw target. The target is flushed once at the end; until then an interrupted copy is not a copy.
+/// </remarks>
+public sealed class CopyEngine
+{
+    // Segments that fit the L2 cache cost less than large ones (design.md, section 2); a chunk is what one worker claims.
+    private const int SegmentBytes = 256 * 1024;
+    private const long ChunkBytes = 2 * 1024 * 1024;
+    private const long HostCopyBytes = 16 * 1024 * 1024;
+
+    private readonly BlockNode _source;
+    private readonly Storage _target;
+    private readonly CopyOptions _options;
+    private readonly IProgress<CopyProgress>? _progress;
+    private readonly SemaphoreSlim _cursorGate = new(1, 1);
+    private readonly Lock _reportGate = new();
+    private readonly RateLimiter? _limiter;
+    private GuestOffset _cursor;
+    private long _done;
+    private long _written;
+
+    private CopyEngine(BlockNode source, Storage target, CopyOptions options, IProgress<CopyProgress>? progress)
+    {
+        _source = source;
+        _target = target;
+        _options = options;
+        _progress = progress;
+        _limiter = options.BytesPerSecond > 0 ? new RateLimiter(options.BytesPerSecond) : null;
+    }
+
+    /// <summary>Copies the whole disk and flushes the target.</summary>
+    /// <param name="source">The disk.</param>
+    /// <param name="target">Large enough for it.</param>
+    /// <param name="options">How.</param>
+    /// <param name="progress">Told often, from any worker, one call at a time.</param>
+    /// <param name="cancellationToken">Stops between segments.</param>
+    /// <returns>Bytes that went into the target.</returns>
+    /// <exception cref="BlockException">The first error of any worker; the others are stopped.</exception>
+    public static async Task<long> CopyAsync(
+        BlockNode source, Storage target, CopyOptions options, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        var engine = new CopyEngine(source, target, options, progress);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var workers = new Task[options.Workers > 0 ? Math.Min(options.Workers, 64) : DefaultWorkers(source)];
+        for (var i = 0; i < workers.Length; i++)
+        {
+            workers[i] = Task.Run(
+                async () =>
+                {
+                    try
+                    {
+                        await engine.WorkAsync(stop.Token).ConfigureAwait(false);
+                    }
+                    catch
+                    {
+                        await stop.CancelAsync().ConfigureAwait(false);
+                        throw;
+                    }
+                },
+                CancellationToken.None);
+        }
+
+        await WhenAllFirstErrorAsync(workers, cancellationToken).ConfigureAwait(false);
+        await target.FlushAsync(cancellationToken).ConfigureAwait(false);
+        return engine._written;
+    }
+
+    // A file completes on the calling thread, so more workers than cores only add switching; a remote source wants requests in flight.
+    private static int DefaultWorkers(BlockNode source) =>
+        source.Storages.All(storage => storage.BaseDirectory is not null) ? Math.Clamp(Environment.ProcessorCount, 2, 16) : 16;
+
+    private async Task WorkAsync(CancellationToken cancellationToken)
+    {
+        using var segment = new Segment();
+        while (await ClaimAsync(cancellationToken).ConfigureAwait(false) is { } chunk)
+        {
+            for (var at = chunk.Start; at.Value < chunk.End;)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var extent = await MapAsync(at, chunk.End - at.Value, cancellationToken).ConfigureAwait(false);
+                await CopyExtentAsync(extent, segment, cancellationToken).ConfigureAwait(false);
+                at = extent.End;
+            }
+        }
+    }
+
+    /// <summary>Moves the cursor past zeros and takes the next chunk, or returns null at the end.</summary>
+    private async ValueTask<(GuestOffset Start, long End)?> ClaimAsync(CancellationToken cancellationToken)
+    {
+        await _cursorGate.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            while (_cursor.Value < _source.VirtualSize)
+            {
+                var start = _cursor;
+                var extent = await MapAsync(start, _source.VirtualSize - start.Value, cancellationToken).ConfigureAwait(false);
+                if (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero)
+                {
+                    _cursor = extent.End;
+                    Advance(extent.Length, 0);
+                    continue;
+                }
+
+                var size = _options.HostCopy && extent.Kind == ExtentKind.Data && extent.Length >= HostCopyBytes ? HostCopyBytes : ChunkBytes;
+                var end = Math.Min(Sizes.AlignDown(start.Value, size) + size, _source.VirtualSize);
+                if (extent.ReadsZero && _options.SparseBytes > 0)
+                {
+                    // One request can zero any range; only data is worth cutting up.
+                    end = extent.End.Value;
+                }
+
+                _cursor = new GuestOffset(end);
+                return (start, end);
+            }
+
+            return null;
+        }
+        finally
+        {
+            _cursorGate.Release();
+        }
+    }
+
+    private async ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await _source.MapAsync(at, length, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (_options.Salvage)
+        {
+            // A broken table entry: nothing is known about the smallest piece a format maps; go on behind it.
+            var lost = Math.Min(length, Sizes.SectorBytes);
+            ReportSalvaged(at, lost, e);
+            return new Extent { Offset = at, Length = lost, Kind = ExtentKind.Zero };
+        }
+    }
+
+    private async ValueTask CopyExtentAsync(Extent extent, Segment segment, CancellationToken cancellationToken)
+    {
+        if (extent.ReadsZero && _options.SparseBytes > 0)
+        {
+            if (!_options.TargetIsZero)
+            {
+                await _target.WriteZeroesAsync(TargetOf(extent.Offset), extent.Length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+            }
+
+            Advance(extent.Length, 0);
+            return;
+        }
+
+        if (_options.HostCopy && extent.Kind == ExtentKind.Data && !extent.ReadsZero)
+        {
+            var copied = _target.TryCopyFrom(extent.Storage!, extent.HostOffset, TargetOf(extent.Offset), extent.Length);
+            Advance(copied, copied);
+            if (copied == extent.Length)
+            {
+                return;
+            }
+
+            extent = extent with
+            {
+                Offset = extent.Offset + copied,
+                Length = extent.Length - copied,
+                HostOffset = extent.HostOffset + copied,
+            };
+        }
+
+        // A compressed cluster is decoded as a whole, so it is read as a whole.
+        var step = (extent.Flags & ExtentFlags.Compressed) != 0 ? Math.Min(extent.Length, ChunkBytes) : SegmentBytes;
+        for (long done = 0; done < extent.Length;)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var buffer = segment.Get((int)Math.Min(step, extent.Length - done));
+            await CopySegmentAsync(extent, extent.Offset + done, buffer, cancellationToken).ConfigureAwait(false);
+            done += buffer.Length;
+        }
+    }
+
+    private async ValueTask CopySegmentAsync(Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        if (_limiter is not null)
+        {
+            await _limiter.TakeAsync(buffer.Length, cancellationToken).ConfigureAwait(false);
+        }
+
+        try
+        {
+            await BlockNode.ReadExtentAsync(extent, at, buffer, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (_options.Salvage)
+        {
+            await SalvageAsync(extent, at, buffer, e, cancellationToken).ConfigureAwait(false);
+        }
+
+        var written = await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        Advance(buffer.Length, written);
+    }
+
+    /// <summary>Reads what can be read, sector by sector; the rest is zeros.</summary>
+    private async ValueTask SalvageAsync(Extent extent, GuestOffset at, Memory<byte> buffer, BlockException whole, CancellationToken cancellationToken)
+    {
+        if (extent.Kind == ExtentKind.Encoded && (extent.Flags & ExtentFlags.Compressed) != 0)
+        {
+            buffer.Span.Clear();
+            ReportSalvaged(at, buffer.Length, whole);
+            return;
+        }
+
+        var lostFrom = -1;
+        BlockException? cause = null;
+        for (var done = 0; done < buffer.Length; done += Sizes.SectorBytes)
+        {
+            var sector = buffer.Slice(done, Math.Min(Sizes.SectorBytes, buffer.Length - done));
+            try
+            {
+                await BlockNode.ReadExtentAsync(extent, at + done, sector, cancellationToken).ConfigureAwait(false);
+                if (lostFrom >= 0)
+                {
+                    ReportSalvaged(at + lostFrom, done - lostFrom, cause!);
+                    lostFrom = -1;
+                }
+            }
+            catch (BlockException e)
+            {
+                sector.Span.Clear();
+                lostFrom = lostFrom < 0 ? done : lostFrom;
+                cause = e;
+            }
+        }
+
+        if (lostFrom >= 0)
+        {
+            ReportSalvaged(at + lostFrom, buffer.Length - lostFrom, cause!);
+        }
+    }
+
+    /// <summary>Writes the parts that are not zero; returns the bytes written.</summary>
+    private async ValueTask<long> WriteRunsAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        if (_options.SparseBytes == 0)
+        {
+            await _target.WriteAsync(TargetOf(at), buffer, cancellationToken).ConfigureAwait(false);
+            return buffer.Length;
+        }
+
+        long written = 0;
+        for (var from = 0; from < buffer.Length;)
+        {
+            var (length, isZero) = ZeroRuns.Next(buffer.Span[from..], at.Value + from, _options.SparseBytes);
+            var part = buffer.Slice(from, length);
+            if (!isZero)
+            {
+                await _target.WriteAsync(TargetOf(at + from), part, cancellationToken).ConfigureAwait(false);
+                written += length;
+            }
+            else if (!_options.TargetIsZero)
+            {
+                await _target.WriteZeroesAsync(TargetOf(at + from), length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+            }
+
+            from += length;
+        }
+
+        return written;
+    }
+
+    private HostOffset TargetOf(GuestOffset at) => _options.TargetOffset + at.Value;
+
+    private void Advance(long done, long written)
+    {
+        if (done == 0)
+        {
+            return;
+        }
+
+        if (_progress is null)
+        {
+            Interlocked.Add(ref _written, written);
+            return;
+        }
+
+        lock (_reportGate)
+        {
+            _done += done;
+            _written += written;
+            _progress.Report(new CopyProgress(_done, _source.VirtualSize, _written));
+        }
+    }
+
+    private void ReportSalvaged(GuestOffset at, long length, BlockException cause)
+    {
+        lock (_reportGate)
+        {
+            _options.OnSalvaged(at, length, cause);
+        }
+    }
+
+    // The error that started it is what the caller must see, not the cancellation it caused in the other workers.
+    private static async Task WhenAllFirstErrorAsync(Task[] workers, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await Task.WhenAll(workers).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            foreach (var worker in workers)
+            {
+                if (worker.Exception?.InnerExceptions.FirstOrDefault(e => e is not OperationCanceledException) is { } cause)
+                {
+                    System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(cause);
+                }
+            }
+
+            throw;
+        }
+    }
+
+    /// <summary>A worker's buffer: grows to what its largest request needed, and goes back to the pool.</summary>
+    private sealed class Segment : IDisposable
+    {
+        private byte[] _bytes = ArrayPool<byte>.Shared.Rent(SegmentBytes);
+
+        public Memory<byte> Get(int length)
+        {
+            if (_bytes.Length < length)
+            {
+                ArrayPool<byte>.Shared.Return(_bytes);
+                _bytes = ArrayPool<byte>.Shared.Rent(length);
+            }
+
+            return _bytes.AsMemory(0, length);
+        }
+
+        public void Dispose() => ArrayPool<byte>.Shared.Return(_bytes);
+    }
+}

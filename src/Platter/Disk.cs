@@ -1,0 +1,185 @@
+using System.Text;
+using Platter.Core.Bitmaps;
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Metadata;
+using Platter.Core.Units;
+using Platter.Host.Files;
+using Platter.Operations.Copy;
+using Platter.Operations.Offline;
+
+namespace Platter;
+
+/// <summary>A virtual disk, opened for reading: qcow2, Parallels image or bundle, raw, or an NBD export, with its backing chain.</summary>
+/// <remarks>
+/// Thread-safe: any number of requests may run at once. Offsets and sizes are guest bytes. Every error is a
+/// <see cref="BlockException"/>: switch on its <see cref="BlockException.Kind"/>.
+/// </remarks>
+/// <example><code>
+/// await using var disk = await Disk.OpenAsync("vm.hdd");
+/// await disk.ReadAsync(0, buffer);
+/// </code></example>
+public sealed class Disk : IAsyncDisposable
+{
+    private const string PasswordSecretId = "platter-password";
+
+    private Disk(BlockNode node) => Node = node;
+
+    /// <summary>Size of the virtual disk, in bytes.</summary>
+    public long Size => Node.VirtualSize;
+
+    /// <summary>The format's name.</summary>
+    public string Format => Node.FormatName;
+
+    /// <summary>Snapshots that can be opened as a source.</summary>
+    public IReadOnlyList<SnapshotInfo> Snapshots => Node.Snapshots;
+
+    /// <summary>Persistent dirty bitmaps of the top image.</summary>
+    public IReadOnlyList<BitmapInfo> Bitmaps => Node.Bitmaps;
+
+    /// <summary>The node behind it, for code that builds on the block layer.</summary>
+    public BlockNode Node { get; }
+
+    /// <summary>Opens a disk by name: a path, a bundle's directory, <c>json:{…}</c>, or an NBD URI.</summary>
+    /// <exception cref="BlockException">It cannot be opened; the message names the file, the structure and the value.</exception>
+    public static ValueTask<Disk> OpenAsync(string name, DiskOpenOptions? options = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(DiskName.Parse(name), options, cancellationToken);
+
+    /// <summary>Opens a disk by options (<c>driver=qcow2,file.filename=…</c>), as <c>--image-opts</c> gives them.</summary>
+    /// <exception cref="BlockException">It cannot be opened.</exception>
+    public static async ValueTask<Disk> OpenAsync(
+        NodeOptions source, DiskOpenOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new DiskOpenOptions();
+        var secrets = options.Secrets;
+        if (options.Password is { } password)
+        {
+            secrets = new OnePassword(password, secrets);
+            source = WithPassword(source);
+        }
+
+        if (options.BundleDisk is { } disk)
+        {
+            source = Nested(source);
+            source["disk"] = disk;
+        }
+
+        var context = new OpenContext
+        {
+            Formats = KnownFormats.Registry,
+            Storages = new HostStorageOpener(),
+            Gate = options.Gate ?? ChooseGate(options),
+            Codecs = KnownFormats.Codecs,
+            Cache = new MetadataCache(options.MetadataCacheBytes),
+            Secrets = secrets,
+            Limits = options.Untrusted ? OpenLimits.Untrusted : OpenLimits.Default,
+            MetadataOnly = options.MetadataOnly,
+            BackingChain = options.BackingChain,
+            ForceShare = options.ForceShare,
+            Warn = options.Warn,
+        };
+        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot };
+        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
+    }
+
+    /// <summary>Several disks one after the other as one disk, which owns them.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: together they are larger than 2^63 bytes.</exception>
+    public static Disk Concatenate(IReadOnlyList<Disk> disks) =>
+        disks.Count == 1 ? disks[0] : new(new ConcatNode(string.Join(" + ", disks.Select(disk => disk.Node.Name)), disks.Select(disk => disk.Node)));
+
+    /// <summary>Part of this disk as a disk of its own, which owns this one.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part reaches beyond the disk.</exception>
+    public Disk Slice(long offset, long size) => new(new SliceNode(Node, new GuestOffset(offset), size));
+
+    /// <summary>Copies a disk into a new raw file, holes kept as holes.</summary>
+    /// <param name="source">The disk.</param>
+    /// <param name="path">Created, or replaced if it exists.</param>
+    /// <param name="options">How.</param>
+    /// <param name="progress">Told often.</param>
+    /// <param name="cancellationToken">Stops; a file that was created here is removed again.</param>
+    /// <exception cref="BlockException">Reading, creating or writing failed; a file that was created here is removed again.</exception>
+    public static Task ConvertAsync(
+        Disk source, string path, RawCreateOptions? options = null, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default) =>
+        RawConversion.RunAsync(source.Node, path, options ?? new RawCreateOptions(), progress, cancellationToken);
+
+    /// <summary>Reads from <paramref name="offset"/>; less than the buffer only at the end of the disk.</summary>
+    /// <returns>Bytes read; 0 at or beyond the end.</returns>
+    /// <exception cref="BlockException">The bytes cannot be read.</exception>
+    public async ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        if (offset >= Size)
+        {
+            return 0;
+        }
+
+        var count = (int)Math.Min(buffer.Length, Size - offset);
+        await Node.ReadAsync(new GuestOffset(offset), buffer[..count], cancellationToken).ConfigureAwait(false);
+        return count;
+    }
+
+    /// <summary>What the ranges of the disk are: data, zero, absent; where the bytes lie; which image of the chain has them.</summary>
+    public IAsyncEnumerable<MapEntry> MapAsync(long offset = 0, long length = long.MaxValue, CancellationToken cancellationToken = default) =>
+        MapOperation.EnumerateAsync(Node, new GuestOffset(offset), length, cancellationToken);
+
+    /// <summary>What <c>platter info</c> shows.</summary>
+    public ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => Node.GetInfoAsync(cancellationToken);
+
+    /// <summary>Verifies the structures of the image, or of every file of a bundle; changes nothing.</summary>
+    public ValueTask<CheckReport> CheckAsync(
+        Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        Node.CheckAsync(report, progress, cancellationToken);
+
+    /// <summary>The dirty ranges of a persistent bitmap.</summary>
+    public IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
+        Node.ReadBitmapAsync(name, cancellationToken);
+
+    /// <summary>A seekable, read-only stream over the disk, for code that wants one. Disposing it leaves the disk open.</summary>
+    public Stream AsStream() => new DiskStream(this);
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => Node.DisposeAsync();
+
+    private static OpenGate ChooseGate(DiskOpenOptions options) =>
+        options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
+        : options.MetadataOnly && !options.BackingChain ? new ClosedGate("only the image itself is opened")
+        : new LocalFilesGate();
+
+    private static NodeOptions WithPassword(NodeOptions source)
+    {
+        var result = Nested(source);
+        if (result["encrypt.key-secret"] is null)
+        {
+            result["encrypt.key-secret"] = PasswordSecretId;
+        }
+
+        return result;
+    }
+
+    // Options of a bare storage become options of an image on it, so that the image's own options have a place.
+    private static NodeOptions Nested(NodeOptions source)
+    {
+        var result = new NodeOptions();
+        if (source.HasChild("file") || (source.Driver is { } driver && driver is not ("file" or "host_device" or "nbd")))
+        {
+            foreach (var key in source.Keys)
+            {
+                result[key] = source[key];
+            }
+        }
+        else
+        {
+            result.SetChild("file", source);
+        }
+
+        return result;
+    }
+
+    private sealed class OnePassword(string password, ISecretSource others) : ISecretSource
+    {
+        private readonly byte[] _bytes = Encoding.UTF8.GetBytes(password);
+
+        public ReadOnlyMemory<byte> Get(string id) => id == PasswordSecretId ? _bytes : others.Get(id);
+    }
+}

@@ -1,0 +1,44 @@
+using Platter.Core.Images;
+
+namespace Platter;
+
+/// <summary>How a disk is opened. The defaults suit a person's own images.</summary>
+public sealed record DiskOpenOptions
+{
+    /// <summary>The format (<c>qcow2</c>, <c>parallels</c>, <c>parallels-bundle</c>, <c>raw</c>), or null to probe.
+    /// Declare it whenever you know it: a guest can make a raw disk look like anything.</summary>
+    public string? Format { get; init; }
+
+    /// <summary>The snapshot to open instead of the current state.</summary>
+    public SnapshotSelector? Snapshot { get; init; }
+
+    /// <summary>Ignore image locks: the image may change while it is read.</summary>
+    public bool ForceShare { get; init; }
+
+    /// <summary>Open the named file and nothing it names; enough for <see cref="Disk.GetInfoAsync"/>.</summary>
+    public bool MetadataOnly { get; init; }
+
+    /// <summary>With <see cref="MetadataOnly"/>: open the images of the backing chain too, each as far as <see cref="Disk.GetInfoAsync"/> needs.</summary>
+    public bool BackingChain { get; init; }
+
+    /// <summary>For images that strangers made: references are not followed and limits are tight.</summary>
+    public bool Untrusted { get; init; }
+
+    /// <summary>Passwords and keys by id.</summary>
+    public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>Which disk of a bundle that holds several.</summary>
+    public string? BundleDisk { get; init; }
+
+    /// <summary>What images may make us open; null chooses by <see cref="Untrusted"/> and <see cref="MetadataOnly"/>.</summary>
+    public OpenGate? Gate { get; init; }
+
+    /// <summary>Bytes that parsed tables may occupy in memory, for the whole backing chain.</summary>
+    public long MetadataCacheBytes { get; init; } = Core.Metadata.MetadataCache.DefaultBudgetBytes;
+
+    /// <summary>Receives one-line warnings; they may hold image-supplied text.</summary>
+    public Action<string> Warn { get; init; } = static _ => { };
+
+    /// <summary>The password of an encrypted image, as UTF-8; a shorthand for <see cref="Secrets"/>.</summary>
+    public string? Password { get; init; }
+}

@@ -1,0 +1,47 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Host.Files;
+
+namespace Platter;
+
+/// <summary>Opens the kinds of storage that Platter knows: local files and devices, NBD exports.</summary>
+internal sealed class HostStorageOpener : StorageOpener
+{
+    public override bool IsStorageDriver(string driver) => driver is "file" or "host_device" or "nbd";
+
+    public override bool IsDirectory(NodeOptions options) =>
+        options.Driver is null or "file" && options["filename"] is { } path && Directory.Exists(path);
+
+    public override ValueTask<StorageDirectory> OpenDirectoryAsync(string path, CancellationToken cancellationToken = default) =>
+        new(FileDirectory.Open(path));
+
+    public override async ValueTask<Storage> OpenAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken = default)
+    {
+        switch (options.Driver)
+        {
+            case null or "file" or "host_device":
+                return OpenFile(options);
+            case var driver:
+                await ValueTask.CompletedTask.ConfigureAwait(false);
+                throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
+        }
+    }
+
+    private static FileStorage OpenFile(NodeOptions options)
+    {
+        foreach (var key in options.Keys)
+        {
+            // Accepted and without effect on us: how the peers are told to do what we do anyway.
+            if (key is not ("driver" or "filename" or "locking" or "aio" or "cache.direct" or "cache.no-flush" or "read-only" or "auto-read-only"
+                or "node-name" or "discard" or "detect-zeroes"))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"driver 'file' has no option '{SafeText.Clean(key, 64)}'");
+            }
+        }
+
+        var path = options["filename"]
+            ?? throw new BlockException(BlockErrorKind.InvalidRequest, "driver 'file' needs the option 'filename'");
+        return FileStorage.Open(path);
+    }
+}
