@@ -1,6 +1,7 @@
 using Platter.Core.Codecs;
 using Platter.Core.Images;
 using Platter.Formats.Parallels;
+using Platter.Formats.Parallels.Bundle;
 using Platter.Formats.Qcow2;
 using Platter.Formats.Raw;
 
@@ -12,7 +13,7 @@ public static class KnownFormats
     /// <summary>Every format that can be opened.</summary>
     public static FormatRegistry Registry { get; } = new(
         [new RawFormat(), new Qcow2Format(), new ParallelsFormat()],
-        []);
+        [new ParallelsBundleFormat()]);
 
     /// <summary>Decompressors.</summary>
     public static CodecProvider Codecs => PortableCodecs.Instance;

@@ -1,6 +1,9 @@
 using System.Buffers.Binary;
+using Platter.Core.Errors;
+using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
+using Platter.Formats.Qcow2.Create;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2;
@@ -26,4 +29,17 @@ public sealed class Qcow2Format : ImageFormat
     public override async ValueTask<ImageDriver> OpenAsync(
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
         await Qcow2Opening.OpenAsync(storage, options, context, cancellationToken).ConfigureAwait(false);
+
+    /// <inheritdoc/>
+    public override ValueTask<MeasureResult> MeasureAsync(
+        BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default)
+    {
+        // The largest L1 table there may be maps 2 EiB.
+        if (virtualSize < 0 || virtualSize > 1L << 61)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"a qcow2 disk cannot have {virtualSize} bytes");
+        }
+
+        return Qcow2Measure.RunAsync(source, virtualSize, Qcow2CreateOptions.Parse(createOptions), cancellationToken);
+    }
 }

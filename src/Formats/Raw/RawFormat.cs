@@ -1,5 +1,6 @@
 using System.Globalization;
 using Platter.Core.Errors;
+using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -17,6 +18,21 @@ public sealed class RawFormat : ImageFormat
 
     /// <summary>Anything may be raw, so every other format goes first.</summary>
     public override int Probe(ReadOnlySpan<byte> head) => 1;
+
+    /// <summary>A raw image is as large as its disk.</summary>
+    public override ValueTask<MeasureResult> MeasureAsync(
+        BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default)
+    {
+        foreach (var key in createOptions.Keys)
+        {
+            if (key is not ("size" or "preallocation"))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"Invalid parameter '{SafeText.Clean(key, 64)}'");
+            }
+        }
+
+        return new(new MeasureResult(virtualSize, virtualSize));
+    }
 
     /// <summary>Opens a storage, or the part of it that <c>offset</c> and <c>size</c> (bytes, or with a suffix k, M, G, T, P, E) cut out.</summary>
     /// <param name="storage">The bytes.</param>

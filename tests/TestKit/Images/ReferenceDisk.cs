@@ -38,6 +38,26 @@ public sealed class ReferenceDisk
     /// <summary>What shows through where nothing was written.</summary>
     public ReferenceDisk? Backing { get; }
 
+    /// <summary>A copy that can go its own way, over the same backing disk; cut or extended if a size is given.</summary>
+    public ReferenceDisk Clone(long? size = null)
+    {
+        var copy = new ReferenceDisk(size ?? Size, Backing);
+        foreach (var (offset, length, status) in Runs(0, Math.Min(Size, copy.Size)))
+        {
+            if (status == ReferenceStatus.Data)
+            {
+                foreach (var (at, count) in _bytes.DataRanges(offset, length))
+                {
+                    copy._bytes.Write(at, _bytes.Slice(at, checked((int)count)));
+                }
+            }
+
+            copy.Mark(offset, length, status);
+        }
+
+        return copy;
+    }
+
     /// <summary>An empty overlay over this disk, of the same size unless told otherwise.</summary>
     public ReferenceDisk Overlay(long? size = null) => new(size ?? Size, this);
 

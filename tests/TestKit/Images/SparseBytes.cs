@@ -157,6 +157,19 @@ public sealed class SparseBytes
         }
     }
 
+    /// <summary>The parts of a range that may differ from zero, in order, none longer than 1 MiB.</summary>
+    public IEnumerable<(long At, long Length)> DataRanges(long at, long length)
+    {
+        foreach (var (start, count) in DataRanges())
+        {
+            var end = Math.Min(start + count, at + length);
+            for (var from = Math.Max(start, at); from < end; from += 1 << 20)
+            {
+                yield return (from, Math.Min(1 << 20, end - from));
+            }
+        }
+    }
+
     /// <summary>Writes a file with holes where there are zeros (at the grain of 4 KiB).</summary>
     public void SaveTo(string path)
     {

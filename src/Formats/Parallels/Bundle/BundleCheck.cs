@@ -1,0 +1,242 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>Checks a bundle as a whole: the descriptor, every image of every snapshot, and what else lies in the directory.</summary>
+/// <remarks>Images outside the opened chain are opened one at a time. Findings name their file relative to the bundle.</remarks>
+internal sealed class BundleCheck
+{
+    private readonly BundleFiles _files;
+    private readonly DiskDescriptor _descriptor;
+    private readonly SnapshotTree _tree;
+    private readonly Dictionary<object, ImageDriver> _open;
+    private readonly Action<CheckFinding> _report;
+    private readonly IProgress<double>? _progress;
+    private readonly HashSet<string> _seen = new(StringComparer.Ordinal);
+    private CheckReport _sum = new();
+
+    /// <summary>A check of an open bundle.</summary>
+    public BundleCheck(
+        BundleFiles files,
+        DiskDescriptor descriptor,
+        SnapshotTree tree,
+        IReadOnlyList<BundleSegment> segments,
+        OpenContext context,
+        Action<CheckFinding> report,
+        IProgress<double>? progress)
+    {
+        _files = new BundleFiles(files.Directory, Quiet(context));
+        _descriptor = descriptor;
+        _tree = tree;
+        _open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
+        _report = report;
+        _progress = progress;
+    }
+
+    /// <summary>The same context without its warnings: whoever opens an image a second time has had them.</summary>
+    public static OpenContext Quiet(OpenContext context) => new()
+    {
+        Formats = context.Formats,
+        Storages = context.Storages,
+        Gate = context.Gate,
+        Codecs = context.Codecs,
+        Cache = context.Cache,
+        Secrets = context.Secrets,
+        Limits = context.Limits,
+        MetadataOnly = context.MetadataOnly,
+        ForceShare = context.ForceShare,
+    };
+
+    /// <summary>Why the size of an expandable image does not fit its storage, or null. Some writers round it up to whole clusters.</summary>
+    public static string? SizeProblem(long storageSectors, long imageBytes, long clusterBytes)
+    {
+        var imageSectors = imageBytes / Sizes.SectorBytes;
+        return imageSectors < storageSectors || imageSectors - storageSectors >= clusterBytes / Sizes.SectorBytes
+            ? $"the image has {imageSectors} sectors, its storage {storageSectors}"
+            : null;
+    }
+
+    /// <summary>Runs the check.</summary>
+    public async ValueTask<CheckReport> RunAsync(CancellationToken cancellationToken)
+    {
+        CheckDescriptor();
+        var total = _descriptor.Storages.Sum(s => s.Images.Count);
+        var done = 0;
+        foreach (var storage in _descriptor.Storages)
+        {
+            foreach (var image in storage.Images.Values)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var first = done++;
+                var part = _progress is null ? null : new Part(_progress, first, total);
+                await CheckImageAsync(storage, image, part, cancellationToken).ConfigureAwait(false);
+                _progress?.Report((double)done / total);
+            }
+        }
+
+        CheckStrays();
+        return _sum;
+    }
+
+    private void CheckDescriptor()
+    {
+        var last = _descriptor.Storages[^1];
+        if (last.EndSector != _descriptor.DiskSizeSectors)
+        {
+            Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"{last.Path} ends at sector {last.EndSector}, Disk_size is {_descriptor.DiskSizeSectors}");
+        }
+
+        if (_descriptor.GeometrySectors is { } product && product != _descriptor.DiskSizeSectors)
+        {
+            Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"Cylinders x Heads x Sectors is {product}, Disk_size is {_descriptor.DiskSizeSectors}");
+        }
+
+        if (_tree.TopId is null)
+        {
+            Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, "no snapshot is the current state");
+        }
+        else if (_tree.Shots.FirstOrDefault(s => s.ParentId == _tree.TopId) is { } child)
+        {
+            Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"the snapshot {child.Id:B} was made on the current state, which writes change");
+        }
+
+        foreach (var storage in _descriptor.Storages)
+        {
+            // Counted first: asking every storage for every snapshot of a hostile descriptor would take minutes.
+            var missing = _tree.Shots.Count - storage.Images.Keys.Count(id => _tree.Find(id) is not null);
+            if (missing is > 0 and <= 16)
+            {
+                foreach (var shot in _tree.Shots.Where(shot => !storage.Images.ContainsKey(shot.Id)))
+                {
+                    Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"{storage.Path} has no image for the snapshot {shot.Id:B}");
+                }
+            }
+            else if (missing > 0)
+            {
+                Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"{storage.Path} has no images for {missing} snapshots");
+            }
+
+            foreach (var image in storage.Images.Values.Where(image => _tree.Find(image.Id) is null))
+            {
+                Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"{image.Path} belongs to no snapshot ({image.Id:B})");
+            }
+        }
+    }
+
+    private async ValueTask CheckImageAsync(
+        DescriptorStorage storage, DescriptorImage image, IProgress<double>? progress, CancellationToken cancellationToken)
+    {
+        var inside = _files.NameInside(image);
+        var file = SafeText.Clean(inside ?? image.File, 256);
+        if (inside is not null && !_seen.Add(inside))
+        {
+            Add(CheckSeverity.Corruption, file, $"{image.Path} names a file that another image has already");
+            return;
+        }
+
+        var wasOpen = _open.TryGetValue(image, out var driver);
+        try
+        {
+            driver ??= await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false);
+            await CheckDriverAsync(storage, image, file, driver, progress, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            // What is missing or unreadable is found, not suffered: the other files are worth checking all the same.
+            var lost = e.Kind is BlockErrorKind.NotFound or BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat;
+            Add(lost ? CheckSeverity.Corruption : CheckSeverity.Error, file, e.Message);
+        }
+        finally
+        {
+            if (!wasOpen && driver is not null)
+            {
+                await driver.DisposeAsync().ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async ValueTask CheckDriverAsync(
+        DescriptorStorage storage,
+        DescriptorImage image,
+        string file,
+        ImageDriver driver,
+        IProgress<double>? progress,
+        CancellationToken cancellationToken)
+    {
+        var isRoot = _tree.Find(image.Id) is not { } shot || shot.ParentId == Guid.Empty;
+        if (driver is not ParallelsImage expandable)
+        {
+            if (!isRoot)
+            {
+                Add(CheckSeverity.Corruption, file, $"{image.Path} is plain, but {image.Id:B} is not the root");
+            }
+
+            var bytes = (storage.EndSector - storage.StartSector) * Sizes.SectorBytes;
+            if (driver.VirtualSize > bytes)
+            {
+                Add(CheckSeverity.Note, file, $"is {driver.VirtualSize - bytes} bytes longer than its storage");
+            }
+
+            return;
+        }
+
+        if (storage.BlockSizeSectors is { } blockSize && blockSize * Sizes.SectorBytes != expandable.ClusterSize)
+        {
+            Add(CheckSeverity.Corruption, file, $"has clusters of {expandable.ClusterSize / Sizes.SectorBytes} sectors, Blocksize of {storage.Path} is {blockSize}");
+        }
+
+        var isTop = image.Id == _tree.TopId;
+        if (SizeProblem(storage.EndSector - storage.StartSector, expandable.VirtualSize, expandable.ClusterSize) is { } problem)
+        {
+            // A disk that was resized leaves older snapshots with another size.
+            Add(isTop ? CheckSeverity.Corruption : CheckSeverity.Note, file, problem);
+        }
+
+        if (expandable.IsDirty && !isTop)
+        {
+            Add(CheckSeverity.Note, file, "is not the current state and still was open for writing: a merge of snapshots may have been interrupted");
+        }
+
+        var counts = await driver.CheckAsync(finding => _report(finding with { File = file }), progress, cancellationToken).ConfigureAwait(false);
+        _sum = _sum with
+        {
+            Corruptions = _sum.Corruptions + counts.Corruptions,
+            Leaks = _sum.Leaks + counts.Leaks,
+            Errors = _sum.Errors + counts.Errors,
+            TotalClusters = _sum.TotalClusters + counts.TotalClusters,
+            AllocatedClusters = _sum.AllocatedClusters + counts.AllocatedClusters,
+            FragmentedClusters = _sum.FragmentedClusters + counts.FragmentedClusters,
+        };
+    }
+
+    // Only worth knowing: it may be the last copy of something, and nothing here proves that it is garbage.
+    private void CheckStrays()
+    {
+        foreach (var name in _files.Directory.ListFiles())
+        {
+            if (name.EndsWith(".hds", StringComparison.OrdinalIgnoreCase) && !_seen.Contains(name))
+            {
+                Add(CheckSeverity.Note, SafeText.Clean(name, 256), "no image of the descriptor names this file");
+            }
+        }
+    }
+
+    private void Add(CheckSeverity severity, string file, string message)
+    {
+        _report(new CheckFinding(severity, message) { File = file });
+        _sum = severity switch
+        {
+            CheckSeverity.Corruption => _sum with { Corruptions = _sum.Corruptions + 1 },
+            CheckSeverity.Leak => _sum with { Leaks = _sum.Leaks + 1 },
+            CheckSeverity.Error => _sum with { Errors = _sum.Errors + 1 },
+            _ => _sum,
+        };
+    }
+
+    private sealed class Part(IProgress<double> whole, int index, int count) : IProgress<double>
+    {
+        public void Report(double value) => whole.Report((index + value) / count);
+    }
+}

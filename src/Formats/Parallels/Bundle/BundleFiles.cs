@@ -1,0 +1,136 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Formats.Raw;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>Opens the images of a bundle, each inside the bundle's own directory or, for linked clones, inside another bundle that the
+/// gate allows and that lists the image itself.</summary>
+internal sealed class BundleFiles
+{
+    /// <summary>Name of the descriptor in every bundle.</summary>
+    public const string DescriptorName = "DiskDescriptor.xml";
+
+    private static readonly RawFormat s_raw = new();
+    private static readonly ParallelsFormat s_parallels = new();
+
+    private readonly OpenContext _context;
+
+    /// <summary>The files of a bundle.</summary>
+    public BundleFiles(StorageDirectory directory, OpenContext context) => (Directory, _context) = (directory, context);
+
+    /// <summary>The bundle.</summary>
+    public StorageDirectory Directory { get; }
+
+    /// <summary>Reads and judges the descriptor.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>
+    public async ValueTask<DiskDescriptor> ReadDescriptorAsync(CancellationToken cancellationToken)
+    {
+        if (!Directory.FileExists(DescriptorName))
+        {
+            var backup = Directory.FileExists(DescriptorName + ".Backup") ? $"; there is a {DescriptorName}.Backup" : string.Empty;
+            throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}{backup}");
+        }
+
+        var storage = await Directory.OpenFileAsync(DescriptorName, cancellationToken).ConfigureAwait(false);
+        await using (storage.ConfigureAwait(false))
+        {
+            var root = await XmlFile.LoadAsync(storage, _context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false);
+            return DescriptorParser.Parse(root, storage.Name);
+        }
+    }
+
+    /// <summary>The name inside the bundle's directory, or null when the image is elsewhere or nowhere.</summary>
+    public string? NameInside(DescriptorImage image) => ImageFileName.Find(Directory, image.File).Inside;
+
+    /// <summary>Opens the file of an image with the driver that its type demands.</summary>
+    /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
+    public async ValueTask<ImageDriver> OpenAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
+    {
+        var storage = await OpenStorageAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            ImageFormat format = image.Type == DescriptorImageType.Plain ? s_raw : s_parallels;
+            if (!_context.ForceShare)
+            {
+                storage.LockForReading(format.AllowsWriters);
+            }
+
+            return await format.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await storage.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private async ValueTask<Storage> OpenStorageAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
+    {
+        var place = ImageFileName.Find(Directory, image.File);
+        if (place.Inside is { } name)
+        {
+            return await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (place.ParentBundle is { } parent && !_context.MetadataOnly)
+        {
+            return await OpenFromParentAsync(descriptor, image, parent, place.ParentFile!, cancellationToken).ConfigureAwait(false);
+        }
+
+        throw ImageFormatException.InDescriptor(
+            descriptor.File,
+            image.Path + "/File",
+            image.Line,
+            SafeText.Clean(image.File, 256),
+            place.LeadsOutside ? "lies outside this bundle" : "there is no such file in this bundle",
+            place.LeadsOutside ? BlockErrorKind.NotAllowed : BlockErrorKind.NotFound);
+    }
+
+    // A linked clone of Parallels Desktop: the image belongs to another bundle. That must be a bundle, and must list this very image;
+    // otherwise a descriptor could name any file whose directory ends in ".hdd".
+    private async ValueTask<Storage> OpenFromParentAsync(
+        DiskDescriptor descriptor, DescriptorImage image, string parentName, string fileName, CancellationToken cancellationToken)
+    {
+        var parent = await OpenParentAsync(_context, Directory, descriptor, parentName, image.Path + "/File", image.Line, cancellationToken)
+            .ConfigureAwait(false);
+        var files = new BundleFiles(parent, _context);
+        var listed = await files.ReadDescriptorAsync(cancellationToken).ConfigureAwait(false);
+        foreach (var storage in listed.Storages)
+        {
+            if (storage.Images.TryGetValue(image.Id, out var same) && same.Type == image.Type
+                && files.NameInside(same) is { } inside && Path.GetFileName(inside) == fileName)
+            {
+                return await parent.OpenFileAsync(inside, cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        throw ImageFormatException.InDescriptor(
+            descriptor.File,
+            image.Path + "/File",
+            image.Line,
+            SafeText.Clean(image.File, 256),
+            $"the bundle {parent.Name} does not list this image under {image.Id:B}",
+            BlockErrorKind.NotAllowed);
+    }
+
+    /// <summary>Opens another bundle that this one names, if the gate allows it.</summary>
+    /// <exception cref="BlockException">The gate refuses, or there is no such directory.</exception>
+    public static async ValueTask<StorageDirectory> OpenParentAsync(
+        OpenContext context,
+        StorageDirectory directory,
+        DiskDescriptor descriptor,
+        string name,
+        string element,
+        int line,
+        CancellationToken cancellationToken)
+    {
+        var reference = new ImageReference(ReferenceKind.ParentBundle, name, "parallels-bundle", descriptor.File, directory.Name);
+        var options = context.Gate.Resolve(reference);
+        return context.Storages.IsDirectory(options) && options["filename"] is { } path
+            ? await context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false)
+            : throw ImageFormatException.InDescriptor(
+                descriptor.File, element, line, SafeText.Clean(name, 256), "there is no bundle of that name", BlockErrorKind.NotFound);
+    }
+}

@@ -1,0 +1,167 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>What <c>info</c> tells of a bundle: the disk, and every layer with its files, also of snapshots that are not open.</summary>
+internal static class BundleInfo
+{
+    /// <summary>Gathers it. Images outside the opened chain are opened for their header and closed again; one that cannot be opened gets an
+    /// <c>error</c> instead of sizes.</summary>
+    public static async ValueTask<ImageInfo> MakeAsync(
+        BundleNode node,
+        BundleFiles files,
+        DiskDescriptor descriptor,
+        SnapshotTree tree,
+        DescriptorShot opened,
+        IReadOnlyList<BundleSegment> segments,
+        IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
+        OpenContext context,
+        CancellationToken cancellationToken)
+    {
+        var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
+        var quiet = new BundleFiles(files.Directory, BundleCheck.Quiet(context));
+        var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
+        var depths = tree.Depths();
+        var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
+        long allocated = 0;
+        var layers = new JsonArray();
+        foreach (var shot in InTreeOrder(tree))
+        {
+            var images = new JsonArray();
+            foreach (var (storage, image) in imagesOf[shot.Id])
+            {
+                images.Add(await DescribeAsync(storage, image).ConfigureAwait(false));
+            }
+
+            layers.Add((JsonNode)Layer(shot, depths[shot.Id], shot.Id == tree.TopId, shot.Id == opened.Id, chain.Contains(shot.Id), names, images));
+        }
+
+        var dirty = segments.Any(s => s.Layers.Any(l => l.Driver is ParallelsImage { IsDirty: true }));
+        var clusterSizes = segments.SelectMany(s => s.Layers).Select(l => l.Driver.ClusterSize).Where(size => size > 0).Distinct().ToArray();
+        return new ImageInfo
+        {
+            FileName = node.Name,
+            Format = node.FormatName,
+            VirtualSize = node.VirtualSize,
+            AllocatedSize = allocated,
+            ClusterSize = clusterSizes.Length == 1 ? clusterSizes[0] : null,
+            Dirty = dirty,
+            Snapshots = node.Snapshots,
+            FormatSpecific = new JsonObject
+            {
+                ["type"] = node.FormatName,
+                ["data"] = new JsonObject
+                {
+                    ["name"] = descriptor.Name,
+                    ["uid"] = descriptor.Uid,
+                    ["top-guid"] = tree.TopId is { } top ? $"{top:B}" : null,
+                    ["opened-guid"] = $"{opened.Id:B}",
+                    ["parent-bundle"] = descriptor.Volume is { } volume ? SafeText.Clean(volume.Parent) : null,
+                    ["storages"] = new JsonArray([.. descriptor.Storages.Select(Storage)]),
+                    ["layers"] = layers,
+                },
+            },
+        };
+
+        async ValueTask<JsonNode> DescribeAsync(int storage, DescriptorImage image)
+        {
+            var json = new JsonObject
+            {
+                ["storage"] = storage,
+                ["file"] = SafeText.Clean(files.NameInside(image) ?? image.File),
+                ["type"] = image.Type.ToString(),
+            };
+            try
+            {
+                if (open.TryGetValue(image, out var driver))
+                {
+                    allocated += Measure(json, driver);
+                    return json;
+                }
+
+                var other = await quiet.OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+                await using (other.ConfigureAwait(false))
+                {
+                    allocated += Measure(json, other);
+                }
+            }
+            catch (BlockException e)
+            {
+                json["error"] = SafeText.Clean(e.Message);
+            }
+
+            return json;
+        }
+    }
+
+    private static JsonNode Storage(DescriptorStorage storage) => new JsonObject
+    {
+        ["start"] = storage.StartSector * Sizes.SectorBytes,
+        ["end"] = storage.EndSector * Sizes.SectorBytes,
+        ["cluster-size"] = storage.BlockSizeSectors is { } sectors && Sizes.TryMultiply(sectors, Sizes.SectorBytes, out var bytes) ? bytes : null,
+    };
+
+    private static long Measure(JsonObject json, ImageDriver driver)
+    {
+        json["virtual-size"] = driver.VirtualSize;
+        if (driver.Storage.AllocatedSize is { } size)
+        {
+            json["actual-size"] = size;
+        }
+
+        if (driver is ParallelsImage image)
+        {
+            json["cluster-size"] = image.ClusterSize;
+            json["dirty-flag"] = image.IsDirty;
+        }
+
+        return driver.Storage.AllocatedSize ?? 0;
+    }
+
+    private static JsonObject Layer(
+        DescriptorShot shot,
+        int depth,
+        bool isTop,
+        bool isOpened,
+        bool inChain,
+        IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
+        JsonArray images)
+    {
+        var json = new JsonObject
+        {
+            ["guid"] = $"{shot.Id:B}",
+            ["parent-guid"] = shot.ParentId == Guid.Empty ? null : $"{shot.ParentId:B}",
+            ["depth"] = depth,
+            ["top"] = isTop,
+            ["opened"] = isOpened,
+            ["in-chain"] = inChain,
+        };
+        if (names.TryGetValue(shot.Id, out var entry))
+        {
+            json["name"] = entry.Name;
+            json["date"] = entry.Date == default ? null : entry.Date.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+        }
+
+        json["images"] = images;
+        return json;
+    }
+
+    // Parents before children, children in the descriptor's order, so that a reader can draw the tree from depths alone.
+    private static IEnumerable<DescriptorShot> InTreeOrder(SnapshotTree tree)
+    {
+        var children = tree.Shots.ToLookup(s => s.ParentId);
+        var pending = new Stack<DescriptorShot>([tree.Root]);
+        while (pending.TryPop(out var shot))
+        {
+            yield return shot;
+            foreach (var child in children[shot.Id].Reverse())
+            {
+                pending.Push(child);
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>A Parallels disk, open for reading: one or several storages side by side, each a chain of images. Thread-safe.</summary>
+public sealed class BundleNode : BlockNode
+{
+    private readonly BundleFiles _files;
+    private readonly DiskDescriptor _descriptor;
+    private readonly SnapshotTree _tree;
+    private readonly IReadOnlyDictionary<Guid, SnapshotNames.Entry> _names;
+    private readonly DescriptorShot _opened;
+    private readonly List<BundleSegment> _segments;
+    private readonly OpenContext _context;
+
+    internal BundleNode(
+        BundleFiles files,
+        DiskDescriptor descriptor,
+        SnapshotTree tree,
+        IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
+        DescriptorShot opened,
+        List<BundleSegment> segments,
+        OpenContext context)
+    {
+        _files = files;
+        _descriptor = descriptor;
+        _tree = tree;
+        _names = names;
+        _opened = opened;
+        _segments = segments;
+        _context = context;
+        VirtualSize = descriptor.DiskSizeSectors * Sizes.SectorBytes;
+        Snapshots = [.. tree.Shots.Where(shot => shot.Id != tree.TopId).Select(ToInfo)];
+    }
+
+    /// <summary>Path of the bundle's directory.</summary>
+    public override string Name => _files.Directory.Name;
+
+    /// <inheritdoc/>
+    public override string FormatName => ParallelsBundleFormat.FormatName;
+
+    /// <summary>"Disk_size" of the descriptor, in bytes.</summary>
+    public override long VirtualSize { get; }
+
+    /// <inheritdoc/>
+    public override IEnumerable<Storage> Storages => _segments.SelectMany(segment => segment.Node.Storages);
+
+    /// <summary>Every snapshot but the current state, in the descriptor's order, by GUID in braces. Names and dates are there when the
+    /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
+    public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
+
+    /// <summary>GUID of the snapshot that is open, in braces; the current state unless another was chosen.</summary>
+    public string OpenedSnapshot => $"{_opened.Id:B}";
+
+    /// <inheritdoc/>
+    public override ValueTask<Extent> MapAsync(
+        GuestOffset at, long length, MapDetail detail = MapDetail.Metadata, CancellationToken cancellationToken = default)
+    {
+        var segment = SegmentAt(at);
+        var within = at.Value - segment.Start;
+        var wanted = Math.Min(length, segment.End - at.Value);
+        var stored = segment.Node.VirtualSize - within;
+        if (stored <= 0)
+        {
+            // The storage is larger than its image (a plain root may be short): the rest reads as zeros.
+            return new(new Extent { Offset = at, Length = wanted, Kind = ExtentKind.Zero });
+        }
+
+        var inside = segment.Node.MapAsync(new GuestOffset(within), Math.Min(wanted, stored), detail, cancellationToken);
+        return inside.IsCompletedSuccessfully ? new(inside.Result with { Offset = at }) : AwaitedAsync(inside, at);
+
+        static async ValueTask<Extent> AwaitedAsync(ValueTask<Extent> pending, GuestOffset offset) =>
+            await pending.ConfigureAwait(false) with { Offset = offset };
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
+        BundleInfo.MakeAsync(this, _files, _descriptor, _tree, _opened, _segments, _names, _context, cancellationToken);
+
+    /// <summary>Verifies every file of the bundle, of all snapshots, and the descriptor against them; changes nothing.</summary>
+    public override ValueTask<CheckReport> CheckAsync(
+        Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        new BundleCheck(_files, _descriptor, _tree, _segments, _context, report, progress).RunAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask DisposeAsync()
+    {
+        foreach (var segment in _segments)
+        {
+            await segment.Node.DisposeAsync().ConfigureAwait(false);
+        }
+
+        GC.SuppressFinalize(this);
+    }
+
+    private BundleSegment SegmentAt(GuestOffset at)
+    {
+        int low = 0, high = _segments.Count - 1;
+        while (low < high)
+        {
+            var middle = (low + high + 1) / 2;
+            (low, high) = _segments[middle].Start <= at.Value ? (middle, high) : (low, middle - 1);
+        }
+
+        return _segments[low];
+    }
+
+    private SnapshotInfo ToInfo(DescriptorShot shot)
+    {
+        var entry = _names.GetValueOrDefault(shot.Id);
+        return new SnapshotInfo { Id = $"{shot.Id:B}", Name = entry.Name ?? string.Empty, Date = entry.Date, VirtualSize = VirtualSize };
+    }
+}

@@ -1,0 +1,230 @@
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>Builds the graph of a bundle: descriptor, snapshot, one chain of images for each storage, perhaps a parent bundle below.</summary>
+/// <remarks>Only the images that the chosen snapshot stands on are opened, each of them once. When anything fails, all are closed again.</remarks>
+internal sealed class BundleOpener
+{
+    private readonly OpenContext _context;
+    private readonly BundleFiles _files;
+    private readonly DiskDescriptor _descriptor;
+    private readonly List<BundleSegment> _segments = [];
+    private readonly HashSet<StorageIdentity> _identities = [];
+
+    private BundleOpener(OpenContext context, BundleFiles files, DiskDescriptor descriptor) =>
+        (_context, _files, _descriptor) = (context, files, descriptor);
+
+    /// <summary>Opens a disk.</summary>
+    /// <param name="directory">A bundle, or a directory with bundles in it.</param>
+    /// <param name="disk">Which bundle, when there are several; or null.</param>
+    /// <param name="snapshot">GUID or name, or null for the current state.</param>
+    /// <param name="context">Gate, caches, limits.</param>
+    /// <param name="cancellationToken">Stops reading metadata.</param>
+    public static ValueTask<BundleNode> OpenAsync(
+        StorageDirectory directory, string? disk, string? snapshot, OpenContext context, CancellationToken cancellationToken) =>
+        OpenAsync(directory, disk, snapshot, context, layersAbove: 0, cancellationToken);
+
+    private static async ValueTask<BundleNode> OpenAsync(
+        StorageDirectory directory, string? disk, string? snapshot, OpenContext context, int layersAbove, CancellationToken cancellationToken)
+    {
+        var location = await BundleLocation.FindAsync(directory, disk, cancellationToken).ConfigureAwait(false);
+        var files = new BundleFiles(location.Disk, context);
+        var descriptor = await files.ReadDescriptorAsync(cancellationToken).ConfigureAwait(false);
+        var tree = SnapshotTree.Build(descriptor);
+        var names = await SnapshotNames.ReadAsync(location, context, cancellationToken).ConfigureAwait(false);
+        var shot = snapshot is null ? tree.Top() : Choose(snapshot, tree, names, location.Disk.Name);
+        var opener = new BundleOpener(context, files, descriptor);
+        BlockNode? below = null;
+        try
+        {
+            var chain = tree.ChainOf(shot);
+            opener.RefuseDepth(layersAbove + chain.Count);
+            below = await opener.OpenParentAsync(layersAbove + chain.Count, cancellationToken).ConfigureAwait(false);
+            await opener.OpenSegmentsAsync(chain, below, cancellationToken).ConfigureAwait(false);
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments, context);
+        }
+        catch
+        {
+            foreach (var segment in opener._segments)
+            {
+                await segment.Node.DisposeAsync().ConfigureAwait(false);
+            }
+
+            if (below is not null)
+            {
+                // Harmless when a segment owned it already.
+                await below.DisposeAsync().ConfigureAwait(false);
+            }
+
+            throw;
+        }
+    }
+
+    private static DescriptorShot Choose(
+        string snapshot, SnapshotTree tree, IReadOnlyDictionary<Guid, SnapshotNames.Entry> names, string bundle)
+    {
+        if (XmlFile.TryGuid(snapshot.Trim(), out var id) && tree.Find(id) is { } exact)
+        {
+            return exact;
+        }
+
+        var named = tree.Shots.Where(s => names.TryGetValue(s.Id, out var entry) && entry.Name == snapshot).Take(3).ToArray();
+        return named.Length switch
+        {
+            1 => named[0],
+            0 => throw new BlockException(BlockErrorKind.NotFound, $"{bundle}: has no snapshot '{SafeText.Clean(snapshot, 256)}'"),
+            _ => throw new BlockException(
+                BlockErrorKind.InvalidRequest,
+                $"{bundle}: several snapshots are named '{SafeText.Clean(snapshot, 256)}', choose by GUID: {string.Join(", ", named.Select(s => $"{s.Id:B}"))}"),
+        };
+    }
+
+    private void RefuseDepth(int layers)
+    {
+        if (layers > _context.Limits.MaxChainDepth && !_context.MetadataOnly)
+        {
+            throw new BlockException(
+                BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxChainDepth}");
+        }
+    }
+
+    // Linked clones of ploop: below our root lies a snapshot of another bundle.
+    private async ValueTask<BlockNode?> OpenParentAsync(int layersAbove, CancellationToken cancellationToken)
+    {
+        if (_descriptor.Volume is not { } volume || _context.MetadataOnly)
+        {
+            return null;
+        }
+
+        if (_descriptor.Storages.Count > 1)
+        {
+            throw ImageFormatException.InDescriptor(
+                _descriptor.File,
+                volume.Path,
+                volume.Line,
+                SafeText.Clean(volume.Parent, 256),
+                "a linked clone of a split disk is not supported",
+                BlockErrorKind.Unsupported);
+        }
+
+        // Every level counts as a layer at least, so that bundles that name each other end at the limit.
+        RefuseDepth(layersAbove + 1);
+        var name = volume.Parent;
+        if (name.EndsWith("/" + BundleFiles.DescriptorName, StringComparison.Ordinal))
+        {
+            name = name[..^(BundleFiles.DescriptorName.Length + 1)];
+        }
+
+        var directory = await BundleFiles.OpenParentAsync(
+            _context, _files.Directory, _descriptor, name, volume.Path, volume.Line, cancellationToken).ConfigureAwait(false);
+        return await OpenAsync(directory, null, $"{volume.SnapshotId:B}", _context, layersAbove, cancellationToken).ConfigureAwait(false);
+    }
+
+    private async ValueTask OpenSegmentsAsync(List<DescriptorShot> chain, BlockNode? below, CancellationToken cancellationToken)
+    {
+        var storages = _descriptor.Storages;
+        if (storages[^1].EndSector != _descriptor.DiskSizeSectors)
+        {
+            _context.Warn(
+                $"{_descriptor.File}: {storages[^1].Path} ends at sector {storages[^1].EndSector}, Disk_size is {_descriptor.DiskSizeSectors}, which counts");
+        }
+
+        for (var i = 0; i < storages.Count && storages[i].StartSector < _descriptor.DiskSizeSectors; i++)
+        {
+            // The last storage goes to the end of the disk, whatever its End says: its images know what they have.
+            var end = i == storages.Count - 1 ? _descriptor.DiskSizeSectors : Math.Min(storages[i].EndSector, _descriptor.DiskSizeSectors);
+            _segments.Add(await OpenSegmentAsync(storages[i], end, chain, below, cancellationToken).ConfigureAwait(false));
+        }
+    }
+
+    private async ValueTask<BundleSegment> OpenSegmentAsync(
+        DescriptorStorage storage, long endSector, List<DescriptorShot> chain, BlockNode? below, CancellationToken cancellationToken)
+    {
+        List<BundleLayer> layers = [];
+        try
+        {
+            foreach (var shot in chain)
+            {
+                layers.Add(await OpenLayerAsync(storage, shot, isRoot: shot.ParentId == Guid.Empty, cancellationToken).ConfigureAwait(false));
+            }
+        }
+        catch
+        {
+            foreach (var layer in layers)
+            {
+                await layer.Driver.DisposeAsync().ConfigureAwait(false);
+            }
+
+            throw;
+        }
+
+        WarnOfSize(storage, endSector, layers[0]);
+        var node = below;
+        for (var i = layers.Count - 1; i >= 0; i--)
+        {
+            node = new ImageNode(layers[i].Driver, node);
+        }
+
+        return new(
+            storage, storage.StartSector * Sizes.SectorBytes, endSector * Sizes.SectorBytes, layers, (ImageNode)node!);
+    }
+
+    private async ValueTask<BundleLayer> OpenLayerAsync(
+        DescriptorStorage storage, DescriptorShot shot, bool isRoot, CancellationToken cancellationToken)
+    {
+        if (!storage.Images.TryGetValue(shot.Id, out var image))
+        {
+            throw ImageFormatException.InDescriptor(
+                _descriptor.File, storage.Path, storage.Line, $"{shot.Id:B}", $"has no Image for this GUID of {shot.Path}");
+        }
+
+        if (!isRoot && image.Type == DescriptorImageType.Plain)
+        {
+            throw ImageFormatException.InDescriptor(
+                _descriptor.File, image.Path + "/Type", image.Line, "Plain", $"only a root can be plain, and {image.Id:B} has a parent");
+        }
+
+        var driver = await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            if (driver.Storage.Identity is { } identity && !_identities.Add(identity))
+            {
+                throw ImageFormatException.InDescriptor(
+                    _descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "the same file is another image of this disk already");
+            }
+
+            if (driver is ParallelsImage && storage.BlockSizeSectors is { } blockSize && blockSize != driver.ClusterSize / Sizes.SectorBytes)
+            {
+                throw ImageFormatException.InDescriptor(
+                    _descriptor.File,
+                    storage.Path + "/Blocksize",
+                    storage.Line,
+                    $"{blockSize}",
+                    $"the clusters of {driver.Storage.Name} have {driver.ClusterSize / Sizes.SectorBytes} sectors");
+            }
+
+            return new(shot, image, driver);
+        }
+        catch
+        {
+            await driver.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // A disk may have been resized between snapshots, so only the opened one must fit; some writers round the image up to whole clusters,
+    // and a plain image may be shorter.
+    private void WarnOfSize(DescriptorStorage storage, long endSector, BundleLayer top)
+    {
+        if (top.Driver is ParallelsImage image
+            && BundleCheck.SizeProblem(endSector - storage.StartSector, image.VirtualSize, image.ClusterSize) is { } problem)
+        {
+            _context.Warn($"{image.Storage.Name}: {problem}; Disk_size ({_descriptor.DiskSizeSectors}) counts");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>Parallels disks as they are on a Mac or a Virtuozzo host: a directory with a descriptor and one file per storage and snapshot.
+/// Stateless and thread-safe.</summary>
+/// <remarks>Takes a <c>.hdd</c> directory, its <c>DiskDescriptor.xml</c>, or a <c>.pvm</c> directory with such disks in it.
+/// Spec: qemu <c>docs/interop/prl-xml</c>.</remarks>
+public sealed class ParallelsBundleFormat : BundleFormat
+{
+    /// <summary>The name of the format.</summary>
+    internal const string FormatName = "parallels-bundle";
+
+    /// <inheritdoc/>
+    public override string Name => FormatName;
+
+    /// <inheritdoc/>
+    public override bool Recognises(StorageDirectory directory) =>
+        directory.FileExists(BundleFiles.DescriptorName)
+        || directory.FileExists(BundleFiles.DescriptorName + ".Backup")
+        || BundleLocation.DisksIn(directory).Count > 0;
+
+    /// <summary>Judges by name, and that the file could be XML: its bytes are judged when it is opened, with better words than "raw".</summary>
+    public override bool IsDescriptor(string fileName, ReadOnlySpan<byte> head)
+    {
+        if (fileName != BundleFiles.DescriptorName)
+        {
+            return false;
+        }
+
+        // Behind a byte order mark and white space, in UTF-8 or UTF-16 of either order.
+        foreach (var b in head)
+        {
+            if (b is not (0 or 0xEF or 0xBB or 0xBF or 0xFE or 0xFF or (byte)' ' or (byte)'\t' or (byte)'\r' or (byte)'\n'))
+            {
+                return b == '<';
+            }
+        }
+
+        return false;
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<BlockNode> OpenAsync(
+        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
+        await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], context, cancellationToken).ConfigureAwait(false);
+}

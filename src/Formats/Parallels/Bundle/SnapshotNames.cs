@@ -1,0 +1,69 @@
+using System.Globalization;
+using System.Xml.Linq;
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+
+namespace Platter.Formats.Parallels.Bundle;
+
+/// <summary>Names and times from <c>Snapshots.xml</c> of a virtual machine: a nicety, never needed, never an error.</summary>
+/// <remarks>Nobody specifies the file. Seen are nested <c>SavedStateItem</c> elements with a <c>guid</c> attribute, a <c>Name</c> and a
+/// <c>DateTime</c> without zone, which is taken as UTC.</remarks>
+internal static class SnapshotNames
+{
+    private const string FileName = "Snapshots.xml";
+    private const int MaxNameChars = 1024;
+
+    /// <summary>What the file tells of a snapshot.</summary>
+    public readonly record struct Entry(string Name, DateTimeOffset Date);
+
+    /// <summary>Reads the file, if there is one; a bad one makes a warning and no names.</summary>
+    public static async ValueTask<IReadOnlyDictionary<Guid, Entry>> ReadAsync(
+        BundleLocation location, OpenContext context, CancellationToken cancellationToken)
+    {
+        // The file is the machine's. When only the bundle was opened, what is around it is not ours to look at.
+        var directory = location.Machine is { } machine && machine.FileExists(FileName) ? machine
+            : location.Disk.FileExists(FileName) ? location.Disk
+            : null;
+        if (directory is null)
+        {
+            return new Dictionary<Guid, Entry>();
+        }
+
+        try
+        {
+            var storage = await directory.OpenFileAsync(FileName, cancellationToken).ConfigureAwait(false);
+            await using (storage.ConfigureAwait(false))
+            {
+                return Parse(await XmlFile.LoadAsync(storage, context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false));
+            }
+        }
+        catch (BlockException e)
+        {
+            context.Warn($"snapshots have no names: {e.Message}");
+            return new Dictionary<Guid, Entry>();
+        }
+    }
+
+    /// <summary>Collects every element that has a GUID and a name. The first entry of a GUID counts.</summary>
+    public static Dictionary<Guid, Entry> Parse(XElement root)
+    {
+        var entries = new Dictionary<Guid, Entry>();
+        foreach (var element in root.Descendants())
+        {
+            var id = element.Attributes().FirstOrDefault(a => a.Name.LocalName.Equals("guid", StringComparison.OrdinalIgnoreCase))?.Value;
+            if (id is not null && XmlFile.TryGuid(id.Trim(), out var guid))
+            {
+                entries.TryAdd(guid, new(SafeText.Clean(Text(element, "Name"), MaxNameChars), Date(Text(element, "DateTime"))));
+            }
+        }
+
+        return entries;
+    }
+
+    private static string Text(XElement parent, string name) =>
+        parent.Elements().FirstOrDefault(e => e.Name.LocalName == name && !e.HasElements)?.Value.Trim() ?? string.Empty;
+
+    private static DateTimeOffset Date(string text) => DateTimeOffset.TryParse(
+        text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var date) ? date : default;
+}
