@@ -110,7 +110,7 @@ public sealed class ImageNode : BlockNode
         if (inside <= 0)
         {
             // A short backing file reads as zeros beyond its end; the zeros count as its own.
-            return new(extent with { Kind = ExtentKind.Zero, Depth = 1, Storage = null });
+            return new(extent with { Kind = ExtentKind.Zero, Flags = ExtentFlags.BeyondBacking, Depth = 1, Storage = null });
         }
 
         var below = backing.MapAsync(at, Math.Min(extent.Length, inside), detail, cancellationToken);
