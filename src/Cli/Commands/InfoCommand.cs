@@ -74,7 +74,7 @@ internal sealed class InfoCommand : Command
                 session.Out.Write('\n');
             }
 
-            InfoText.Write(session.Out, await node.GetInfoAsync().ConfigureAwait(false));
+            InfoText.Write(session.Out, await node.GetInfoAsync().ConfigureAwait(false), session.OutputIsTerminal);
         }
     }
 }

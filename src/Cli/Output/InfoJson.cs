@@ -82,7 +82,7 @@ internal static class InfoJson
 
         json.Member("vm-clock-nsec", (long)(snapshot.VmClockNanoseconds % 1_000_000_000));
         json.Member("name", snapshot.Name);
-        json.Member("date-sec", snapshot.Date.ToUnixTimeSeconds());
+        json.Member("date-sec", snapshot.Date == default ? 0 : snapshot.Date.ToUnixTimeSeconds());
         json.Member("date-nsec", snapshot.DateNanoseconds);
         json.Member("vm-clock-sec", (long)(snapshot.VmClockNanoseconds / 1_000_000_000));
         json.Member("id", snapshot.Id);

@@ -12,7 +12,10 @@ namespace Platter.Cli.Output;
 internal static class InfoText
 {
     /// <summary>Writes one image.</summary>
-    public static void Write(TextWriter writer, ImageInfo info)
+    /// <param name="writer">Where to.</param>
+    /// <param name="info">What the driver told.</param>
+    /// <param name="forTerminal">A person looks: trees have lines.</param>
+    public static void Write(TextWriter writer, ImageInfo info, bool forTerminal = false)
     {
         Line(writer, "image", info.FileName);
         Line(writer, "file format", info.Format);
@@ -43,8 +46,15 @@ internal static class InfoText
             }
         }
 
+        var data = FormatSpecificData(info);
+        if (data?["layers"] is JsonArray layers)
+        {
+            BundleText.Write(writer, data, layers, forTerminal);
+            return;
+        }
+
         WriteSnapshots(writer, info.Snapshots);
-        if (FormatSpecificData(info) is { Count: > 0 } data)
+        if (data is { Count: > 0 })
         {
             writer.Write("Format specific information:\n");
             WriteMembers(writer, data, 1);
@@ -70,7 +80,7 @@ internal static class InfoText
                 SafeText.Clean(snapshot.Id, 256),
                 SafeText.Clean(snapshot.Name, 1024),
                 SizeText.Format(snapshot.VmStateSize),
-                snapshot.Date.ToLocalTime().ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture),
+                snapshot.Date == default ? string.Empty : snapshot.Date.ToLocalTime().ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture),
                 clock,
                 snapshot.InstructionCount is { } count ? unchecked((long)count).ToString(CultureInfo.InvariantCulture) : string.Empty);
         }

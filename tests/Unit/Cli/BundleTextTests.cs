@@ -1,0 +1,57 @@
+using System.Text.Json.Nodes;
+using Platter.Cli.Output;
+using Xunit;
+
+namespace Platter.Tests.Unit.Cli;
+
+public sealed class BundleTextTests
+{
+    private const string Data =
+        """
+        {"name":"disk","storages":[{},{}],"layers":[
+          {"guid":"{a}","depth":0,"name":"Root","date":"2024-03-01T09:00:00Z","images":[{"actual-size":1024},{"actual-size":512}]},
+          {"guid":"{b}","depth":1,"name":"Left","images":[{"file":"b.hds","error":"b.hds: is gone\u001b"}]},
+          {"guid":"{c}","depth":2,"images":[{"file":"c.hds","actual-size":512,"dirty-flag":true}]},
+          {"guid":"{d}","depth":1,"top":true,"opened":true,"images":[]}]}
+        """;
+
+    [Fact]
+    public void States_are_indented_for_programs() => Assert.Equal(
+        """
+        disk name: disk
+        split into: 2 parts
+        States, each below the one it was made from:
+            Root {a} 2024-03-01 09:00:00, 1.5 KiB
+                Left {b}, 0 B
+                    ! b.hds: is gone\x1b
+                    state {c}, 512 B
+                        ! c.hds: was not closed properly
+                current state {d}, 0 B  <- this one
+
+        """,
+        Text(drawLines: false));
+
+    [Fact]
+    public void States_are_connected_by_lines_on_a_terminal() => Assert.Equal(
+        """
+        disk name: disk
+        split into: 2 parts
+        States, each below the one it was made from:
+            Root {a} 2024-03-01 09:00:00, 1.5 KiB
+            ├── Left {b}, 0 B
+            │       ! b.hds: is gone\x1b
+            │   └── state {c}, 512 B
+            │           ! c.hds: was not closed properly
+            └── current state {d}, 0 B  <- this one
+
+        """,
+        Text(drawLines: true));
+
+    private static string Text(bool drawLines)
+    {
+        var data = JsonNode.Parse(Data)!.AsObject();
+        var writer = new StringWriter();
+        BundleText.Write(writer, data, data["layers"]!.AsArray(), drawLines);
+        return writer.ToString();
+    }
+}
