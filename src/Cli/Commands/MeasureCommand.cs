@@ -3,6 +3,7 @@ using Platter.Cli.Output;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
+using Platter.Core.Units;
 
 namespace Platter.Cli.Commands;
 
@@ -29,7 +30,7 @@ internal sealed class MeasureCommand : Command
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
         var json = WantsJson(arguments);
-        var size = arguments.Get(s_size) is { } text ? SizeText.Parse(text, "image size") : (long?)null;
+        var size = arguments.Get(s_size) is { } text ? WholeSectors(SizeText.Parse(text, "image size")) : (long?)null;
         if (arguments.Operands.Count > 1)
         {
             throw new UsageException("At most one filename argument is allowed.", pointToHelp: true);
@@ -69,6 +70,9 @@ internal sealed class MeasureCommand : Command
         Write(session.Out, json, await format.MeasureAsync(disk.Node, disk.Size, create, stop).ConfigureAwait(false));
         return 0;
     }
+
+    // Virtual disks are whole sectors; the one size that cannot be rounded up is larger than any file.
+    private static long WholeSectors(long bytes) => Sizes.TryAlignUp(bytes, Sizes.SectorBytes, out var aligned) ? aligned : bytes;
 
     private static void Write(TextWriter writer, bool asJson, MeasureResult result)
     {

@@ -1,0 +1,64 @@
+using System.Diagnostics;
+using Platter.TestKit;
+using Xunit;
+
+namespace Platter.Tests.Interop.Cli;
+
+/// <summary>The program as a process: its name, its signals, its pipes.</summary>
+public sealed class ProcessTests
+{
+    [Fact]
+    public void Under_a_peers_name_it_is_that_peer()
+    {
+        using var folder = new TempFolder();
+        var link = PlatterCli.LinkAs(folder, "qemu-img");
+        var run = ToolRunner.Run(link, "nosuch");
+        Assert.Equal("qemu-img: Command not found: nosuch\nTry 'qemu-img --help' for more information\n", run.Expect(1).Error);
+        Assert.StartsWith("qemu-img version ", ToolRunner.RunChecked(link, "--version").Text, StringComparison.Ordinal);
+        Assert.StartsWith("platter ", PlatterCli.RunChecked("--version").Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_launcher_may_tell_the_name()
+    {
+        var run = ToolRunner.Run(PlatterCli.Command("--version") with
+        {
+            Environment = new Dictionary<string, string?> { ["PLATTER_INVOKED_AS"] = "/usr/local/bin/qemu-img" },
+        });
+        Assert.StartsWith("qemu-img version ", run.Expect().Text, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("INT", 130)]
+    [InlineData("TERM", 143)]
+    public void A_signal_ends_a_long_conversion_and_removes_its_half(string signal, int exitCode)
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "signals are sent with kill");
+        using var folder = new TempFolder();
+        var source = folder.Write("a.raw", new byte[8 << 20].Select((_, i) => (byte)(i | 1)).ToArray());
+        var info = new ProcessStartInfo(PlatterCli.RequireOrSkip(), ["convert", "-p", "-f", "raw", "-r", "64k", source, folder["t.raw"]])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using var process = Process.Start(info)!;
+
+        // The first progress is printed when everything is open and the signals are watched.
+        Assert.NotEqual(-1, process.StandardOutput.Read());
+        ToolRunner.RunChecked("kill", $"-{signal}", $"{process.Id}");
+        Assert.True(process.WaitForExit(30_000), "it did not end");
+        Assert.Equal(exitCode, process.ExitCode);
+        Assert.Equal("platter: interrupted\n", process.StandardError.ReadToEnd());
+        Assert.False(File.Exists(folder["t.raw"]), "half a copy was left");
+    }
+
+    [Fact]
+    public void A_full_output_is_an_error()
+    {
+        Assert.SkipUnless(File.Exists("/dev/full"), "/dev/full does not exist");
+        using var folder = new TempFolder();
+        var name = folder.Write("a.raw", new byte[512]);
+        var run = ToolRunner.Run("sh", "-c", $"'{PlatterCli.RequireOrSkip()}' info -f raw '{name}' >/dev/full");
+        Assert.Equal("platter: standard output cannot be written\n", run.Expect(1).Error);
+    }
+}
