@@ -11,7 +11,8 @@ internal static class Program
         var encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
         var output = new StreamWriter(Console.OpenStandardOutput(), encoding, bufferSize: 16384, leaveOpen: true);
         var error = new StreamWriter(Console.OpenStandardError(), encoding, bufferSize: 256, leaveOpen: true);
-        using var session = new Session(InvokedAs(), output, error, !Console.IsOutputRedirected, Environment.GetEnvironmentVariable);
+        // Warnings of several workers and the answer to a signal may come at once.
+        using var session = new Session(InvokedAs(), output, TextWriter.Synchronized(error), !Console.IsOutputRedirected, Environment.GetEnvironmentVariable);
         return await CommandLine.RunAsync(args, session).ConfigureAwait(false);
     }
 

@@ -89,7 +89,7 @@ internal sealed class CompareCommand : Command
 
         if (!quiet)
         {
-            progress?.GiveWay();
+            progress.GiveWay();
             Tell(session.Out, result, Math.Min(first.Size, second.Size));
         }
 

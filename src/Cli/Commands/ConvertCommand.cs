@@ -84,7 +84,7 @@ internal sealed class ConvertCommand : Command
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
         await Disk.ConvertAsync(
             source, target, new RawCreateOptions { Copy = copy, UseExistingTarget = arguments.Has(s_noCreate) }, progress, stop).ConfigureAwait(false);
-        progress?.Complete(new CopyProgress(source.Size, source.Size, 0));
+        progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         return 0;
     }
 

@@ -1,40 +1,56 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Platter.Cli.Options;
 using Platter.Operations.Copy;
 
 namespace Platter.Cli.Output;
 
-/// <summary>Shows how far a long command is: as the peers print it for programs that read along, with rate and time left for people.</summary>
+/// <summary>Shows how far a long command is: as the peers print it for programs that read along, with rate and time left for people, and
+/// without <c>-p</c> on standard error when SIGUSR1 asks.</summary>
 /// <remarks>May be told from any thread, often; it prints seldom.</remarks>
 internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>, IDisposable
 {
     private static readonly TimeSpan s_refresh = TimeSpan.FromMilliseconds(100);
 
     private readonly TextWriter _writer;
-    private readonly bool _forPeople;
+    private readonly Style _style;
+    private readonly PosixSignalRegistration? _asked;
     private readonly Lock _gate = new();
     private readonly long _start = Stopwatch.GetTimestamp();
     private long _printedAt;
     private double _printed = -1;
+    private double _latest;
     private int _nextHundredth;
     private bool _finished;
 
-    private ProgressLine(TextWriter writer, bool forPeople)
+    private ProgressLine(TextWriter writer, Style style)
     {
         _writer = writer;
-        _forPeople = forPeople;
+        _style = style;
+
+        // Under the peers' names scripts send this signal; unhandled, it would end the process.
+        if (style == Style.WhenAsked && (OperatingSystem.IsLinux() || OperatingSystem.IsMacOS()))
+        {
+            _asked = PosixSignalRegistration.Create((PosixSignal)(OperatingSystem.IsLinux() ? 10 : 30), Tell);
+        }
     }
 
-    /// <summary>Starts a line, or returns null when none is wanted.</summary>
-    public static ProgressLine? Start(Session session, bool wanted)
+    private enum Style
     {
-        if (!wanted)
-        {
-            return null;
-        }
+        ForPrograms,
+        ForPeople,
+        WhenAsked,
+    }
 
-        var line = new ProgressLine(session.Out, session.OutputIsTerminal);
+    /// <summary>Starts to show progress.</summary>
+    /// <param name="session">Where to, and whether a person looks.</param>
+    /// <param name="wanted">Whether <c>-p</c> was given.</param>
+    public static ProgressLine Start(Session session, bool wanted)
+    {
+        var line = wanted
+            ? new ProgressLine(session.Out, session.OutputIsTerminal ? Style.ForPeople : Style.ForPrograms)
+            : new ProgressLine(session.Error, Style.WhenAsked);
         line.Print(0, default);
         return line;
     }
@@ -50,7 +66,7 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
     {
         lock (_gate)
         {
-            if (_forPeople && !_finished)
+            if (_style == Style.ForPeople && !_finished)
             {
                 _finished = true;
                 _writer.Write("\r\x1b[K");
@@ -64,38 +80,42 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
     /// <inheritdoc/>
     public void Dispose()
     {
+        _asked?.Dispose();
         lock (_gate)
         {
-            if (!_finished)
+            if (!_finished && _style != Style.WhenAsked)
             {
-                _finished = true;
                 _writer.Write('\n');
                 _writer.Flush();
             }
+
+            _finished = true;
         }
     }
 
+    private static string ForPrograms(double fraction) => string.Create(CultureInfo.InvariantCulture, $"    ({fraction * 100:0.00}/100%)");
+
     private void Told(double fraction, CopyProgress copy)
     {
-        // Without a lock: most calls end here.
-        if ((int)(fraction * 100) < Volatile.Read(ref _nextHundredth) && !_forPeople)
+        // Without the lock: nearly all calls end here.
+        Volatile.Write(ref _latest, fraction);
+        var isSoon = _style switch
         {
-            return;
-        }
-
-        if (_forPeople && Stopwatch.GetElapsedTime(Volatile.Read(ref _printedAt)) < s_refresh)
+            Style.ForPeople => Stopwatch.GetElapsedTime(Volatile.Read(ref _printedAt)) < s_refresh,
+            Style.ForPrograms => (int)(fraction * 100) < Volatile.Read(ref _nextHundredth),
+            _ => true,
+        };
+        if (!isSoon)
         {
-            return;
+            Print(fraction, copy);
         }
-
-        Print(fraction, copy);
     }
 
     private void Print(double fraction, CopyProgress copy)
     {
         lock (_gate)
         {
-            if (_finished || fraction < _printed)
+            if (_finished || fraction < _printed || _style == Style.WhenAsked)
             {
                 return;
             }
@@ -103,9 +123,17 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
             _printed = fraction;
             _printedAt = Stopwatch.GetTimestamp();
             _nextHundredth = (int)(fraction * 100) + 1;
-            _writer.Write(_forPeople
-                ? $"\r{ForPeople(fraction, copy)}\x1b[K"
-                : string.Create(CultureInfo.InvariantCulture, $"    ({fraction * 100:0.00}/100%)\r"));
+            _writer.Write(_style == Style.ForPeople ? $"\r{ForPeople(fraction, copy)}\x1b[K" : $"{ForPrograms(fraction)}\r");
+            _writer.Flush();
+        }
+    }
+
+    private void Tell(PosixSignalContext context)
+    {
+        context.Cancel = true;
+        lock (_gate)
+        {
+            _writer.Write($"{ForPrograms(Volatile.Read(ref _latest))}\n");
             _writer.Flush();
         }
     }

@@ -53,6 +53,31 @@ public sealed class ProcessTests
     }
 
     [Fact]
+    public void The_signal_that_asks_for_progress_is_answered()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "the peers' signal is SIGUSR1");
+        using var folder = new TempFolder();
+        var source = folder.Write("a.raw", new byte[8 << 20].Select((_, i) => (byte)(i | 1)).ToArray());
+        var info = new ProcessStartInfo(PlatterCli.RequireOrSkip(), ["convert", "-f", "raw", "-r", "64k", source, folder["t.raw"]])
+        {
+            RedirectStandardError = true,
+        };
+        using var process = Process.Start(info)!;
+
+        // The target appears after the signals are watched.
+        while (!File.Exists(folder["t.raw"]) && !process.HasExited)
+        {
+            Thread.Sleep(20);
+        }
+
+        Thread.Sleep(200);
+        ToolRunner.RunChecked("kill", "-USR1", $"{process.Id}");
+        Assert.Matches(@"^    \(\d+\.\d\d/100%\)$", process.StandardError.ReadLine());
+        ToolRunner.RunChecked("kill", "-INT", $"{process.Id}");
+        Assert.True(process.WaitForExit(30_000), "it did not end");
+    }
+
+    [Fact]
     public void A_full_output_is_an_error()
     {
         Assert.SkipUnless(File.Exists("/dev/full"), "/dev/full does not exist");
