@@ -20,6 +20,9 @@ internal sealed class RefcountChecker(
     private bool _hasUnreadableBlocks;
     private bool _looksForLeaks;
 
+    // A structure may begin in the cluster after the file's last one, by less than a cluster: that cluster then counts as one of the file's.
+    private long CountedClusters => counts.Count(_clusterCount) == 0 ? _clusterCount : _clusterCount + 1;
+
     private int BlockEntries => 1 << _geometry.RefcountBlockEntryBits;
 
     /// <summary>Whether a cluster starts beyond the end of the file: its refcount is not loaded.</summary>
@@ -103,7 +106,7 @@ internal sealed class RefcountChecker(
             {
                 tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{what} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster"));
             }
-            else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)_clusterCount)
+            else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
                 tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{what} points to 0x{entry.RawOffset:x}, beyond the end of the file"));
             }
@@ -129,7 +132,7 @@ internal sealed class RefcountChecker(
         _looksForLeaks = lookForLeaks;
         // The header's cluster is always used.
         long last = 0;
-        var covered = Math.Min((long)_table.Length << _geometry.RefcountBlockEntryBits, _clusterCount);
+        var covered = Math.Min((long)_table.Length << _geometry.RefcountBlockEntryBits, CountedClusters);
         var block = ArrayPool<byte>.Shared.Rent(_geometry.ClusterSize);
         try
         {

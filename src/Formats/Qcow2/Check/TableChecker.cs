@@ -136,7 +136,8 @@ internal sealed class TableChecker(
             Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set");
         }
 
-        var isAllocated = entry.Offset.Value != 0 || (metadata.HasDataFile && entry.IsCopied);
+        // In a data file, COPIED makes offset 0 an allocated cluster; the zero flag goes before that.
+        var isAllocated = entry.Offset.Value != 0 || (metadata.HasDataFile && entry.IsCopied && (_geometry.HasExtendedL2 || !entry.IsZero));
         if (!isAllocated)
         {
             if (bitmap.Allocated != 0)
