@@ -1,6 +1,9 @@
+using Platter.Core.Bitmaps;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Parallels.Bitmaps;
+using Platter.Formats.Parallels.Check;
 using Platter.Formats.Parallels.Layout;
 using Platter.Formats.Parallels.Mapping;
 using Platter.Formats.Parallels.Metadata;
@@ -15,10 +18,15 @@ public sealed class ParallelsImage : ImageDriver
     private readonly ParallelsGeometry _geometry;
     private readonly BatTable _bat;
     private readonly ClusterMapper _mapper;
+    private readonly ImageExtension _extension;
 
-    private ParallelsImage(Storage storage, ParallelsHeader header, ParallelsGeometry geometry, OpenContext context)
+    private ParallelsImage(
+        Storage storage, ParallelsHeader header, ParallelsGeometry geometry, ImageExtension extension, OpenContext context)
     {
         Storage = storage;
+        _extension = extension;
+        Bitmaps = [.. extension.Bitmaps.Select(bitmap =>
+            new BitmapInfo(bitmap.Name, (long)bitmap.GranularitySectors * Sizes.SectorBytes, InUse: false, Enabled: true))];
         _header = header;
         _geometry = geometry;
         _bat = new BatTable(storage, context.Cache, geometry.BatEntryCount);
@@ -40,6 +48,9 @@ public sealed class ParallelsImage : ImageDriver
     /// <inheritdoc/>
     public override bool SupportsBacking => true;
 
+    /// <summary>The bitmaps of the Format Extension, named by their identifier; none when it does not count or is damaged.</summary>
+    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
+
     /// <summary>Whether it was opened for writing and never closed ("Ynot").</summary>
     public bool IsDirty => _header.IsDirty;
 
@@ -51,24 +62,27 @@ public sealed class ParallelsImage : ImageDriver
         var read = await storage.ReadAsync(default, bytes, cancellationToken).ConfigureAwait(false);
         var header = ParallelsHeader.Parse(bytes.AsSpan(0, read), storage.Name);
         header.Validate(storage.Name, storage.Length);
-        var image = new ParallelsImage(storage, header, new ParallelsGeometry(header, storage.Length), context);
-        if (header.IsDirty)
-        {
-            context.Warn($"{storage.Name}: was not closed correctly (in_use is \"Ynot\"); it may be inconsistent, 'check' tells");
-        }
-
-        if (image.VirtualSize > image._geometry.BatCoverage)
-        {
-            context.Warn(
-                $"{storage.Name}: its BAT ends at 0x{image._geometry.BatCoverage:x}, the disk at 0x{image.VirtualSize:x}; the rest is taken as not allocated");
-        }
-
+        var geometry = new ParallelsGeometry(header, storage.Length);
+        var extension = await ImageExtension.LoadAsync(storage, header, geometry, context.Limits, cancellationToken).ConfigureAwait(false);
+        var image = new ParallelsImage(storage, header, geometry, extension, context);
+        image.WarnAbout(context.Warn);
         return image;
     }
 
     /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
         _mapper.MapAsync(at, length, cancellationToken);
+
+    /// <inheritdoc/>
+    public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
+        _extension.Bitmaps.FirstOrDefault(b => b.Name.Equals(name, StringComparison.OrdinalIgnoreCase)) is { } bitmap
+            ? BitmapReader.ReadAsync(bitmap, Storage, _geometry, cancellationToken)
+            : base.ReadBitmapAsync(name, cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask<CheckReport> CheckAsync(
+        Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        new ImageCheck(Storage, _header, _geometry, _bat, _extension, report, progress).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => new(new ImageInfo
@@ -81,4 +95,32 @@ public sealed class ParallelsImage : ImageDriver
         // The peers print neither cluster size nor state; a dirty image is worth more than equality.
         Dirty = _header.IsDirty ? true : null,
     });
+
+    private void WarnAbout(Action<string> warn)
+    {
+        if (_header.IsDirty)
+        {
+            warn($"{Storage.Name}: was not closed correctly (in_use is \"Ynot\"); it may be inconsistent, 'check' tells");
+        }
+
+        if (VirtualSize > _geometry.BatCoverage)
+        {
+            warn($"{Storage.Name}: its BAT ends at 0x{_geometry.BatCoverage:x}, the disk at 0x{VirtualSize:x}; the rest is taken as not allocated");
+        }
+
+        if (!_geometry.DataOffsetIsValid)
+        {
+            warn($"{Storage.Name}: data_off {_header.DataOffsetSectors} in its header cannot be right; it is taken from the size of the BAT");
+        }
+
+        if (_extension.Stale is { } reason)
+        {
+            warn($"{Storage.Name}: its Format Extension (dirty bitmaps) is ignored: {reason}");
+        }
+
+        foreach (var problem in _extension.Problems)
+        {
+            warn($"{Storage.Name}: part of its Format Extension is ignored: {problem}");
+        }
+    }
 }

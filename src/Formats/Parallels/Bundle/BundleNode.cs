@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using Platter.Core.Bitmaps;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -33,6 +35,7 @@ public sealed class BundleNode : BlockNode
         _segments = segments;
         _context = context;
         VirtualSize = descriptor.DiskSizeSectors * Sizes.SectorBytes;
+        Bitmaps = opened.Id == tree.TopId ? CommonBitmaps() : [];
         Snapshots = [.. tree.Shots.Where(shot => shot.Id != tree.TopId).Select(ToInfo)];
     }
 
@@ -51,6 +54,9 @@ public sealed class BundleNode : BlockNode
     /// <summary>Every snapshot but the current state, in the descriptor's order, by GUID in braces. Names and dates are there when the
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
     public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
+
+    /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
+    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
 
     /// <summary>GUID of the snapshot that is open, in braces; the current state unless another was chosen.</summary>
     public string OpenedSnapshot => $"{_opened.Id:B}";
@@ -75,6 +81,12 @@ public sealed class BundleNode : BlockNode
         static async ValueTask<Extent> AwaitedAsync(ValueTask<Extent> pending, GuestOffset offset) =>
             await pending.ConfigureAwait(false) with { Offset = offset };
     }
+
+    /// <inheritdoc/>
+    public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
+        Bitmaps.FirstOrDefault(b => b.Name.Equals(name, StringComparison.OrdinalIgnoreCase)) is { } bitmap
+            ? ReadCommonBitmapAsync(bitmap.Name, cancellationToken)
+            : base.ReadBitmapAsync(name, cancellationToken);
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
@@ -106,6 +118,47 @@ public sealed class BundleNode : BlockNode
         }
 
         return _segments[low];
+    }
+
+    private IReadOnlyList<BitmapInfo> CommonBitmaps()
+    {
+        if (_segments.Count == 0)
+        {
+            return [];
+        }
+
+        var first = _segments[0].Layers[0].Driver.Bitmaps;
+        return _segments.Count == 1 ? first : [.. first.Where(bitmap => _segments.TrueForAll(s => s.Layers[0].Driver.Bitmaps.Contains(bitmap)))];
+    }
+
+    private async IAsyncEnumerable<DirtyRange> ReadCommonBitmapAsync(string name, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        DirtyRange? pending = null;
+        foreach (var segment in _segments)
+        {
+            await foreach (var range in segment.Layers[0].Driver.ReadBitmapAsync(name, cancellationToken).ConfigureAwait(false))
+            {
+                var start = range.Offset.Value + segment.Start;
+                var end = Math.Min(start + range.Length, segment.End);
+                if (pending is { } before && before.Offset.Value + before.Length == start)
+                {
+                    pending = before with { Length = end - before.Offset.Value };
+                    continue;
+                }
+
+                if (pending is { } finished)
+                {
+                    yield return finished;
+                }
+
+                pending = start < end ? new DirtyRange(new GuestOffset(start), end - start) : null;
+            }
+        }
+
+        if (pending is { } last)
+        {
+            yield return last;
+        }
     }
 
     private SnapshotInfo ToInfo(DescriptorShot shot)
