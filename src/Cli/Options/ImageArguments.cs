@@ -16,8 +16,11 @@ internal sealed class ImageArguments
     }
 
     /// <summary>Reads the common options.</summary>
+    /// <param name="arguments">The command line.</param>
+    /// <param name="session">Environment, and where warnings go.</param>
+    /// <param name="snapshotOption">How this command spells the snapshot; <c>-l</c> of <see cref="CommonOptions"/> unless given.</param>
     /// <exception cref="UsageException">They contradict each other.</exception>
-    public static ImageArguments From(Arguments arguments, Session session)
+    public static ImageArguments From(Arguments arguments, Session session, Option? snapshotOption = null)
     {
         var nameIsOptions = arguments.Has(CommonOptions.ImageOpts);
         var format = arguments.Get(CommonOptions.Format);
@@ -34,7 +37,7 @@ internal sealed class ImageArguments
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
             Password = PasswordOf(arguments, session),
             BundleDisk = arguments.Get(CommonOptions.Disk),
-            Snapshot = arguments.Get(CommonOptions.Snapshot) is { } snapshot ? SnapshotSelector.Parse(snapshot) : null,
+            Snapshot = arguments.Get(snapshotOption ?? CommonOptions.Snapshot) is { } snapshot ? SnapshotSelector.Parse(snapshot) : null,
             Warn = session.Warn,
         });
     }

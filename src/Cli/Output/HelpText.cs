@@ -29,7 +29,8 @@ internal static class HelpText
     /// <summary>One command's options.</summary>
     public static void WriteCommand(TextWriter writer, string programName, Command command)
     {
-        writer.Write($"Usage: {programName} {command.Name} [OPTION]... {command.Operands}\n\n");
+        var started = command.Name == programName ? programName : $"{programName} {command.Name}";
+        writer.Write($"Usage: {started} [OPTION]... {command.Operands}\n\n");
         WriteWrapped(writer, command.Summary, 0, 0);
         writer.Write("\nOptions:\n");
         foreach (var option in command.Options)

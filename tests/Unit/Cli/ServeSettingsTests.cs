@@ -1,0 +1,79 @@
+using Platter.Cli.Commands;
+using Platter.Cli.Options;
+using Xunit;
+
+namespace Platter.Tests.Unit.Cli;
+
+public sealed class ServeSettingsTests
+{
+    [Fact]
+    public void Serve_listens_on_this_machine_alone_and_stays()
+    {
+        var settings = Serve("a.qcow2");
+        Assert.Equal(("localhost", 10809, 0, true, true), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
+        Assert.Equal("nbd://localhost/", settings.UriOf(settings.Port));
+    }
+
+    [Fact]
+    public void The_peer_listens_everywhere_for_one_client()
+    {
+        var settings = Peer("-r", "a.qcow2");
+        Assert.Equal(("0.0.0.0", 10809, 1, false, false), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
+        settings = Peer("-rtvn", "-e8", "-p10810", "-b", "::1", "-xdisk 1", "-D", "a disk", "-o", "1M", "--cache=none", "--discard=unmap", "a.qcow2");
+        Assert.Equal(("::1", 10810, 8, true, 1L << 20), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.Offset));
+        Assert.Equal("nbd://[::1]:10810/disk%201", settings.UriOf(settings.Port));
+        Assert.Equal("a disk", settings.Description);
+    }
+
+    [Theory]
+    [InlineData("nbd+unix:///?socket=/run/a%20b/s.sock", "-k", "/run/a b/s.sock", "i")]
+    [InlineData("nbd+unix:///a%2Fb?socket=/s", "-x", "a/b", "-k/s", "i")]
+    [InlineData("nbd://localhost:7/", "-p7", "-b0.0.0.0", "i")]
+    [InlineData("nbd://10.0.0.1:7/%C3%BC", "-p7", "-b10.0.0.1", "-x\u00fc", "i")]
+    public void The_uri_is_one_that_clients_understand(string uri, params string[] args)
+    {
+        var settings = Serve(args);
+        Assert.Equal(uri, settings.UriOf(settings.Port));
+    }
+
+    [Theory]
+    [InlineData("--connect: connecting a kernel device is not supported; serve a socket and use nbd-client", "-c", "/dev/nbd0", "i")]
+    [InlineData("--snapshot: temporary overlays need writing, which is not in this version yet", "-s", "i")]
+    [InlineData("--list: listing the exports of a server is not in this version yet; nbdinfo --list does it", "-L")]
+    [InlineData("--tls-creds: TLS is not in this version yet", "--tls-creds=x", "i")]
+    [InlineData("Invalid number of arguments")]
+    [InlineData("Invalid number of arguments", "a", "b")]
+    [InlineData("Invalid shared device number '-1'", "-e", "-1", "i")]
+    [InlineData("Invalid port '99999': expected 1 to 65535", "-p", "99999", "i")]
+    [InlineData("Invalid discard mode 'x'", "--discard=x", "i")]
+    [InlineData("Invalid cache mode 'x'", "--cache=x", "i")]
+    [InlineData("Invalid aio mode 'x'", "--aio=x", "i")]
+    [InlineData("socket path must be absolute", "-k", "relative.sock", "i")]
+    public void What_the_peer_can_and_we_cannot_is_refused_by_name(string message, params string[] args) =>
+        Assert.Equal(message, Assert.Throws<UsageException>(() => Peer(args)).Message);
+
+    [Theory]
+    [InlineData("--socket cannot be used together with --bind or --port", "-k", "/s", "-p", "1", "i")]
+    [InlineData("--once and --persistent exclude each other", "--once", "-t", "i")]
+    [InlineData("Invalid port '65536': expected 0 to 65535", "-p", "65536", "i")]
+    public void Serve_refuses_contradictions(string message, params string[] args) =>
+        Assert.Equal(message, Assert.Throws<UsageException>(() => Serve(args)).Message);
+
+    [Fact]
+    public void A_name_longer_than_the_protocol_allows_is_refused() => Assert.Equal(
+        "export name of 4097 characters is too long: 4096 bytes fit the protocol",
+        Assert.Throws<UsageException>(() => Serve("-x", new string('a', 4097), "i")).Message);
+
+    [Fact]
+    public async Task Under_its_name_qemu_nbd_answers()
+    {
+        Assert.Matches(@"^qemu-nbd \d+\.\d+\.\d+ \(Platter ", (await CliRun.AsAsync("qemu-nbd", ["--version"])).Output);
+        Assert.StartsWith("Usage: qemu-nbd [OPTION]... FILE\n", (await CliRun.AsAsync("qemu-nbd", ["--help"])).Output, StringComparison.Ordinal);
+        var run = await CliRun.AsAsync("qemu-nbd", ["-r", "/nonexistent/x"]);
+        Assert.Equal((1, "qemu-nbd: Could not open '/nonexistent/x': No such file or directory\n"), (run.ExitCode, run.Error));
+    }
+
+    private static ServeSettings Serve(params string[] args) => ServeCommand.Parse(OptionParser.Parse(new ServeCommand().Options, args));
+
+    private static ServeSettings Peer(params string[] args) => PeerServeCommand.Parse(OptionParser.Parse(new PeerServeCommand().Options, args));
+}
