@@ -89,6 +89,9 @@ internal sealed class Qcow2Image : ImageDriver
     /// <remarks>They belong to the current state of the disk: a snapshot has none.</remarks>
     public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
 
+    /// <summary>Whether an image of this version can have bitmaps at all.</summary>
+    internal bool CanHaveBitmaps => _metadata.Header.Version >= 3;
+
     /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
     {

@@ -78,7 +78,8 @@ internal static class Qcow2Measure
         const int DirectoryEntryBytes = 24;
         if (source.Bitmaps.Count == 0)
         {
-            return null;
+            // None to copy is not the same as none possible: the peers print a 0 for the one and nothing for the other.
+            return source is ImageNode { Driver: Qcow2Image { CanHaveBitmaps: true } } ? 0 : null;
         }
 
         long bytes = 0, directory = 0;
