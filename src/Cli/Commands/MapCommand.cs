@@ -77,46 +77,57 @@ internal sealed class MapCommand : Command
 
     private static async ValueTask WriteJsonAsync(TextWriter writer, IAsyncEnumerable<MapEntry> entries, long start)
     {
-        // One entry per line, as the peers have it; written by hand because there may be millions.
         var any = false;
-        writer.Write('[');
         await foreach (var entry in entries.ConfigureAwait(false))
         {
-            writer.Write(any ? ",\n{ \"start\": " : "{ \"start\": ");
-            WriteNumber(writer, entry.Start.Value);
-            writer.Write(", \"length\": ");
-            WriteNumber(writer, entry.Length);
-            writer.Write(", \"depth\": ");
-            WriteNumber(writer, entry.Depth);
-            writer.Write(entry.Present ? ", \"present\": true" : ", \"present\": false");
-            writer.Write(entry.Zero ? ", \"zero\": true" : ", \"zero\": false");
-            writer.Write(entry.Data ? ", \"data\": true" : ", \"data\": false");
-            if (entry.HostOffset is { } host)
-            {
-                writer.Write(", \"offset\": ");
-                WriteNumber(writer, host.Value);
-            }
-
-            writer.Write('}');
+            WriteEntry(writer, any ? ",\n" : "[", entry);
             any = true;
         }
 
         if (!any)
         {
             // What the peers say of an empty range: an entry of no length.
-            writer.Write("{ \"start\": ");
-            WriteNumber(writer, start);
-            writer.Write(", \"length\": 0, \"depth\": 0, \"present\": false, \"zero\": false, \"data\": false}");
+            WriteEntry(writer, "[", new MapEntry(new(start), 0, 0, Present: false, Zero: false, Data: false, Compressed: false, Encrypted: false, null, null));
         }
 
         writer.Write("]\n");
     }
 
-    private static void WriteNumber(TextWriter writer, long number)
+    // One entry per line, as the peers have it; put together by hand because there may be millions.
+    private static void WriteEntry(TextWriter writer, string before, MapEntry entry)
     {
-        Span<char> digits = stackalloc char[20];
-        _ = number.TryFormat(digits, out var count, provider: CultureInfo.InvariantCulture);
-        writer.Write(digits[..count]);
+        Span<char> line = stackalloc char[256];
+        var at = 0;
+        Append(line, ref at, before);
+        Append(line, ref at, "{ \"start\": ");
+        Append(line, ref at, entry.Start.Value);
+        Append(line, ref at, ", \"length\": ");
+        Append(line, ref at, entry.Length);
+        Append(line, ref at, ", \"depth\": ");
+        Append(line, ref at, entry.Depth);
+        Append(line, ref at, entry.Present ? ", \"present\": true" : ", \"present\": false");
+        Append(line, ref at, entry.Zero ? ", \"zero\": true" : ", \"zero\": false");
+        Append(line, ref at, entry.Data ? ", \"data\": true" : ", \"data\": false");
+        if (entry.HostOffset is { } host)
+        {
+            Append(line, ref at, ", \"offset\": ");
+            Append(line, ref at, host.Value);
+        }
+
+        line[at++] = '}';
+        writer.Write(line[..at]);
+    }
+
+    private static void Append(Span<char> line, ref int at, string text)
+    {
+        text.CopyTo(line[at..]);
+        at += text.Length;
+    }
+
+    private static void Append(Span<char> line, ref int at, long number)
+    {
+        _ = number.TryFormat(line[at..], out var count, provider: CultureInfo.InvariantCulture);
+        at += count;
     }
 
     // C's %#-16x: no prefix for zero, padded to 16 columns.
