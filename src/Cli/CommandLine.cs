@@ -2,6 +2,7 @@ using Platter.Cli.Commands;
 using Platter.Cli.Options;
 using Platter.Cli.Output;
 using Platter.Core.Errors;
+using Platter.Host.Native;
 
 namespace Platter.Cli;
 
@@ -138,6 +139,9 @@ internal static class CommandLine
             case CommandException failure:
                 session.Complain(failure.Message);
                 return failure.ExitCode;
+            case ReaderGoneException:
+                // As a program that SIGPIPE ends.
+                return 141;
             case BlockException:
                 session.Complain(e.Message);
                 return 1;

@@ -1,4 +1,5 @@
 using System.Text;
+using Platter.Host.Native;
 
 namespace Platter.Cli;
 
@@ -9,8 +10,8 @@ internal static class Program
     {
         // Not Console.Out: its locks, encodings and flushes cost a millisecond of start-up and much more in a long listing.
         var encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
-        var output = new StreamWriter(Console.OpenStandardOutput(), encoding, bufferSize: 16384, leaveOpen: true);
-        var error = new StreamWriter(Console.OpenStandardError(), encoding, bufferSize: 256, leaveOpen: true);
+        var output = new StreamWriter(StandardStreams.OpenOutput(), encoding, bufferSize: 16384, leaveOpen: true);
+        var error = new StreamWriter(StandardStreams.OpenError(), encoding, bufferSize: 256, leaveOpen: true);
         // Warnings of several workers and the answer to a signal may come at once.
         using var session = new Session(InvokedAs(), output, TextWriter.Synchronized(error), !Console.IsOutputRedirected, Environment.GetEnvironmentVariable);
         return await CommandLine.RunAsync(args, session).ConfigureAwait(false);

@@ -84,6 +84,27 @@ public sealed class ProcessTests
         using var folder = new TempFolder();
         var name = folder.Write("a.raw", new byte[512]);
         var run = ToolRunner.Run("sh", "-c", $"'{PlatterCli.RequireOrSkip()}' info -f raw '{name}' >/dev/full");
-        Assert.Equal("platter: standard output cannot be written\n", run.Expect(1).Error);
+        Assert.Equal("platter: standard output: Could not write: No space left on device\n", run.Expect(1).Error);
+    }
+
+    [Fact]
+    public void A_reader_that_has_enough_is_no_error()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "needs a shell");
+        using var folder = new TempFolder();
+        using (var file = File.Create(folder["a.raw"]))
+        {
+            // More map than a pipe holds.
+            for (var i = 0; i < 4000; i++)
+            {
+                file.Position = i * 16384L;
+                file.Write(new byte[] { 1 });
+            }
+        }
+
+        var run = ToolRunner.Run("bash", "-c", $"'{PlatterCli.RequireOrSkip()}' map --output=json -f raw '{folder["a.raw"]}' | head -n1; echo ${{PIPESTATUS[0]}}");
+        Assert.StartsWith("[{ \"start\": 0,", run.Expect().Text, StringComparison.Ordinal);
+        Assert.Contains(run.Lines[^1], new[] { "141", "0" });
+        Assert.Empty(run.Error);
     }
 }
