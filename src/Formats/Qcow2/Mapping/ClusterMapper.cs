@@ -1,7 +1,5 @@
 using System.Buffers;
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using Platter.Core.Errors;
 using Platter.Core.Metadata;
 using Platter.Core.Units;
@@ -139,7 +137,7 @@ internal sealed class ClusterMapper
         try
         {
             await _reader.ReadAsync(sliceAt, bytes.AsMemory(0, _geometry.SliceBytes), "L2 table", l1Index, cancellationToken).ConfigureAwait(false);
-            slice = _scanner.Pack(index, sliceAt, ToHostOrder(bytes.AsSpan(0, _geometry.SliceBytes)));
+            slice = _scanner.Pack(index, sliceAt, BigEndianWords.ToHost(bytes.AsSpan(0, _geometry.SliceBytes)));
         }
         finally
         {
@@ -149,16 +147,5 @@ internal sealed class ClusterMapper
         _cache.Add(_owner, index, slice, slice.CostBytes);
         Volatile.Write(ref _last, slice);
         return _scanner.Scan(slice, at, length);
-    }
-
-    private static Span<ulong> ToHostOrder(Span<byte> bytes)
-    {
-        var words = MemoryMarshal.Cast<byte, ulong>(bytes);
-        if (BitConverter.IsLittleEndian)
-        {
-            BinaryPrimitives.ReverseEndianness(words, words);
-        }
-
-        return words;
     }
 }
