@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Buffers.Binary;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Platter.Core.Storages;
@@ -174,12 +173,7 @@ internal sealed class RefcountChecker(
     {
         var bytes = new byte[metadata.Header.RefcountTableBytes];
         _ = await storage.ReadAsync(new((long)metadata.Header.RefcountTableOffset), bytes, cancellationToken).ConfigureAwait(false);
-        _table = new ulong[bytes.Length / RefcountTableEntry.Size];
-        MemoryMarshal.Cast<byte, ulong>(bytes.AsSpan()).CopyTo(_table);
-        if (BitConverter.IsLittleEndian)
-        {
-            BinaryPrimitives.ReverseEndianness(_table, _table);
-        }
+        _table = BigEndianWords.ToHost(bytes).ToArray();
 
         for (var index = 0; index < _table.Length; index++)
         {

@@ -1,16 +1,16 @@
-using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Metadata;
 
-/// <summary>A piece of an L1 or L2 table as the cache holds it: 64-bit words in host byte order. Immutable.</summary>
+/// <summary>A piece of an L1 table as the cache holds it: 64-bit words in host byte order. Immutable.</summary>
 internal sealed class TableSlice
 {
     private readonly byte[] _bytes;
 
     /// <summary>Takes over big-endian bytes and swaps them in place.</summary>
-    /// <param name="index">Number of the piece, counted from the start of the disk (L2) or of the table (L1).</param>
+    /// <param name="index">Number of the piece, counted from the start of the disk or of the table.</param>
     /// <param name="at">Where it is in the file.</param>
     /// <param name="bytes">A multiple of 8 bytes.</param>
     public TableSlice(long index, HostOffset at, byte[] bytes)
@@ -18,11 +18,7 @@ internal sealed class TableSlice
         Index = index;
         Offset = at;
         _bytes = bytes;
-        if (BitConverter.IsLittleEndian)
-        {
-            var words = MemoryMarshal.Cast<byte, ulong>(bytes.AsSpan());
-            BinaryPrimitives.ReverseEndianness(words, words);
-        }
+        BigEndianWords.ToHost(bytes);
     }
 
     /// <summary>What a slice costs beside its words, in bytes: objects, dictionary entry, clock entry.</summary>
