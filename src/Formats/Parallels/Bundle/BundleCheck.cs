@@ -46,6 +46,7 @@ internal sealed class BundleCheck
         Secrets = context.Secrets,
         Limits = context.Limits,
         MetadataOnly = context.MetadataOnly,
+        BackingChain = context.BackingChain,
         ForceShare = context.ForceShare,
     };
 
@@ -133,6 +134,12 @@ internal sealed class BundleCheck
         if (inside is not null && !_seen.Add(inside))
         {
             Add(CheckSeverity.Corruption, file, $"{image.Path} names a file that another image has already");
+            return;
+        }
+
+        if (inside is null && _files.IsInParent(image))
+        {
+            Add(CheckSeverity.Note, file, $"{image.Path} belongs to the bundle this one was cloned from, which is not checked");
             return;
         }
 

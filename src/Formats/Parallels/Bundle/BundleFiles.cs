@@ -44,6 +44,9 @@ internal sealed class BundleFiles
     /// <summary>The name inside the bundle's directory, or null when the image is elsewhere or nowhere.</summary>
     public string? NameInside(DescriptorImage image) => ImageFileName.Find(Directory, image.File).Inside;
 
+    /// <summary>Whether the image belongs to another bundle that this one is a linked clone of.</summary>
+    public bool IsInParent(DescriptorImage image) => ImageFileName.Find(Directory, image.File).ParentBundle is not null;
+
     /// <summary>Opens the file of an image with the driver that its type demands.</summary>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
     public async ValueTask<ImageDriver> OpenAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)

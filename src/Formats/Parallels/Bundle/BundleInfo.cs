@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Units;
@@ -28,6 +29,8 @@ internal static class BundleInfo
         var depths = tree.Depths();
         var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
         long allocated = 0;
+        var dirty = false;
+        var clusterSizes = new HashSet<long>();
         var layers = new JsonArray();
         foreach (var shot in InTreeOrder(tree))
         {
@@ -40,15 +43,13 @@ internal static class BundleInfo
             layers.Add((JsonNode)Layer(shot, depths[shot.Id], shot.Id == tree.TopId, shot.Id == opened.Id, chain.Contains(shot.Id), names, images));
         }
 
-        var dirty = segments.Any(s => s.Layers.Any(l => l.Driver is ParallelsImage { IsDirty: true }));
-        var clusterSizes = segments.SelectMany(s => s.Layers).Select(l => l.Driver.ClusterSize).Where(size => size > 0).Distinct().ToArray();
         return new ImageInfo
         {
             FileName = node.Name,
             Format = node.FormatName,
             VirtualSize = node.VirtualSize,
             AllocatedSize = allocated,
-            ClusterSize = clusterSizes.Length == 1 ? clusterSizes[0] : null,
+            ClusterSize = clusterSizes.Count == 1 ? clusterSizes.First() : null,
             Dirty = dirty,
             Snapshots = node.Snapshots,
             FormatSpecific = new JsonObject
@@ -79,24 +80,48 @@ internal static class BundleInfo
             {
                 if (open.TryGetValue(image, out var driver))
                 {
-                    allocated += Measure(json, driver);
+                    Measure(json, driver);
                     return json;
                 }
 
                 var other = await quiet.OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
                 await using (other.ConfigureAwait(false))
                 {
-                    allocated += Measure(json, other);
+                    Measure(json, other);
                 }
             }
-            catch (BlockException e)
+            catch (BlockException e) when (image.Id != opened.Id)
             {
                 json["error"] = SafeText.Clean(e.Message);
             }
 
             return json;
         }
+
+        void Measure(JsonObject json, ImageDriver driver)
+        {
+            json["virtual-size"] = driver.VirtualSize;
+            if (driver.Storage.AllocatedSize is { } size)
+            {
+                json["actual-size"] = size;
+                allocated += size;
+            }
+
+            if (driver is ParallelsImage image)
+            {
+                json["cluster-size"] = image.ClusterSize;
+                json["dirty-flag"] = image.IsDirty;
+                dirty |= image.IsDirty;
+                clusterSizes.Add(image.ClusterSize);
+                if (image.Bitmaps.Count > 0)
+                {
+                    json["bitmaps"] = new JsonArray([.. image.Bitmaps.Select(Bitmap)]);
+                }
+            }
+        }
     }
+
+    private static JsonNode Bitmap(BitmapInfo bitmap) => new JsonObject { ["name"] = bitmap.Name, ["granularity"] = bitmap.Granularity };
 
     private static JsonNode Storage(DescriptorStorage storage) => new JsonObject
     {
@@ -104,23 +129,6 @@ internal static class BundleInfo
         ["end"] = storage.EndSector * Sizes.SectorBytes,
         ["cluster-size"] = storage.BlockSizeSectors is { } sectors && Sizes.TryMultiply(sectors, Sizes.SectorBytes, out var bytes) ? bytes : null,
     };
-
-    private static long Measure(JsonObject json, ImageDriver driver)
-    {
-        json["virtual-size"] = driver.VirtualSize;
-        if (driver.Storage.AllocatedSize is { } size)
-        {
-            json["actual-size"] = size;
-        }
-
-        if (driver is ParallelsImage image)
-        {
-            json["cluster-size"] = image.ClusterSize;
-            json["dirty-flag"] = image.IsDirty;
-        }
-
-        return driver.Storage.AllocatedSize ?? 0;
-    }
 
     private static JsonObject Layer(
         DescriptorShot shot,

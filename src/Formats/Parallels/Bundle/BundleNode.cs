@@ -110,6 +110,11 @@ public sealed class BundleNode : BlockNode
 
     private BundleSegment SegmentAt(GuestOffset at)
     {
+        if (_segments.Count == 0)
+        {
+            throw new InvalidOperationException("the bundle was opened for its metadata only");
+        }
+
         int low = 0, high = _segments.Count - 1;
         while (low < high)
         {

@@ -39,6 +39,12 @@ internal sealed class BundleOpener
         var names = await SnapshotNames.ReadAsync(location, context, cancellationToken).ConfigureAwait(false);
         var shot = snapshot is null ? tree.Top() : Choose(snapshot, tree, names, location.Disk.Name);
         var opener = new BundleOpener(context, files, descriptor);
+        if (context.MetadataOnly)
+        {
+            // For info and check, which look into every image on their own: one that is missing or broken must not hide the others.
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments, context);
+        }
+
         BlockNode? below = null;
         try
         {
@@ -86,7 +92,7 @@ internal sealed class BundleOpener
 
     private void RefuseDepth(int layers)
     {
-        if (layers > _context.Limits.MaxChainDepth && !_context.MetadataOnly)
+        if (layers > _context.Limits.MaxChainDepth)
         {
             throw new BlockException(
                 BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxChainDepth}");
@@ -96,7 +102,7 @@ internal sealed class BundleOpener
     // Linked clones of ploop: below our root lies a snapshot of another bundle.
     private async ValueTask<BlockNode?> OpenParentAsync(int layersAbove, CancellationToken cancellationToken)
     {
-        if (_descriptor.Volume is not { } volume || _context.MetadataOnly)
+        if (_descriptor.Volume is not { } volume)
         {
             return null;
         }
