@@ -15,6 +15,7 @@ internal sealed class BundleOpener
     private readonly DiskDescriptor _descriptor;
     private readonly List<BundleSegment> _segments = [];
     private readonly HashSet<StorageIdentity> _identities = [];
+    private readonly HashSet<string> _openedNames = new(StringComparer.Ordinal);
 
     private BundleOpener(OpenContext context, BundleFiles files, DiskDescriptor descriptor) =>
         (_context, _files, _descriptor) = (context, files, descriptor);
@@ -198,7 +199,7 @@ internal sealed class BundleOpener
         var driver = await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
-            if (driver.Storage.Identity is { } identity && !_identities.Add(identity))
+            if (!_openedNames.Add(driver.Storage.Name) || (driver.Storage.Identity is { } identity && !_identities.Add(identity)))
             {
                 throw ImageFormatException.InDescriptor(
                     _descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "the same file is another image of this disk already");
