@@ -118,7 +118,7 @@ internal sealed class BundleFiles
             BlockErrorKind.NotAllowed);
     }
 
-    /// <summary>Opens another bundle that this one names, if the gate allows it.</summary>
+    /// <summary>Opens another bundle that this one names, if the gate allows it. One that was moved together with this one is found beside it.</summary>
     /// <exception cref="BlockException">The gate refuses, or there is no such directory.</exception>
     public static async ValueTask<StorageDirectory> OpenParentAsync(
         OpenContext context,
@@ -129,11 +129,24 @@ internal sealed class BundleFiles
         int line,
         CancellationToken cancellationToken)
     {
-        var reference = new ImageReference(ReferenceKind.ParentBundle, name, "parallels-bundle", descriptor.File, directory.Name);
-        var options = context.Gate.Resolve(reference);
-        return context.Storages.IsDirectory(options) && options["filename"] is { } path
-            ? await context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false)
-            : throw ImageFormatException.InDescriptor(
-                descriptor.File, element, line, SafeText.Clean(name, 256), "there is no bundle of that name", BlockErrorKind.NotFound);
+        List<string> candidates = [name];
+        if (name.Split('/', StringSplitOptions.RemoveEmptyEntries) is [.., var machine, var disk] && name[0] != '.')
+        {
+            candidates.Add($"../../{machine}/{disk}");
+            candidates.Add($"../{disk}");
+        }
+
+        foreach (var candidate in candidates)
+        {
+            var options = context.Gate.Resolve(
+                new ImageReference(ReferenceKind.ParentBundle, candidate, ParallelsBundleFormat.FormatName, descriptor.File, directory.Name));
+            if (context.Storages.IsDirectory(options) && options["filename"] is { } path)
+            {
+                return await context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        throw ImageFormatException.InDescriptor(
+            descriptor.File, element, line, SafeText.Clean(name, 256), "there is no bundle of that name", BlockErrorKind.NotFound);
     }
 }

@@ -121,7 +121,7 @@ internal sealed class BundleOpener
 
         // Every level counts as a layer at least, so that bundles that name each other end at the limit.
         RefuseDepth(layersAbove + 1);
-        var name = volume.Parent;
+        var name = volume.Parent.Replace('\\', '/');
         if (name.EndsWith("/" + BundleFiles.DescriptorName, StringComparison.Ordinal))
         {
             name = name[..^(BundleFiles.DescriptorName.Length + 1)];
