@@ -138,8 +138,11 @@ internal static class CommandLine
             case CommandException failure:
                 session.Complain(failure.Message);
                 return failure.ExitCode;
-            case IOException or UnauthorizedAccessException:
+            case BlockException:
                 session.Complain(e.Message);
+                return 1;
+            case IOException:
+                session.Complain("standard output cannot be written");
                 return 1;
             case OutOfMemoryException:
                 session.Complain("not enough memory");

@@ -4,6 +4,7 @@ using Platter.Formats.Parallels;
 using Platter.Formats.Parallels.Bundle;
 using Platter.Formats.Qcow2;
 using Platter.Formats.Raw;
+using Platter.Host.Codecs;
 
 namespace Platter;
 
@@ -16,5 +17,5 @@ public static class KnownFormats
         [new ParallelsBundleFormat()]);
 
     /// <summary>Decompressors.</summary>
-    public static CodecProvider Codecs => PortableCodecs.Instance;
+    public static CodecProvider Codecs => HostCodecs.Instance;
 }

@@ -60,8 +60,15 @@ internal sealed class ImageArguments
         }
     }
 
-    private static string WithoutName(string message, string name) =>
-        message.StartsWith(name, StringComparison.Ordinal) && message.AsSpan(name.Length).StartsWith(": ") ? message[(name.Length + 2)..] : message;
+    // The layers below name the file themselves and may say the same words; once is enough.
+    private static string WithoutName(string message, string name)
+    {
+        const string Words = "Could not open: ";
+        var rest = message.StartsWith(name, StringComparison.Ordinal) && message.AsSpan(name.Length).StartsWith(": ")
+            ? message[(name.Length + 2)..]
+            : message;
+        return rest.StartsWith(Words, StringComparison.Ordinal) ? rest[Words.Length..] : rest;
+    }
 
     private static string? PasswordOf(Arguments arguments, Session session)
     {

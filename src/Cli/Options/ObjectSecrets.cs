@@ -69,7 +69,13 @@ internal sealed class ObjectSecrets : ISecretSource
         }
         catch (Exception e) when (e is (IOException and not BlockException) or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw new BlockException(BlockErrorKind.NotFound, $"{path}: the password cannot be read: {e.Message}", e);
+            var why = e switch
+            {
+                FileNotFoundException or DirectoryNotFoundException => "No such file or directory",
+                UnauthorizedAccessException => "Permission denied, or not a file",
+                _ => "cannot be read",
+            };
+            throw new BlockException(BlockErrorKind.NotFound, $"{path}: the password cannot be read: {why}", e);
         }
     }
 

@@ -1,10 +1,13 @@
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Compression;
 using Platter.Formats.Qcow2.Mapping;
 using Platter.Formats.Qcow2.Metadata;
+using Platter.Formats.Qcow2.Snapshots;
 
 namespace Platter.Formats.Qcow2;
 
@@ -13,20 +16,48 @@ internal sealed class Qcow2Image : ImageDriver
 {
     private readonly Storage? _dataFile;
     private readonly Qcow2Metadata _metadata;
+    private readonly TableReader _reader;
+    private readonly OpenContext _context;
     private readonly ClusterMapper _mapper;
     private readonly ClusterDecoder _decoder;
+    private readonly PreallocationProbe _preallocation;
+    private readonly bool _ownsStorages;
 
+    /// <summary>The image as it is now; owns both storages.</summary>
     public Qcow2Image(Storage storage, Storage? dataFile, Qcow2Metadata metadata, TableReader reader, OpenContext context)
     {
         Storage = storage;
         _dataFile = dataFile;
         _metadata = metadata;
+        _reader = reader;
+        _context = context;
+        _ownsStorages = true;
         VirtualSize = metadata.Header.VirtualSize;
         Backing = Qcow2Opening.BackingReference(storage, metadata);
         References = [.. new[] { Backing, Qcow2Opening.DataFileReference(storage, metadata) }.OfType<ImageReference>()];
-        var l1 = new L1Table(reader, context.Cache, new((long)metadata.Header.L1TableOffset), metadata.Header.L1Size);
-        _mapper = new(l1, reader, context.Cache, metadata.Geometry, metadata.HasDataFile);
+        Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+        Bitmaps = [.. metadata.Bitmaps.Select(BitmapDirectory.ToInfo)];
+        _mapper = MapperFor(new((long)metadata.Header.L1TableOffset), metadata.Header.L1Size);
         _decoder = new(storage, metadata.Geometry, metadata.Header.CompressionType, context.Codecs, context.Cache);
+        _preallocation = new(storage, reader, metadata.Header, metadata.Geometry);
+    }
+
+    // A snapshot: another L1 table over the same clusters.
+    private Qcow2Image(Qcow2Image image, HostOffset l1, long l1Entries, long virtualSize)
+    {
+        Storage = image.Storage;
+        _dataFile = image._dataFile;
+        _metadata = image._metadata;
+        _reader = image._reader;
+        _context = image._context;
+        VirtualSize = virtualSize;
+        Backing = image.Backing;
+        References = image.References;
+        Snapshots = image.Snapshots;
+        Bitmaps = [];
+        _mapper = MapperFor(l1, l1Entries);
+        _decoder = image._decoder;
+        _preallocation = image._preallocation;
     }
 
     /// <inheritdoc/>
@@ -51,13 +82,25 @@ internal sealed class Qcow2Image : ImageDriver
     public override bool SupportsBacking => true;
 
     /// <inheritdoc/>
+    public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
+
+    /// <inheritdoc/>
+    /// <remarks>They belong to the current state of the disk: a snapshot has none.</remarks>
+    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
+
+    /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
     {
-        var run = _mapper.FindAsync(at, Math.Min(length, VirtualSize - at.Value), cancellationToken);
-        return run.IsCompletedSuccessfully ? new(ToExtent(at, run.Result)) : AwaitedAsync(at, run);
+        var pending = _mapper.FindAsync(at, Math.Min(length, VirtualSize - at.Value), cancellationToken);
+        if (!pending.IsCompletedSuccessfully)
+        {
+            return AwaitedAsync(at, pending, cancellationToken);
+        }
 
-        async ValueTask<Extent> AwaitedAsync(GuestOffset from, ValueTask<ClusterRun> pending) =>
-            ToExtent(from, await pending.ConfigureAwait(false));
+        var run = pending.Result;
+        return run.Kind == ClusterKind.Data && _preallocation.Answer is null
+            ? AwaitedAsync(at, new(run), cancellationToken)
+            : new(ToExtent(at, run));
     }
 
     /// <inheritdoc/>
@@ -70,11 +113,58 @@ internal sealed class Qcow2Image : ImageDriver
     }
 
     /// <inheritdoc/>
-    public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+    public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
+        new(Qcow2Info.Describe(Storage, _metadata, Snapshots));
+
+    /// <inheritdoc/>
+    public override ValueTask<ImageDriver> OpenSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default)
+    {
+        var found = selector.FindIn(Snapshots)
+            ?? throw new BlockException(BlockErrorKind.NotFound, $"{Storage.Name}: no snapshot '{SafeText.Clean(selector.ToString(), 256)}'");
+        var index = 0;
+        while (!ReferenceEquals(Snapshots[index], found))
+        {
+            index++;
+        }
+
+        var entry = _metadata.Snapshots[index];
+        var size = SnapshotTable.Validate(entry, found.Name, _metadata.Geometry, Storage.Name, _metadata.Header.VirtualSize);
+        return new(new Qcow2Image(this, new((long)entry.L1TableOffset), entry.L1Size, size));
+    }
+
+    /// <inheritdoc/>
+    public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default)
+    {
+        var bitmap = Bitmaps.Count == 0 ? null : _metadata.Bitmaps.FirstOrDefault(b => b.Name == name);
+        if (bitmap is null)
+        {
+            return base.ReadBitmapAsync(name, cancellationToken);
+        }
+
+        if ((bitmap.Flags & Layout.BitmapFlags.InUse) != 0)
+        {
+            throw new BlockException(
+                BlockErrorKind.CorruptImage,
+                $"{Storage.Name}: bitmap '{SafeText.Clean(name, 256)}' is inconsistent: it was in use when the image was last closed");
+        }
+
+        if (bitmap.NeedsExtraData)
+        {
+            throw new BlockException(
+                BlockErrorKind.Unsupported, $"{Storage.Name}: bitmap '{SafeText.Clean(name, 256)}' has extra data of an unknown kind and must not be used");
+        }
+
+        return BitmapReader.ReadAsync(_reader, _metadata.Geometry, bitmap, VirtualSize, cancellationToken);
+    }
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
     {
+        if (!_ownsStorages)
+        {
+            return;
+        }
+
         if (_dataFile is not null)
         {
             await _dataFile.DisposeAsync().ConfigureAwait(false);
@@ -86,11 +176,26 @@ internal sealed class Qcow2Image : ImageDriver
     private Storage DataStorage => !_metadata.HasDataFile ? Storage : _dataFile ?? throw new BlockException(
         BlockErrorKind.InvalidRequest, $"{Storage.Name}: was opened for its metadata only; its data file is not open");
 
+    private ClusterMapper MapperFor(HostOffset l1, long entries) =>
+        new(new L1Table(_reader, _context.Cache, l1, entries), _reader, _context.Cache, _metadata.Geometry, _metadata.HasDataFile);
+
+    private async ValueTask<Extent> AwaitedAsync(GuestOffset at, ValueTask<ClusterRun> pending, CancellationToken cancellationToken)
+    {
+        var run = await pending.ConfigureAwait(false);
+        if (run.Kind == ClusterKind.Data && _preallocation.Answer is null)
+        {
+            await _preallocation.FindAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        return ToExtent(at, run);
+    }
+
     private Extent ToExtent(GuestOffset at, in ClusterRun run) => run.Kind switch
     {
         ClusterKind.Data => new()
         {
             Offset = at, Length = run.Length, Kind = ExtentKind.Data, Storage = DataStorage, HostOffset = run.HostOffset,
+            Flags = _preallocation.Answer == true ? ExtentFlags.MayHaveHoles : ExtentFlags.None,
         },
         ClusterKind.Compressed => new()
         {

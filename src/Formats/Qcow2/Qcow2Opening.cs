@@ -3,8 +3,10 @@ using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
+using Platter.Formats.Qcow2.Snapshots;
 
 namespace Platter.Formats.Qcow2;
 
@@ -15,7 +17,7 @@ internal sealed record Qcow2Metadata
 
     public required Qcow2Geometry Geometry { get; init; }
 
-    public required IReadOnlyList<HeaderExtension> Extensions { get; init; }
+    public required List<HeaderExtension> Extensions { get; init; }
 
     /// <summary>Name of the backing file as stored, or null.</summary>
     public string? BackingName { get; init; }
@@ -25,6 +27,12 @@ internal sealed record Qcow2Metadata
 
     /// <summary>Name of the data file as stored, or null.</summary>
     public string? DataFileName { get; init; }
+
+    /// <summary>Internal snapshots, in table order.</summary>
+    public IReadOnlyList<SnapshotTableEntry> Snapshots { get; init; } = [];
+
+    /// <summary>Persistent bitmaps, in directory order.</summary>
+    public IReadOnlyList<BitmapDirectoryEntry> Bitmaps { get; init; } = [];
 
     public bool HasDataFile => (Header.Incompatible & IncompatibleFeatures.ExternalDataFile) != 0;
 
@@ -42,6 +50,11 @@ internal static class Qcow2Opening
     {
         var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, cancellationToken).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
+        metadata = metadata with
+        {
+            Snapshots = await SnapshotTable.ReadAsync(reader, metadata.Header, context.Limits.MaxEagerMetadataBytes, cancellationToken).ConfigureAwait(false),
+            Bitmaps = await ReadBitmapsAsync(reader, metadata, context, cancellationToken).ConfigureAwait(false),
+        };
         var dataFile = await OpenDataFileAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         try
         {
@@ -56,6 +69,24 @@ internal static class Qcow2Opening
 
             throw;
         }
+    }
+
+    private static async ValueTask<IReadOnlyList<BitmapDirectoryEntry>> ReadBitmapsAsync(
+        TableReader reader, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
+    {
+        if (Find(metadata.Extensions, HeaderExtensionType.Bitmaps) is not { } extension)
+        {
+            return [];
+        }
+
+        if ((metadata.Header.Autoclear & AutoclearFeatures.Bitmaps) == 0)
+        {
+            context.Warn($"{reader.FileName}: bitmaps are ignored: a program that does not know them has written to the image");
+            return [];
+        }
+
+        return await BitmapDirectory.ReadAsync(
+            reader, metadata.Geometry, extension, context.Limits.MaxEagerMetadataBytes, cancellationToken).ConfigureAwait(false);
     }
 
     private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, CancellationToken cancellationToken)

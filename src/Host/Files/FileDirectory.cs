@@ -127,7 +127,7 @@ public sealed class FileDirectory : StorageDirectory
     private static string RealPath(string path, string shown)
     {
         var links = 0;
-        var parts = new Stack<string>(path.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries).Reverse());
+        var parts = new Stack<string>(Enumerable.Reverse(path.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries)));
         var real = Path.GetPathRoot(path) ?? "/";
         while (parts.TryPop(out var part))
         {
@@ -159,7 +159,7 @@ public sealed class FileDirectory : StorageDirectory
                 real = Path.GetPathRoot(target) ?? "/";
             }
 
-            foreach (var piece in target.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries).Reverse())
+            foreach (var piece in Enumerable.Reverse(target.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries)))
             {
                 parts.Push(piece);
             }

@@ -252,7 +252,17 @@ public sealed class SparseBytes
     private void ClearRange(long at, long length)
     {
         var end = at + length;
-        foreach (var index in _chunks.Keys.Where(i => (i + 1) * ChunkBytes > at && i * ChunkBytes < end).ToArray())
+        if (length <= 0)
+        {
+            return;
+        }
+
+        // Whichever is less: the chunks of the range, or those that there are.
+        long first = at / ChunkBytes, last = (end - 1) / ChunkBytes;
+        var indexes = last - first < _chunks.Count
+            ? Enumerable.Range(0, (int)(last - first + 1)).Select(i => first + i).Where(_chunks.ContainsKey)
+            : _chunks.Keys.Where(i => i >= first && i <= last);
+        foreach (var index in indexes.ToArray())
         {
             var start = Math.Max(at - (index * ChunkBytes), 0);
             var stop = Math.Min(end - (index * ChunkBytes), ChunkBytes);

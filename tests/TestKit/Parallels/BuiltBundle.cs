@@ -25,6 +25,9 @@ public sealed class BuiltBundle
     /// <summary>The current state, unless the bundle was broken so that it has none.</summary>
     public BundleLayer? TopLayer { get; }
 
+    /// <summary>The disks of a machine, as they were added; empty for a disk. Edit a disk before it is added: a machine takes over its files as they are then.</summary>
+    public IReadOnlyList<BuiltBundle> Disks { get; internal init; } = [];
+
     /// <summary>What the guest sees now.</summary>
     public ReferenceDisk Current => TopLayer?.Model ?? throw new InvalidOperationException("the bundle has no current state");
 

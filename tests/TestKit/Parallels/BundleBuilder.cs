@@ -106,7 +106,7 @@ public sealed class BundleBuilder
     /// <summary>Adds the layer that is the current state, under the predefined GUID.</summary>
     public BundleLayer AddTop(BundleLayer? parent = null) => Top = AddLayer(PredefinedTop, parent);
 
-    /// <summary>Gives one storage a cluster size of its own.</summary>
+    /// <summary>Gives one storage a cluster size of its own. To be done before the first layer is written.</summary>
     public void SetClusterSectors(int storage, uint clusterSectors) =>
         _storages[storage] = _storages[storage] with { ClusterSectors = clusterSectors };
 

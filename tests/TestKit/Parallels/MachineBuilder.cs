@@ -36,7 +36,10 @@ public sealed class MachineBuilder(string name)
     /// <summary>Puts the directory together. Its layers and current state are those of the first disk.</summary>
     public BuiltBundle Build()
     {
-        var machine = new BuiltBundle(Name, _disks.Count > 0 ? _disks[0].Layers : [], _disks.Count > 0 ? _disks[0].TopLayer : null);
+        var machine = new BuiltBundle(Name, _disks.Count > 0 ? _disks[0].Layers : [], _disks.Count > 0 ? _disks[0].TopLayer : null)
+        {
+            Disks = [.. _disks],
+        };
         foreach (var disk in _disks)
         {
             foreach (var (file, bytes) in disk.Files)

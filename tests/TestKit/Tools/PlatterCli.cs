@@ -26,7 +26,7 @@ public static class PlatterCli
 
             string[] configurations = [here.Name, "release", "debug"];
             return configurations
-                .SelectMany(c => new[] { "platter", "platter.exe", "platter.dll" }.Select(f => System.IO.Path.Combine(bin, "Platter.Cli", c, f)))
+                .SelectMany(c => new[] { "platter", "platter.exe", "Platter.Cli", "Platter.Cli.exe", "Platter.Cli.dll" }.Select(f => System.IO.Path.Combine(bin, "Platter.Cli", c, f)))
                 .FirstOrDefault(File.Exists);
         }
     }

@@ -30,8 +30,14 @@ internal sealed class L1Table
     public long EntryCount { get; }
 
     /// <summary>The entry of an L2 table; synchronous when its page is cached.</summary>
+    /// <remarks>Beyond the end of the table nothing is allocated: a snapshot's table may be shorter than the disk that shows it.</remarks>
     public ValueTask<L1Entry> GetAsync(long index, CancellationToken cancellationToken)
     {
+        if (index >= EntryCount)
+        {
+            return default;
+        }
+
         if (_cache.TryGet(_owner, index >> PageEntryBits, out TableSlice? page))
         {
             return new(new L1Entry(page.Words[(int)(index & ((1 << PageEntryBits) - 1))]));
@@ -46,6 +52,11 @@ internal sealed class L1Table
         var count = 0L;
         while (count < limit)
         {
+            if (index + count >= EntryCount)
+            {
+                return limit;
+            }
+
             var page = await PageAsync((index + count) >> PageEntryBits, cancellationToken).ConfigureAwait(false);
             var first = (int)((index + count) & ((1 << PageEntryBits) - 1));
             var run = LeadingAbsent(page.Words[first..]);

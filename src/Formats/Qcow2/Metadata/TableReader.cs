@@ -31,6 +31,21 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry)
         return ValueTask.CompletedTask;
     }
 
+    /// <summary>Reads ahead: fills the buffer as far as the file goes, <paramref name="needed"/> bytes by the rule for short files.</summary>
+    /// <returns>Bytes that may be used; at least <paramref name="needed"/>.</returns>
+    public async ValueTask<int> ReadSomeAsync(
+        HostOffset at, Memory<byte> buffer, int needed, string structure, CancellationToken cancellationToken)
+    {
+        var read = await storage.ReadAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        if (read >= needed)
+        {
+            return read;
+        }
+
+        Finish(read, at, buffer[..needed], structure, -1);
+        return needed;
+    }
+
     private async ValueTask AwaitedAsync(ValueTask<int> pending, HostOffset at, Memory<byte> buffer, string structure, long index) =>
         Finish(await pending.ConfigureAwait(false), at, buffer, structure, index);
 

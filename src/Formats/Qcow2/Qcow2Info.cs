@@ -1,0 +1,95 @@
+using System.Text.Json.Nodes;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Formats.Qcow2.Layout;
+
+namespace Platter.Formats.Qcow2;
+
+/// <summary>What <c>info</c> tells of a qcow2 image, in the keys of the peer's JSON.</summary>
+internal static class Qcow2Info
+{
+    public static ImageInfo Describe(Storage storage, Qcow2Metadata metadata, IReadOnlyList<SnapshotInfo> snapshots) => new()
+    {
+        FileName = storage.Name,
+        Format = "qcow2",
+        VirtualSize = metadata.Header.VirtualSize,
+        AllocatedSize = storage.AllocatedSize,
+        ClusterSize = metadata.Geometry.ClusterSize,
+        Encrypted = metadata.Header.CryptMethod != CryptMethod.None,
+        Dirty = (metadata.Header.Incompatible & IncompatibleFeatures.Dirty) != 0,
+        BackingName = metadata.BackingName,
+        FullBackingName = metadata.BackingName is { } name ? FullName(storage, name) : null,
+        BackingFormat = metadata.BackingFormat,
+        Snapshots = snapshots,
+        FormatSpecific = Specific(metadata),
+    };
+
+    private static JsonObject Specific(Qcow2Metadata metadata)
+    {
+        var header = metadata.Header;
+        var result = new JsonObject
+        {
+            ["compat"] = header.Version == 2 ? "0.10" : "1.1",
+            ["compression-type"] = header.CompressionType == CompressionType.Zstd ? "zstd" : "zlib",
+        };
+        if (header.Version >= 3)
+        {
+            result["lazy-refcounts"] = (header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
+        }
+
+        if (metadata.Bitmaps.Count > 0)
+        {
+            result["bitmaps"] = new JsonArray([.. metadata.Bitmaps.Select(Bitmap)]);
+        }
+
+        result["refcount-bits"] = metadata.Geometry.RefcountBits;
+        if (header.Version >= 3)
+        {
+            if (metadata.HasDataFile)
+            {
+                if (metadata.DataFileName is { } dataFile)
+                {
+                    result["data-file"] = dataFile;
+                }
+
+                result["data-file-raw"] = metadata.IsRawDataFile;
+            }
+
+            result["corrupt"] = (header.Incompatible & IncompatibleFeatures.Corrupt) != 0;
+            result["extended-l2"] = metadata.Geometry.HasExtendedL2;
+        }
+
+        return result;
+    }
+
+    private static JsonObject Bitmap(BitmapDirectoryEntry bitmap)
+    {
+        var flags = new JsonArray();
+        if ((bitmap.Flags & BitmapFlags.InUse) != 0)
+        {
+            flags.Add((JsonNode)"in-use");
+        }
+
+        if ((bitmap.Flags & BitmapFlags.Auto) != 0)
+        {
+            flags.Add((JsonNode)"auto");
+        }
+
+        return new JsonObject { ["flags"] = flags, ["name"] = bitmap.Name, ["granularity"] = bitmap.Granularity };
+    }
+
+    // The directory as the caller spelled it, so that "./a.qcow2" leads to "./b.qcow2" and "a.qcow2" to "b.qcow2".
+    private static string FullName(Storage storage, string name)
+    {
+        var colon = name.IndexOf(':', StringComparison.Ordinal);
+        var slash = name.IndexOf('/', StringComparison.Ordinal);
+        var hasProtocol = colon >= 0 && (slash < 0 || colon < slash);
+        if (hasProtocol || slash == 0 || storage.BaseDirectory is null)
+        {
+            return name;
+        }
+
+        var end = storage.Name.LastIndexOf('/') + 1;
+        return storage.Name[..end] + name;
+    }
+}
