@@ -16,12 +16,34 @@ internal sealed class BundleFiles
     private static readonly ParallelsFormat s_parallels = new();
 
     private readonly OpenContext _context;
+    private readonly BundleNames _names;
 
     /// <summary>The files of a bundle.</summary>
-    public BundleFiles(StorageDirectory directory, OpenContext context) => (Directory, _context) = (directory, context);
+    public BundleFiles(StorageDirectory directory, OpenContext context)
+        : this(directory, new BundleNames(directory), context)
+    {
+    }
+
+    private BundleFiles(StorageDirectory directory, BundleNames names, OpenContext context) =>
+        (Directory, _names, _context) = (directory, names, context);
 
     /// <summary>The bundle.</summary>
     public StorageDirectory Directory { get; }
+
+    /// <summary>The same without warnings: whoever opens an image a second time has had them.</summary>
+    public BundleFiles Quiet() => new(Directory, _names, new OpenContext
+    {
+        Formats = _context.Formats,
+        Storages = _context.Storages,
+        Gate = _context.Gate,
+        Codecs = _context.Codecs,
+        Cache = _context.Cache,
+        Secrets = _context.Secrets,
+        Limits = _context.Limits,
+        MetadataOnly = _context.MetadataOnly,
+        BackingChain = _context.BackingChain,
+        ForceShare = _context.ForceShare,
+    });
 
     /// <summary>Reads and judges the descriptor.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>
@@ -42,10 +64,10 @@ internal sealed class BundleFiles
     }
 
     /// <summary>The name inside the bundle's directory, or null when the image is elsewhere or nowhere.</summary>
-    public string? NameInside(DescriptorImage image) => ImageFileName.Find(Directory, image.File).Inside;
+    public string? NameInside(DescriptorImage image) => ImageFileName.Find(_names, image.File).Inside;
 
     /// <summary>Whether the image belongs to another bundle that this one is a linked clone of.</summary>
-    public bool IsInParent(DescriptorImage image) => ImageFileName.Find(Directory, image.File).ParentBundle is not null;
+    public bool IsInParent(DescriptorImage image) => ImageFileName.Find(_names, image.File).ParentBundle is not null;
 
     /// <summary>Opens the file of an image with the driver that its type demands.</summary>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
@@ -71,7 +93,7 @@ internal sealed class BundleFiles
 
     private async ValueTask<Storage> OpenStorageAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
     {
-        var place = ImageFileName.Find(Directory, image.File);
+        var place = ImageFileName.Find(_names, image.File);
         if (place.Inside is { } name)
         {
             return await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);

@@ -20,11 +20,10 @@ internal static class BundleInfo
         DescriptorShot opened,
         IReadOnlyList<BundleSegment> segments,
         IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
-        OpenContext context,
         CancellationToken cancellationToken)
     {
         var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
-        var quiet = new BundleFiles(files.Directory, BundleCheck.Quiet(context));
+        var quiet = files.Quiet();
         var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
         var depths = tree.Depths();
         var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
@@ -52,20 +51,7 @@ internal static class BundleInfo
             ClusterSize = clusterSizes.Count == 1 ? clusterSizes.First() : null,
             Dirty = dirty,
             Snapshots = node.Snapshots,
-            FormatSpecific = new JsonObject
-            {
-                ["type"] = node.FormatName,
-                ["data"] = new JsonObject
-                {
-                    ["name"] = descriptor.Name,
-                    ["uid"] = descriptor.Uid,
-                    ["top-guid"] = tree.TopId is { } top ? $"{top:B}" : null,
-                    ["opened-guid"] = $"{opened.Id:B}",
-                    ["parent-bundle"] = descriptor.Volume is { } volume ? SafeText.Clean(volume.Parent) : null,
-                    ["storages"] = new JsonArray([.. descriptor.Storages.Select(Storage)]),
-                    ["layers"] = layers,
-                },
-            },
+            FormatSpecific = new JsonObject { ["type"] = node.FormatName, ["data"] = Disk(descriptor, tree, opened, layers) },
         };
 
         async ValueTask<JsonNode> DescribeAsync(int storage, DescriptorImage image)
@@ -121,6 +107,27 @@ internal static class BundleInfo
         }
     }
 
+    private static JsonObject Disk(DiskDescriptor descriptor, SnapshotTree tree, DescriptorShot opened, JsonArray layers)
+    {
+        var json = new JsonObject();
+        Add(json, "name", descriptor.Name);
+        Add(json, "uid", descriptor.Uid);
+        Add(json, "top-guid", tree.TopId?.ToString("B"));
+        Add(json, "opened-guid", opened.Id.ToString("B"));
+        Add(json, "parent-bundle", descriptor.Volume is { } volume ? SafeText.Clean(volume.Parent) : null);
+        json["storages"] = new JsonArray([.. descriptor.Storages.Select(Storage)]);
+        json["layers"] = layers;
+        return json;
+    }
+
+    private static void Add(JsonObject json, string key, string? value)
+    {
+        if (!string.IsNullOrEmpty(value))
+        {
+            json[key] = value;
+        }
+    }
+
     private static JsonNode Bitmap(BitmapInfo bitmap) => new JsonObject { ["name"] = bitmap.Name, ["granularity"] = bitmap.Granularity };
 
     private static JsonNode Storage(DescriptorStorage storage) => new JsonObject
@@ -139,19 +146,16 @@ internal static class BundleInfo
         IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
         JsonArray images)
     {
-        var json = new JsonObject
-        {
-            ["guid"] = $"{shot.Id:B}",
-            ["parent-guid"] = shot.ParentId == Guid.Empty ? null : $"{shot.ParentId:B}",
-            ["depth"] = depth,
-            ["top"] = isTop,
-            ["opened"] = isOpened,
-            ["in-chain"] = inChain,
-        };
+        var json = new JsonObject { ["guid"] = shot.Id.ToString("B") };
+        Add(json, "parent-guid", shot.ParentId == Guid.Empty ? null : shot.ParentId.ToString("B"));
+        json["depth"] = depth;
+        json["top"] = isTop;
+        json["opened"] = isOpened;
+        json["in-chain"] = inChain;
         if (names.TryGetValue(shot.Id, out var entry))
         {
-            json["name"] = entry.Name;
-            json["date"] = entry.Date == default ? null : entry.Date.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+            Add(json, "name", entry.Name);
+            Add(json, "date", entry.Date == SnapshotNames.NoDate ? null : entry.Date.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture));
         }
 
         json["images"] = images;

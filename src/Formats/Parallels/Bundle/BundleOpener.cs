@@ -43,7 +43,7 @@ internal sealed class BundleOpener
         if (context.MetadataOnly)
         {
             // For info and check, which look into every image on their own: one that is missing or broken must not hide the others.
-            return new BundleNode(files, descriptor, tree, names, shot, opener._segments, context);
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments);
         }
 
         BlockNode? below = null;
@@ -53,7 +53,7 @@ internal sealed class BundleOpener
             opener.RefuseDepth(layersAbove + chain.Count);
             below = await opener.OpenParentAsync(layersAbove + chain.Count, cancellationToken).ConfigureAwait(false);
             await opener.OpenSegmentsAsync(chain, below, cancellationToken).ConfigureAwait(false);
-            return new BundleNode(files, descriptor, tree, names, shot, opener._segments, context);
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments);
         }
         catch
         {

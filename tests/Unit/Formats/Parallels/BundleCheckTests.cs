@@ -75,7 +75,7 @@ public class BundleCheckTests
         var bundle = Builder().Build().Remove(file);
         var (report, findings) = await CheckAsync(bundle.ToDirectory());
         var number = file == Root ? 1 : 3;
-        Assert.StartsWith($"Corruption {file}: disk.hdd/DiskDescriptor.xml: Storage[1]/Image[{number}]/File at line ", Assert.Single(Lines(findings)));
+        Assert.StartsWith($"Corruption {file}: Storage[1]/Image[{number}]/File at line ", Assert.Single(Lines(findings)));
         Assert.EndsWith("there is no such file in this bundle", findings[0].Message);
         Assert.Equal(20, report.TotalClusters);
     }
@@ -86,7 +86,7 @@ public class BundleCheckTests
         var bundle = Builder().Build();
         bundle.Files[Top].PutU8(3, 0);
         var (_, findings) = await CheckAsync(bundle.ToDirectory());
-        Assert.Equal([$"Corruption {Top}: disk.hdd/{Top}: header at 0x0: magic: Image not in Parallels format"], Lines(findings));
+        Assert.Equal([$"Corruption {Top}: header at 0x0: magic: Image not in Parallels format"], Lines(findings));
     }
 
     [Fact]

@@ -31,10 +31,10 @@ public class BundleInfoTests
         Assert.Equal(
             """
             {"type":"parallels-bundle","data":{"name":"disk","uid":"{0b0e5ac6-1f5e-4d6b-9d67-0d2b7a2f2c11}",
-            "top-guid":"{5fbaabe3-6958-40ff-92a7-860e329aab41}","opened-guid":"{5fbaabe3-6958-40ff-92a7-860e329aab41}","parent-bundle":null,
+            "top-guid":"{5fbaabe3-6958-40ff-92a7-860e329aab41}","opened-guid":"{5fbaabe3-6958-40ff-92a7-860e329aab41}",
             "storages":[{"start":0,"end":163840,"cluster-size":32768},{"start":163840,"end":327680,"cluster-size":32768}],
             "layers":[
-            {"guid":"{00000001-0000-4000-8000-000000000001}","parent-guid":null,"depth":0,"top":false,"opened":false,"in-chain":true,"images":[
+            {"guid":"{00000001-0000-4000-8000-000000000001}","depth":0,"top":false,"opened":false,"in-chain":true,"images":[
             {"storage":0,"file":"disk.hdd.0.{00000001-0000-4000-8000-000000000001}.hds","type":"Plain","virtual-size":163840},
             {"storage":1,"file":"disk.hdd.1.{00000001-0000-4000-8000-000000000001}.hds","type":"Plain","virtual-size":163840}]},
             {"guid":"{00000002-0000-4000-8000-000000000002}","parent-guid":"{00000001-0000-4000-8000-000000000001}","depth":1,"top":false,"opened":false,"in-chain":false,
