@@ -93,10 +93,10 @@ internal sealed class BundleOpener
 
     private void RefuseDepth(int layers)
     {
-        if (layers > _context.Limits.MaxChainDepth)
+        if (layers > _context.Limits.MaxBundleLayers)
         {
             throw new BlockException(
-                BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxChainDepth}");
+                BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxBundleLayers}");
         }
     }
 

@@ -419,7 +419,7 @@ public class BundleDescriptorTests
         }
 
         builder.AddTop();
-        var context = Opening.Context(limits: OpenLimits.Default with { MaxChainDepth = 5 });
+        var context = Opening.Context(limits: OpenLimits.Default with { MaxBundleLayers = 5 });
         var error = await Assert.ThrowsAsync<BlockException>(() => BundleReadTests.OpenAsync(builder.Build().ToDirectory(), context: context));
         Assert.Equal((BlockErrorKind.LimitExceeded, Where + "the snapshot stands on a chain of 6 images, the limit is 5"), (error.Kind, error.Message));
     }
