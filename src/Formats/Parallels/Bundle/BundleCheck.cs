@@ -190,7 +190,9 @@ internal sealed class BundleCheck
             Add(CheckSeverity.Note, file, "is not the current state and still was open for writing: a merge of snapshots may have been interrupted");
         }
 
-        var counts = await driver.CheckAsync(finding => _report(finding with { File = file }), progress, cancellationToken).ConfigureAwait(false);
+        var start = storage.StartSector * Sizes.SectorBytes;
+        var counts = await driver.CheckAsync(
+            finding => _report(finding with { File = file, GuestOffset = finding.GuestOffset + start }), progress, cancellationToken).ConfigureAwait(false);
         _sum = _sum with
         {
             Corruptions = _sum.Corruptions + counts.Corruptions,

@@ -105,6 +105,15 @@ public class BundleCheckTests
     }
 
     [Fact]
+    public async Task Findings_give_guest_offsets_of_the_disk()
+    {
+        var builder = new BundleBuilder("disk", 640, 64, 320);
+        builder.AddTop().Edit = (storage, image) => image.SetBat(1, storage == 1 ? 64u * 100 : 0);
+        var (_, findings) = await CheckAsync(builder.Build().ToDirectory());
+        Assert.Equal((320 + 64) * 512, Assert.Single(findings).GuestOffset!.Value.Value);
+    }
+
+    [Fact]
     public async Task Files_that_no_image_names_are_noted()
     {
         var bundle = Builder().Build();
