@@ -12,6 +12,9 @@ public sealed record OpenLimits
     /// <summary>Images in one backing chain, the top included.</summary>
     public int MaxChainDepth { get; init; } = 64;
 
+    /// <summary>Images that one snapshot of a bundle stands on. They lie in one directory and no gate is asked, so only their cost counts.</summary>
+    public int MaxBundleLayers { get; init; } = 64;
+
     /// <summary>Bytes of one image's metadata that may be held whole (header, L1 or refcount table, snapshot table, BAT).</summary>
     public long MaxEagerMetadataBytes { get; init; } = 64L << 20;
 

@@ -23,31 +23,16 @@ internal sealed class BundleCheck
         DiskDescriptor descriptor,
         SnapshotTree tree,
         IReadOnlyList<BundleSegment> segments,
-        OpenContext context,
         Action<CheckFinding> report,
         IProgress<double>? progress)
     {
-        _files = new BundleFiles(files.Directory, Quiet(context));
+        _files = files.Quiet();
         _descriptor = descriptor;
         _tree = tree;
         _open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
         _report = report;
         _progress = progress;
     }
-
-    /// <summary>The same context without its warnings: whoever opens an image a second time has had them.</summary>
-    public static OpenContext Quiet(OpenContext context) => new()
-    {
-        Formats = context.Formats,
-        Storages = context.Storages,
-        Gate = context.Gate,
-        Codecs = context.Codecs,
-        Cache = context.Cache,
-        Secrets = context.Secrets,
-        Limits = context.Limits,
-        MetadataOnly = context.MetadataOnly,
-        ForceShare = context.ForceShare,
-    };
 
     /// <summary>Why the size of an expandable image does not fit its storage, or null. Some writers round it up to whole clusters.</summary>
     public static string? SizeProblem(long storageSectors, long imageBytes, long clusterBytes)
@@ -136,6 +121,12 @@ internal sealed class BundleCheck
             return;
         }
 
+        if (inside is null && _files.IsInParent(image))
+        {
+            Add(CheckSeverity.Note, file, $"{image.Path} belongs to the bundle this one was cloned from, which is not checked");
+            return;
+        }
+
         var wasOpen = _open.TryGetValue(image, out var driver);
         try
         {
@@ -146,7 +137,7 @@ internal sealed class BundleCheck
         {
             // What is missing or unreadable is found, not suffered: the other files are worth checking all the same.
             var lost = e.Kind is BlockErrorKind.NotFound or BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat;
-            Add(lost ? CheckSeverity.Corruption : CheckSeverity.Error, file, e.Message);
+            Add(lost ? CheckSeverity.Corruption : CheckSeverity.Error, file, WithoutName(e.Message, $"{_files.Directory.Name}/{inside}: ", $"{_descriptor.File}: "));
         }
         finally
         {
@@ -199,7 +190,9 @@ internal sealed class BundleCheck
             Add(CheckSeverity.Note, file, "is not the current state and still was open for writing: a merge of snapshots may have been interrupted");
         }
 
-        var counts = await driver.CheckAsync(finding => _report(finding with { File = file }), progress, cancellationToken).ConfigureAwait(false);
+        var start = storage.StartSector * Sizes.SectorBytes;
+        var counts = await driver.CheckAsync(
+            finding => _report(finding with { File = file, GuestOffset = finding.GuestOffset + start }), progress, cancellationToken).ConfigureAwait(false);
         _sum = _sum with
         {
             Corruptions = _sum.Corruptions + counts.Corruptions,
@@ -221,6 +214,20 @@ internal sealed class BundleCheck
                 Add(CheckSeverity.Note, SafeText.Clean(name, 256), "no image of the descriptor names this file");
             }
         }
+    }
+
+    // The finding names its file already.
+    private static string WithoutName(string message, params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (message.StartsWith(name, StringComparison.Ordinal))
+            {
+                return message[name.Length..];
+            }
+        }
+
+        return message;
     }
 
     private void Add(CheckSeverity severity, string file, string message)

@@ -16,12 +16,34 @@ internal sealed class BundleFiles
     private static readonly ParallelsFormat s_parallels = new();
 
     private readonly OpenContext _context;
+    private readonly BundleNames _names;
 
     /// <summary>The files of a bundle.</summary>
-    public BundleFiles(StorageDirectory directory, OpenContext context) => (Directory, _context) = (directory, context);
+    public BundleFiles(StorageDirectory directory, OpenContext context)
+        : this(directory, new BundleNames(directory), context)
+    {
+    }
+
+    private BundleFiles(StorageDirectory directory, BundleNames names, OpenContext context) =>
+        (Directory, _names, _context) = (directory, names, context);
 
     /// <summary>The bundle.</summary>
     public StorageDirectory Directory { get; }
+
+    /// <summary>The same without warnings: whoever opens an image a second time has had them.</summary>
+    public BundleFiles Quiet() => new(Directory, _names, new OpenContext
+    {
+        Formats = _context.Formats,
+        Storages = _context.Storages,
+        Gate = _context.Gate,
+        Codecs = _context.Codecs,
+        Cache = _context.Cache,
+        Secrets = _context.Secrets,
+        Limits = _context.Limits,
+        MetadataOnly = _context.MetadataOnly,
+        BackingChain = _context.BackingChain,
+        ForceShare = _context.ForceShare,
+    });
 
     /// <summary>Reads and judges the descriptor.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>
@@ -42,7 +64,10 @@ internal sealed class BundleFiles
     }
 
     /// <summary>The name inside the bundle's directory, or null when the image is elsewhere or nowhere.</summary>
-    public string? NameInside(DescriptorImage image) => ImageFileName.Find(Directory, image.File).Inside;
+    public string? NameInside(DescriptorImage image) => ImageFileName.Find(_names, image.File).Inside;
+
+    /// <summary>Whether the image belongs to another bundle that this one is a linked clone of.</summary>
+    public bool IsInParent(DescriptorImage image) => ImageFileName.Find(_names, image.File).ParentBundle is not null;
 
     /// <summary>Opens the file of an image with the driver that its type demands.</summary>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
@@ -68,7 +93,7 @@ internal sealed class BundleFiles
 
     private async ValueTask<Storage> OpenStorageAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
     {
-        var place = ImageFileName.Find(Directory, image.File);
+        var place = ImageFileName.Find(_names, image.File);
         if (place.Inside is { } name)
         {
             return await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
@@ -115,7 +140,7 @@ internal sealed class BundleFiles
             BlockErrorKind.NotAllowed);
     }
 
-    /// <summary>Opens another bundle that this one names, if the gate allows it.</summary>
+    /// <summary>Opens another bundle that this one names, if the gate allows it. One that was moved together with this one is found beside it.</summary>
     /// <exception cref="BlockException">The gate refuses, or there is no such directory.</exception>
     public static async ValueTask<StorageDirectory> OpenParentAsync(
         OpenContext context,
@@ -126,11 +151,24 @@ internal sealed class BundleFiles
         int line,
         CancellationToken cancellationToken)
     {
-        var reference = new ImageReference(ReferenceKind.ParentBundle, name, "parallels-bundle", descriptor.File, directory.Name);
-        var options = context.Gate.Resolve(reference);
-        return context.Storages.IsDirectory(options) && options["filename"] is { } path
-            ? await context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false)
-            : throw ImageFormatException.InDescriptor(
-                descriptor.File, element, line, SafeText.Clean(name, 256), "there is no bundle of that name", BlockErrorKind.NotFound);
+        List<string> candidates = [name];
+        if (name.Split('/', StringSplitOptions.RemoveEmptyEntries) is [.., var machine, var disk] && name[0] != '.')
+        {
+            candidates.Add($"../../{machine}/{disk}");
+            candidates.Add($"../{disk}");
+        }
+
+        foreach (var candidate in candidates)
+        {
+            var options = context.Gate.Resolve(
+                new ImageReference(ReferenceKind.ParentBundle, candidate, ParallelsBundleFormat.FormatName, descriptor.File, directory.Name));
+            if (context.Storages.IsDirectory(options) && options["filename"] is { } path)
+            {
+                return await context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        throw ImageFormatException.InDescriptor(
+            descriptor.File, element, line, SafeText.Clean(name, 256), "there is no bundle of that name", BlockErrorKind.NotFound);
     }
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Units;
@@ -19,15 +20,16 @@ internal static class BundleInfo
         DescriptorShot opened,
         IReadOnlyList<BundleSegment> segments,
         IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
-        OpenContext context,
         CancellationToken cancellationToken)
     {
         var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
-        var quiet = new BundleFiles(files.Directory, BundleCheck.Quiet(context));
+        var quiet = files.Quiet();
         var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
         var depths = tree.Depths();
         var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
         long allocated = 0;
+        var dirty = false;
+        var clusterSizes = new HashSet<long>();
         var layers = new JsonArray();
         foreach (var shot in InTreeOrder(tree))
         {
@@ -40,31 +42,16 @@ internal static class BundleInfo
             layers.Add((JsonNode)Layer(shot, depths[shot.Id], shot.Id == tree.TopId, shot.Id == opened.Id, chain.Contains(shot.Id), names, images));
         }
 
-        var dirty = segments.Any(s => s.Layers.Any(l => l.Driver is ParallelsImage { IsDirty: true }));
-        var clusterSizes = segments.SelectMany(s => s.Layers).Select(l => l.Driver.ClusterSize).Where(size => size > 0).Distinct().ToArray();
         return new ImageInfo
         {
             FileName = node.Name,
             Format = node.FormatName,
             VirtualSize = node.VirtualSize,
             AllocatedSize = allocated,
-            ClusterSize = clusterSizes.Length == 1 ? clusterSizes[0] : null,
+            ClusterSize = clusterSizes.Count == 1 ? clusterSizes.First() : null,
             Dirty = dirty,
             Snapshots = node.Snapshots,
-            FormatSpecific = new JsonObject
-            {
-                ["type"] = node.FormatName,
-                ["data"] = new JsonObject
-                {
-                    ["name"] = descriptor.Name,
-                    ["uid"] = descriptor.Uid,
-                    ["top-guid"] = tree.TopId is { } top ? $"{top:B}" : null,
-                    ["opened-guid"] = $"{opened.Id:B}",
-                    ["parent-bundle"] = descriptor.Volume is { } volume ? SafeText.Clean(volume.Parent) : null,
-                    ["storages"] = new JsonArray([.. descriptor.Storages.Select(Storage)]),
-                    ["layers"] = layers,
-                },
-            },
+            FormatSpecific = new JsonObject { ["type"] = node.FormatName, ["data"] = Disk(descriptor, tree, opened, layers) },
         };
 
         async ValueTask<JsonNode> DescribeAsync(int storage, DescriptorImage image)
@@ -79,24 +66,69 @@ internal static class BundleInfo
             {
                 if (open.TryGetValue(image, out var driver))
                 {
-                    allocated += Measure(json, driver);
+                    Measure(json, driver);
                     return json;
                 }
 
                 var other = await quiet.OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
                 await using (other.ConfigureAwait(false))
                 {
-                    allocated += Measure(json, other);
+                    Measure(json, other);
                 }
             }
-            catch (BlockException e)
+            catch (BlockException e) when (image.Id != opened.Id)
             {
                 json["error"] = SafeText.Clean(e.Message);
             }
 
             return json;
         }
+
+        void Measure(JsonObject json, ImageDriver driver)
+        {
+            json["virtual-size"] = driver.VirtualSize;
+            if (driver.Storage.AllocatedSize is { } size)
+            {
+                json["actual-size"] = size;
+                allocated += size;
+            }
+
+            if (driver is ParallelsImage image)
+            {
+                json["cluster-size"] = image.ClusterSize;
+                json["dirty-flag"] = image.IsDirty;
+                dirty |= image.IsDirty;
+                clusterSizes.Add(image.ClusterSize);
+                if (image.Bitmaps.Count > 0)
+                {
+                    json["bitmaps"] = new JsonArray([.. image.Bitmaps.Select(Bitmap)]);
+                }
+            }
+        }
     }
+
+    private static JsonObject Disk(DiskDescriptor descriptor, SnapshotTree tree, DescriptorShot opened, JsonArray layers)
+    {
+        var json = new JsonObject();
+        Add(json, "name", descriptor.Name);
+        Add(json, "uid", descriptor.Uid);
+        Add(json, "top-guid", tree.TopId?.ToString("B"));
+        Add(json, "opened-guid", opened.Id.ToString("B"));
+        Add(json, "parent-bundle", descriptor.Volume is { } volume ? SafeText.Clean(volume.Parent) : null);
+        json["storages"] = new JsonArray([.. descriptor.Storages.Select(Storage)]);
+        json["layers"] = layers;
+        return json;
+    }
+
+    private static void Add(JsonObject json, string key, string? value)
+    {
+        if (!string.IsNullOrEmpty(value))
+        {
+            json[key] = value;
+        }
+    }
+
+    private static JsonNode Bitmap(BitmapInfo bitmap) => new JsonObject { ["name"] = bitmap.Name, ["granularity"] = bitmap.Granularity };
 
     private static JsonNode Storage(DescriptorStorage storage) => new JsonObject
     {
@@ -104,23 +136,6 @@ internal static class BundleInfo
         ["end"] = storage.EndSector * Sizes.SectorBytes,
         ["cluster-size"] = storage.BlockSizeSectors is { } sectors && Sizes.TryMultiply(sectors, Sizes.SectorBytes, out var bytes) ? bytes : null,
     };
-
-    private static long Measure(JsonObject json, ImageDriver driver)
-    {
-        json["virtual-size"] = driver.VirtualSize;
-        if (driver.Storage.AllocatedSize is { } size)
-        {
-            json["actual-size"] = size;
-        }
-
-        if (driver is ParallelsImage image)
-        {
-            json["cluster-size"] = image.ClusterSize;
-            json["dirty-flag"] = image.IsDirty;
-        }
-
-        return driver.Storage.AllocatedSize ?? 0;
-    }
 
     private static JsonObject Layer(
         DescriptorShot shot,
@@ -131,19 +146,16 @@ internal static class BundleInfo
         IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
         JsonArray images)
     {
-        var json = new JsonObject
-        {
-            ["guid"] = $"{shot.Id:B}",
-            ["parent-guid"] = shot.ParentId == Guid.Empty ? null : $"{shot.ParentId:B}",
-            ["depth"] = depth,
-            ["top"] = isTop,
-            ["opened"] = isOpened,
-            ["in-chain"] = inChain,
-        };
+        var json = new JsonObject { ["guid"] = shot.Id.ToString("B") };
+        Add(json, "parent-guid", shot.ParentId == Guid.Empty ? null : shot.ParentId.ToString("B"));
+        json["depth"] = depth;
+        json["top"] = isTop;
+        json["opened"] = isOpened;
+        json["in-chain"] = inChain;
         if (names.TryGetValue(shot.Id, out var entry))
         {
-            json["name"] = entry.Name;
-            json["date"] = entry.Date == default ? null : entry.Date.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+            Add(json, "name", entry.Name);
+            Add(json, "date", entry.Date == SnapshotNames.NoDate ? null : entry.Date.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture));
         }
 
         json["images"] = images;

@@ -16,7 +16,6 @@ public sealed class BundleNode : BlockNode
     private readonly IReadOnlyDictionary<Guid, SnapshotNames.Entry> _names;
     private readonly DescriptorShot _opened;
     private readonly List<BundleSegment> _segments;
-    private readonly OpenContext _context;
 
     internal BundleNode(
         BundleFiles files,
@@ -24,8 +23,7 @@ public sealed class BundleNode : BlockNode
         SnapshotTree tree,
         IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
         DescriptorShot opened,
-        List<BundleSegment> segments,
-        OpenContext context)
+        List<BundleSegment> segments)
     {
         _files = files;
         _descriptor = descriptor;
@@ -33,7 +31,6 @@ public sealed class BundleNode : BlockNode
         _names = names;
         _opened = opened;
         _segments = segments;
-        _context = context;
         VirtualSize = descriptor.DiskSizeSectors * Sizes.SectorBytes;
         Bitmaps = opened.Id == tree.TopId ? CommonBitmaps() : [];
         Snapshots = [.. tree.Shots.Where(shot => shot.Id != tree.TopId).Select(ToInfo)];
@@ -90,12 +87,12 @@ public sealed class BundleNode : BlockNode
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
-        BundleInfo.MakeAsync(this, _files, _descriptor, _tree, _opened, _segments, _names, _context, cancellationToken);
+        BundleInfo.MakeAsync(this, _files, _descriptor, _tree, _opened, _segments, _names, cancellationToken);
 
     /// <summary>Verifies every file of the bundle, of all snapshots, and the descriptor against them; changes nothing.</summary>
     public override ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
-        new BundleCheck(_files, _descriptor, _tree, _segments, _context, report, progress).RunAsync(cancellationToken);
+        new BundleCheck(_files, _descriptor, _tree, _segments, report, progress).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
@@ -110,6 +107,11 @@ public sealed class BundleNode : BlockNode
 
     private BundleSegment SegmentAt(GuestOffset at)
     {
+        if (_segments.Count == 0)
+        {
+            throw new InvalidOperationException("the bundle was opened for its metadata only");
+        }
+
         int low = 0, high = _segments.Count - 1;
         while (low < high)
         {
@@ -163,7 +165,7 @@ public sealed class BundleNode : BlockNode
 
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
-        var entry = _names.GetValueOrDefault(shot.Id);
-        return new SnapshotInfo { Id = $"{shot.Id:B}", Name = entry.Name ?? string.Empty, Date = entry.Date, VirtualSize = VirtualSize };
+        var entry = _names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
+        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, Date = entry.Date, VirtualSize = VirtualSize };
     }
 }

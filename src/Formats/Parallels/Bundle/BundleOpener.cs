@@ -15,6 +15,7 @@ internal sealed class BundleOpener
     private readonly DiskDescriptor _descriptor;
     private readonly List<BundleSegment> _segments = [];
     private readonly HashSet<StorageIdentity> _identities = [];
+    private readonly HashSet<string> _openedNames = new(StringComparer.Ordinal);
 
     private BundleOpener(OpenContext context, BundleFiles files, DiskDescriptor descriptor) =>
         (_context, _files, _descriptor) = (context, files, descriptor);
@@ -39,6 +40,12 @@ internal sealed class BundleOpener
         var names = await SnapshotNames.ReadAsync(location, context, cancellationToken).ConfigureAwait(false);
         var shot = snapshot is null ? tree.Top() : Choose(snapshot, tree, names, location.Disk.Name);
         var opener = new BundleOpener(context, files, descriptor);
+        if (context.MetadataOnly)
+        {
+            // For info and check, which look into every image on their own: one that is missing or broken must not hide the others.
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments);
+        }
+
         BlockNode? below = null;
         try
         {
@@ -46,7 +53,7 @@ internal sealed class BundleOpener
             opener.RefuseDepth(layersAbove + chain.Count);
             below = await opener.OpenParentAsync(layersAbove + chain.Count, cancellationToken).ConfigureAwait(false);
             await opener.OpenSegmentsAsync(chain, below, cancellationToken).ConfigureAwait(false);
-            return new BundleNode(files, descriptor, tree, names, shot, opener._segments, context);
+            return new BundleNode(files, descriptor, tree, names, shot, opener._segments);
         }
         catch
         {
@@ -86,17 +93,17 @@ internal sealed class BundleOpener
 
     private void RefuseDepth(int layers)
     {
-        if (layers > _context.Limits.MaxChainDepth && !_context.MetadataOnly)
+        if (layers > _context.Limits.MaxBundleLayers)
         {
             throw new BlockException(
-                BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxChainDepth}");
+                BlockErrorKind.LimitExceeded, $"{_descriptor.File}: the snapshot stands on a chain of {layers} images, the limit is {_context.Limits.MaxBundleLayers}");
         }
     }
 
     // Linked clones of ploop: below our root lies a snapshot of another bundle.
     private async ValueTask<BlockNode?> OpenParentAsync(int layersAbove, CancellationToken cancellationToken)
     {
-        if (_descriptor.Volume is not { } volume || _context.MetadataOnly)
+        if (_descriptor.Volume is not { } volume)
         {
             return null;
         }
@@ -114,7 +121,7 @@ internal sealed class BundleOpener
 
         // Every level counts as a layer at least, so that bundles that name each other end at the limit.
         RefuseDepth(layersAbove + 1);
-        var name = volume.Parent;
+        var name = volume.Parent.Replace('\\', '/');
         if (name.EndsWith("/" + BundleFiles.DescriptorName, StringComparison.Ordinal))
         {
             name = name[..^(BundleFiles.DescriptorName.Length + 1)];
@@ -192,7 +199,7 @@ internal sealed class BundleOpener
         var driver = await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
-            if (driver.Storage.Identity is { } identity && !_identities.Add(identity))
+            if (!_openedNames.Add(driver.Storage.Name) || (driver.Storage.Identity is { } identity && !_identities.Add(identity)))
             {
                 throw ImageFormatException.InDescriptor(
                     _descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "the same file is another image of this disk already");

@@ -1,5 +1,3 @@
-using Platter.Core.Storages;
-
 namespace Platter.Formats.Parallels.Bundle;
 
 /// <summary>Finds the file that a <c>File</c> element means. Pure but for asking the directory which names exist.</summary>
@@ -20,10 +18,10 @@ internal static class ImageFileName
     /// <summary>Finds the place.</summary>
     /// <param name="directory">The bundle.</param>
     /// <param name="text">The name as stored, not empty.</param>
-    public static Place Find(StorageDirectory directory, string text)
+    public static Place Find(BundleNames directory, string text)
     {
         // A back-slash is a letter on Unix; it counts as one only if such a file exists.
-        if (text.Contains('\\', StringComparison.Ordinal) && !directory.FileExists(text))
+        if (text.Contains('\\', StringComparison.Ordinal) && !directory.Exists(text))
         {
             text = text.Replace('\\', '/');
         }
@@ -33,10 +31,10 @@ internal static class ImageFileName
         return absolute ? FindAbsolute(directory, text, parts) : FindRelative(directory, parts);
     }
 
-    private static Place FindRelative(StorageDirectory directory, string[] parts)
+    private static Place FindRelative(BundleNames directory, string[] parts)
     {
         // Follows the name from the bundle's directory; "above" counts how far outside it is, of which only one step back in is known.
-        var own = Path.GetFileName(directory.Name);
+        var own = directory.OwnName;
         List<string> inside = [];
         List<string> outside = [];
         var above = 0;
@@ -78,7 +76,7 @@ internal static class ImageFileName
 
         if (above == 0)
         {
-            return inside.Count == 0 ? default : new(Existing(directory, string.Join('/', inside)), null, null, LeadsOutside: false);
+            return inside.Count == 0 ? default : new(directory.Find(string.Join('/', inside)), null, null, LeadsOutside: false);
         }
 
         if (outside.Count > 1 && IsBundleName(outside[^2]))
@@ -90,7 +88,7 @@ internal static class ImageFileName
         return new(null, null, null, LeadsOutside: true);
     }
 
-    private static Place FindAbsolute(StorageDirectory directory, string text, string[] parts)
+    private static Place FindAbsolute(BundleNames directory, string text, string[] parts)
     {
         if (parts.Length == 0 || parts.Contains(".."))
         {
@@ -98,13 +96,13 @@ internal static class ImageFileName
         }
 
         // The part behind our own directory's name, if the bundle was only moved; else just the last part, if it was renamed as well.
-        var own = Array.LastIndexOf(parts, Path.GetFileName(directory.Name));
-        if (own >= 0 && own < parts.Length - 1 && Existing(directory, string.Join('/', parts[(own + 1)..])) is { } same)
+        var own = Array.LastIndexOf(parts, directory.OwnName);
+        if (own >= 0 && own < parts.Length - 1 && directory.Find(string.Join('/', parts[(own + 1)..])) is { } same)
         {
             return new(same, null, null, LeadsOutside: false);
         }
 
-        if (Existing(directory, parts[^1]) is { } last)
+        if (directory.Find(parts[^1]) is { } last)
         {
             return new(last, null, null, LeadsOutside: false);
         }
@@ -112,23 +110,6 @@ internal static class ImageFileName
         return own < 0 && parts.Length > 1 && IsBundleName(parts[^2])
             ? new(null, text[..text.TrimEnd('/').LastIndexOf('/')], parts[^1], LeadsOutside: true)
             : default;
-    }
-
-    // macOS does not tell apart names that differ in case only; a bundle copied from there may rely on that.
-    private static string? Existing(StorageDirectory directory, string name)
-    {
-        if (directory.FileExists(name))
-        {
-            return name;
-        }
-
-        if (name.Contains('/', StringComparison.Ordinal))
-        {
-            return null;
-        }
-
-        var similar = directory.ListFiles().Where(f => f.Equals(name, StringComparison.OrdinalIgnoreCase)).Take(2).ToArray();
-        return similar.Length == 1 ? similar[0] : null;
     }
 
     private static bool IsBundleName(string part) => part.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase);

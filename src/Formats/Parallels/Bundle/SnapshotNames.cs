@@ -14,6 +14,9 @@ internal static class SnapshotNames
     private const string FileName = "Snapshots.xml";
     private const int MaxNameChars = 1024;
 
+    /// <summary>What stands for a date that nobody recorded: scripts expect seconds since then.</summary>
+    public static readonly DateTimeOffset NoDate = DateTimeOffset.UnixEpoch;
+
     /// <summary>What the file tells of a snapshot.</summary>
     public readonly record struct Entry(string Name, DateTimeOffset Date);
 
@@ -65,5 +68,5 @@ internal static class SnapshotNames
         parent.Elements().FirstOrDefault(e => e.Name.LocalName == name && !e.HasElements)?.Value.Trim() ?? string.Empty;
 
     private static DateTimeOffset Date(string text) => DateTimeOffset.TryParse(
-        text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var date) ? date : default;
+        text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var date) ? date : NoDate;
 }
