@@ -42,6 +42,13 @@ internal sealed class Interrupts : IDisposable
         }
 
         context.Cancel = true;
-        _source.Cancel();
+        try
+        {
+            _source.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The work has ended in this very moment; so does the process.
+        }
     }
 }

@@ -1,0 +1,69 @@
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using Platter.TestKit;
+using Xunit;
+
+namespace Platter.Tests.Unit.Cli;
+
+/// <summary>The commands on the sample in the repository: a machine with one disk, two snapshots and the current state.</summary>
+public sealed class BundleCommandTests
+{
+    [Theory]
+    [InlineData("current")]
+    [InlineData("Clean install", "-l", "Clean install")]
+    [InlineData("After first update", "-l", "After first update")]
+    [InlineData("Clean install", "-l", "{1c7ad7a2-54a7-4f43-9f4a-3c3fd7a1b0e1}")]
+    [InlineData("Clean install", "-l", "snapshot.name=Clean install")]
+    [InlineData("current", "--disk", "harddisk.hdd")]
+    public async Task Convert_gives_the_bytes_of_the_state_asked_for(string state, params string[] options)
+    {
+        using var folder = new TempFolder();
+        var run = await CliRun.PlatterAsync(["convert", "-O", "raw", .. options, DemoSample.Machine, folder["disk.raw"]]);
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+        await using var file = File.OpenRead(folder["disk.raw"]);
+        Assert.Equal(DemoSample.Sha256[state], Convert.ToHexStringLower(await SHA256.HashDataAsync(file, TestContext.Current.CancellationToken)));
+    }
+
+    [Fact]
+    public async Task Info_shows_every_state_below_the_one_it_was_made_from()
+    {
+        var run = await CliRun.PlatterAsync("info", DemoSample.Machine);
+        Assert.Equal(0, run.ExitCode);
+        Assert.Contains("\n    Clean install {1c7ad7a2-", run.Output, StringComparison.Ordinal);
+        Assert.Contains("\n        After first update {7e04f0d9-", run.Output, StringComparison.Ordinal);
+        Assert.Matches(@"\n            current state \{5fbaabe3-[-0-9a-f]*\}, [0-9.]+ KiB  <- this one\n$", run.Output);
+        var json = JsonNode.Parse((await CliRun.PlatterAsync("info", "--output=json", DemoSample.Machine)).Output)!;
+        Assert.Equal(3, json["format-specific"]!["data"]!["layers"]!.AsArray().Count);
+        Assert.Equal(2, json["snapshots"]!.AsArray().Count);
+    }
+
+    [Fact]
+    public async Task Map_names_the_file_of_every_range()
+    {
+        var run = await CliRun.PlatterAsync("map", DemoSample.Disk);
+        Assert.Equal(0, run.ExitCode);
+        foreach (var guid in new[] { "1c7ad7a2", "7e04f0d9", "5fbaabe3" })
+        {
+            Assert.Contains($"harddisk.hdd.0.{{{guid}", run.Output, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Check_examines_the_whole_bundle()
+    {
+        var run = await CliRun.PlatterAsync("check", DemoSample.Machine);
+        Assert.StartsWith("No errors were found on the image.\n", run.Output, StringComparison.Ordinal);
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+    }
+
+    [Fact]
+    public async Task A_disk_or_snapshot_that_is_not_there_is_told()
+    {
+        Assert.Contains("no disk 'other'", (await CliRun.PlatterAsync("info", "--disk", "other", DemoSample.Machine)).Error, StringComparison.Ordinal);
+        using var folder = new TempFolder();
+        var run = await CliRun.PlatterAsync("convert", "-l", "no such", DemoSample.Machine, folder["x"]);
+        Assert.Equal(1, run.ExitCode);
+        Assert.Contains("no such", run.Error, StringComparison.Ordinal);
+        Assert.False(File.Exists(folder["x"]));
+    }
+}
