@@ -84,7 +84,13 @@ internal static class CommandLine
             rest[i] = words[i + 1];
         }
 
-        return await RunCommandAsync(CommandTable.Get(words[0]), rest, session, persona).ConfigureAwait(false);
+        var command = CommandTable.Get(words[0]);
+        if (session.ProgramName != "qemu-img")
+        {
+            session.HelpSubject = $"{session.ProgramName} {command.Name}";
+        }
+
+        return await RunCommandAsync(command, rest, session, persona).ConfigureAwait(false);
     }
 
     private static ValueTask<int> RunCommandAsync(Command command, string[] words, Session session, Persona persona)
@@ -131,7 +137,7 @@ internal static class CommandLine
                 session.Complain(usage.Message);
                 if (usage.PointToHelp)
                 {
-                    session.Error.Write($"Try '{session.ProgramName} --help' for more information\n");
+                    session.Error.Write($"Try '{session.HelpSubject} --help' for more information\n");
                     session.Error.Flush();
                 }
 

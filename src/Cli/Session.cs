@@ -17,6 +17,7 @@ internal sealed class Session : IDisposable
     public Session(string programName, TextWriter output, TextWriter error, bool outputIsTerminal, Func<string, string?> variables)
     {
         ProgramName = programName;
+        HelpSubject = programName;
         Out = output;
         Error = error;
         OutputIsTerminal = outputIsTerminal;
@@ -25,6 +26,9 @@ internal sealed class Session : IDisposable
 
     /// <summary>What messages start with: platter, qemu-img or qemu-nbd.</summary>
     public string ProgramName { get; }
+
+    /// <summary>What to type for help on what is being run: the program's name, with the command's once that is known.</summary>
+    public string HelpSubject { get; set; }
 
     /// <summary>Standard output.</summary>
     public TextWriter Out { get; }

@@ -19,8 +19,10 @@ public sealed class CommandLineTests
     {
         var run = await CliRun.PlatterAsync(args);
         Assert.Equal(1, run.ExitCode);
-        Assert.Equal($"platter: {message}\nTry 'platter --help' for more information\n", run.Error);
+        var subject = args is ["info" or "map" or "compare", ..] ? $"platter {args[0]}" : "platter";
+        Assert.Equal($"platter: {message}\nTry '{subject} --help' for more information\n", run.Error);
         Assert.Empty(run.Output);
+        Assert.EndsWith("Try 'qemu-img --help' for more information\n", (await CliRun.AsAsync("qemu-img", args)).Error, StringComparison.Ordinal);
     }
 
     [Theory]
