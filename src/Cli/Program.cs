@@ -31,7 +31,10 @@ internal static class Program
         }
 
         name = Path.GetFileName(name);
-        return name.EndsWith(".exe", StringComparison.OrdinalIgnoreCase) ? name[..^4] : name;
+        name = name.EndsWith(".exe", StringComparison.OrdinalIgnoreCase) ? name[..^4] : name;
+
+        // The assembly's name, and the runtime's, are not the tool's.
+        return name is "Platter.Cli" or "Platter.Cli.dll" or "dotnet" or "" ? "platter" : name;
     }
 
     private static string? TypedName()
