@@ -10,7 +10,7 @@ internal static class Program
     {
         // Not Console.Out: its locks, encodings and flushes cost a millisecond of start-up and much more in a long listing.
         var encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
-        var output = new StreamWriter(StandardStreams.OpenOutput(), encoding, bufferSize: 16384, leaveOpen: true);
+        var output = new StreamWriter(StandardStreams.OpenOutput(), encoding, bufferSize: 4096, leaveOpen: true);
         var error = new StreamWriter(StandardStreams.OpenError(), encoding, bufferSize: 256, leaveOpen: true);
         // Warnings of several workers and the answer to a signal may come at once.
         using var session = new Session(InvokedAs(), output, TextWriter.Synchronized(error), !Console.IsOutputRedirected, Environment.GetEnvironmentVariable);
