@@ -168,8 +168,8 @@ public sealed class Qcow2CheckTests
 
     private static void Luks(string image, TempFolder folder)
     {
-        QemuImg(
-            "create", "-f", "qcow2", "--object", "secret,id=s,data=abc",
+        CreateEncrypted(
+            "--object", "secret,id=s,data=abc",
             "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,cluster_size=4096", image, "4M");
         ToolRunner.RunChecked(
             "qemu-io", "--object", "secret,id=s,data=abc", "-c", "write 0 100k", "-c", "write 1M 30k",
