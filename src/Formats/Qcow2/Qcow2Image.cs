@@ -24,6 +24,8 @@ internal sealed class Qcow2Image : ImageDriver
     private readonly ClusterDecoder _decoder;
     private readonly PreallocationProbe _preallocation;
     private readonly bool _ownsStorages;
+    private long _endOfFile;
+    private int _warnedOfEnd;
 
     /// <summary>The image as it is now; owns both storages.</summary>
     public Qcow2Image(Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, TableReader reader, OpenContext context)
@@ -209,7 +211,35 @@ internal sealed class Qcow2Image : ImageDriver
         return ToExtent(at, run);
     }
 
-    private Extent ToExtent(GuestOffset at, in ClusterRun run) => run.Kind switch
+    // Like everybody else we read what the file does not have as zeros, but not silently: it may have been cut off.
+    private void WarnIfBeyondTheEnd(in ClusterRun run)
+    {
+        var lastCluster = (run.HostOffset.Value + run.Length - 1) & ~_metadata.Geometry.ClusterMask;
+        if (lastCluster < Volatile.Read(ref _endOfFile) || _metadata.HasDataFile)
+        {
+            return;
+        }
+
+        // The file may have grown since.
+        var end = Storage.Length;
+        Volatile.Write(ref _endOfFile, end);
+        if (lastCluster >= end && Interlocked.Exchange(ref _warnedOfEnd, 1) == 0)
+        {
+            _context.Warn($"{Storage.Name}: the file ends at 0x{end:x}, and data is said to be at 0x{lastCluster:x}: what is missing reads as zeros");
+        }
+    }
+
+    private Extent ToExtent(GuestOffset at, in ClusterRun run)
+    {
+        if (run.Kind == ClusterKind.Data)
+        {
+            WarnIfBeyondTheEnd(run);
+        }
+
+        return Describe(at, run);
+    }
+
+    private Extent Describe(GuestOffset at, in ClusterRun run) => run.Kind switch
     {
         ClusterKind.Data when IsEncrypted => new()
         {

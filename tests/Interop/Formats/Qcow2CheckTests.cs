@@ -14,7 +14,7 @@ public sealed class Qcow2CheckTests
 {
     public static TheoryData<string> Kinds => [.. Makers.Keys];
 
-    private static readonly Dictionary<string, Action<string, TempFolder>> Makers = new()
+    internal static readonly Dictionary<string, Action<string, TempFolder>> Makers = new()
     {
         ["plain"] = (image, _) => Make(image, "cluster_size=65536", "8M"),
         ["small clusters"] = (image, _) => Make(image, "cluster_size=512,refcount_bits=64", "200k"),

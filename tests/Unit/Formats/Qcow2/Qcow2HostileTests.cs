@@ -225,6 +225,29 @@ public sealed class Qcow2HostileTests
     }
 
     [Fact]
+    public async Task Data_that_was_cut_off_reads_as_zeros_with_one_warning()
+    {
+        var image = new Qcow2Builder { Size = 1 << 20 }.Fill(1, 0, 1, 2, 3).Build();
+        var at = (long)(image.L2(2) & 0x00fffffffffffe00);
+        image.Truncate(at);
+        var warnings = new List<string>();
+        await using var node = await OpenAsync(image, Context(warnings: warnings));
+        var disk = new byte[1 << 20];
+        await node.ReadAsync(default, disk);
+        await node.ReadAsync(default, disk);
+        image.Model.AssertEqual(0, disk.AsSpan(0, 2 * 65536));
+        Assert.DoesNotContain(disk[(2 * 65536)..], b => b != 0);
+        Assert.Contains($"the file ends at 0x{at:x}", Assert.Single(warnings), StringComparison.Ordinal);
+
+        // A file that ends inside its last cluster is how images are made.
+        image.Truncate(at + 65536 + 512);
+        warnings.Clear();
+        await using var whole = await OpenAsync(image, Context(warnings: warnings));
+        await whole.ReadAsync(default, disk);
+        Assert.Empty(warnings);
+    }
+
+    [Fact]
     public async Task A_file_of_any_length_ends_in_the_error_family_or_in_zeros()
     {
         var image = new Qcow2Builder { ClusterBits = 9, Size = 64 << 10 }.FillRandom(1, 0.8).AddSnapshot("1", "one")
