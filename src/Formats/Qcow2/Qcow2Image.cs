@@ -16,6 +16,7 @@ namespace Platter.Formats.Qcow2;
 internal sealed class Qcow2Image : ImageDriver
 {
     private readonly Storage? _dataFile;
+    private readonly GuestCipher? _cipher;
     private readonly Qcow2Metadata _metadata;
     private readonly TableReader _reader;
     private readonly OpenContext _context;
@@ -23,13 +24,16 @@ internal sealed class Qcow2Image : ImageDriver
     private readonly ClusterDecoder _decoder;
     private readonly PreallocationProbe _preallocation;
     private readonly bool _ownsStorages;
+    private long _endOfFile;
+    private int _warnedOfEnd;
 
     /// <summary>The image as it is now; owns both storages.</summary>
-    public Qcow2Image(Storage storage, Storage? dataFile, Qcow2Metadata metadata, TableReader reader, OpenContext context)
+    public Qcow2Image(Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, TableReader reader, OpenContext context)
     {
         Storage = storage;
         _dataFile = dataFile;
-        _metadata = metadata;
+        _cipher = cipher;
+        _metadata = cipher?.Luks is { } luks ? metadata with { Luks = luks } : metadata;
         _reader = reader;
         _context = context;
         _ownsStorages = true;
@@ -48,6 +52,7 @@ internal sealed class Qcow2Image : ImageDriver
     {
         Storage = image.Storage;
         _dataFile = image._dataFile;
+        _cipher = image._cipher;
         _metadata = image._metadata;
         _reader = image._reader;
         _context = image._context;
@@ -102,7 +107,7 @@ internal sealed class Qcow2Image : ImageDriver
         }
 
         var run = pending.Result;
-        return run.Kind == ClusterKind.Data && _preallocation.Answer is null
+        return run.Kind == ClusterKind.Data && !IsEncrypted && _preallocation.Answer is null
             ? AwaitedAsync(at, new(run), cancellationToken)
             : new(ToExtent(at, run));
     }
@@ -111,6 +116,11 @@ internal sealed class Qcow2Image : ImageDriver
     public override ValueTask ReadEncodedAsync(
         Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
+        if ((extent.Flags & ExtentFlags.Encrypted) != 0)
+        {
+            return (_cipher ?? throw MetadataOnly("its password is not known")).ReadAsync(extent, at, buffer, cancellationToken);
+        }
+
         var cluster = new GuestOffset(at.Value & ~_metadata.Geometry.ClusterMask);
         return _decoder.ReadAsync(
             cluster, extent.HostOffset, (int)extent.EncodedLength, (int)(at - cluster), buffer, cancellationToken);
@@ -183,8 +193,12 @@ internal sealed class Qcow2Image : ImageDriver
         await base.DisposeAsync().ConfigureAwait(false);
     }
 
-    private Storage DataStorage => !_metadata.HasDataFile ? Storage : _dataFile ?? throw new BlockException(
-        BlockErrorKind.InvalidRequest, $"{Storage.Name}: was opened for its metadata only; its data file is not open");
+    private Storage DataStorage => !_metadata.HasDataFile ? Storage : _dataFile ?? throw MetadataOnly("its data file is not open");
+
+    private bool IsEncrypted => _metadata.Header.CryptMethod != Layout.CryptMethod.None;
+
+    private BlockException MetadataOnly(string reason) =>
+        new(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was opened for its metadata only; {reason}");
 
     private ClusterMapper MapperFor(HostOffset l1, long entries) =>
         new(new L1Table(_reader, _context.Cache, l1, entries), _reader, _context.Cache, _metadata.Geometry, _metadata.HasDataFile);
@@ -192,7 +206,7 @@ internal sealed class Qcow2Image : ImageDriver
     private async ValueTask<Extent> AwaitedAsync(GuestOffset at, ValueTask<ClusterRun> pending, CancellationToken cancellationToken)
     {
         var run = await pending.ConfigureAwait(false);
-        if (run.Kind == ClusterKind.Data && _preallocation.Answer is null)
+        if (run.Kind == ClusterKind.Data && !IsEncrypted && _preallocation.Answer is null)
         {
             await _preallocation.FindAsync(cancellationToken).ConfigureAwait(false);
         }
@@ -200,8 +214,41 @@ internal sealed class Qcow2Image : ImageDriver
         return ToExtent(at, run);
     }
 
-    private Extent ToExtent(GuestOffset at, in ClusterRun run) => run.Kind switch
+    // Like everybody else we read what the file does not have as zeros, but not silently: it may have been cut off.
+    private void WarnIfBeyondTheEnd(in ClusterRun run)
     {
+        var lastCluster = (run.HostOffset.Value + run.Length - 1) & ~_metadata.Geometry.ClusterMask;
+        if (lastCluster < Volatile.Read(ref _endOfFile) || _metadata.HasDataFile)
+        {
+            return;
+        }
+
+        // The file may have grown since.
+        var end = Storage.Length;
+        Volatile.Write(ref _endOfFile, end);
+        if (lastCluster >= end && Interlocked.Exchange(ref _warnedOfEnd, 1) == 0)
+        {
+            _context.Warn($"{Storage.Name}: the file ends at 0x{end:x}, and data is said to be at 0x{lastCluster:x}: what is missing reads as zeros");
+        }
+    }
+
+    private Extent ToExtent(GuestOffset at, in ClusterRun run)
+    {
+        if (run.Kind == ClusterKind.Data)
+        {
+            WarnIfBeyondTheEnd(run);
+        }
+
+        return Describe(at, run);
+    }
+
+    private Extent Describe(GuestOffset at, in ClusterRun run) => run.Kind switch
+    {
+        ClusterKind.Data when IsEncrypted => new()
+        {
+            Offset = at, Length = run.Length, Kind = ExtentKind.Encoded, Flags = ExtentFlags.Encrypted, Storage = DataStorage,
+            HostOffset = run.HostOffset, Driver = this,
+        },
         ClusterKind.Data => new()
         {
             Offset = at, Length = run.Length, Kind = ExtentKind.Data, Storage = DataStorage, HostOffset = run.HostOffset,
@@ -212,14 +259,16 @@ internal sealed class Qcow2Image : ImageDriver
             Offset = at, Length = run.Length, Kind = ExtentKind.Encoded, Flags = ExtentFlags.Compressed, Storage = Storage,
             HostOffset = run.HostOffset, EncodedLength = run.CompressedLength, Driver = this,
         },
-        ClusterKind.ZeroAllocated => new()
+
+        // In an encrypted image the host offset of zeros is worth nothing: what is there cannot be read as it is.
+        ClusterKind.ZeroAllocated when !IsEncrypted => new()
         {
             Offset = at, Length = run.Length, Kind = ExtentKind.Zero, Storage = DataStorage, HostOffset = run.HostOffset,
         },
-        ClusterKind.ZeroPlain => new() { Offset = at, Length = run.Length, Kind = ExtentKind.Zero },
+        ClusterKind.ZeroPlain or ClusterKind.ZeroAllocated => new() { Offset = at, Length = run.Length, Kind = ExtentKind.Zero },
 
         // The host offset of an unallocated subcluster is where it would be written: worth knowing, nothing to read.
-        ClusterKind.UnallocatedInCluster => new()
+        ClusterKind.UnallocatedInCluster when !IsEncrypted => new()
         {
             Offset = at, Length = run.Length, Kind = ExtentKind.Unallocated, Storage = DataStorage, HostOffset = run.HostOffset,
         },

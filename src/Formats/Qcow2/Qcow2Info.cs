@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Platter.Core.Images;
 using Platter.Core.Storages;
+using Platter.Formats.Qcow2.Encryption;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2;
@@ -43,6 +44,11 @@ internal static class Qcow2Info
         }
 
         result["refcount-bits"] = metadata.Geometry.RefcountBits;
+        if (header.CryptMethod != CryptMethod.None)
+        {
+            result["encrypt"] = Encryption(metadata);
+        }
+
         if (header.Version >= 3)
         {
             if (metadata.HasDataFile)
@@ -57,6 +63,47 @@ internal static class Qcow2Info
 
             result["corrupt"] = (header.Incompatible & IncompatibleFeatures.Corrupt) != 0;
             result["extended-l2"] = metadata.Geometry.HasExtendedL2;
+        }
+
+        return result;
+    }
+
+    private static JsonObject Encryption(Qcow2Metadata metadata)
+    {
+        if (metadata.Header.CryptMethod == CryptMethod.Aes)
+        {
+            return new JsonObject { ["format"] = "aes" };
+        }
+
+        var result = new JsonObject { ["format"] = "luks" };
+        if (metadata.Luks is not { } luks)
+        {
+            return result;
+        }
+
+        result["cipher-alg"] = luks.CipherAlg;
+        result["cipher-mode"] = luks.Mode;
+        result["ivgen-alg"] = luks.IvGenAlg;
+        if (luks.IvGenHashAlg is { } hash)
+        {
+            result["ivgen-hash-alg"] = hash;
+        }
+
+        result["hash-alg"] = luks.HashSpec;
+        result["payload-offset"] = luks.PayloadOffset;
+        result["master-key-iters"] = luks.MasterKeyDigestIterations;
+        result["uuid"] = luks.Uuid;
+        result["slots"] = new JsonArray([.. luks.Slots.Select(Slot)]);
+        return result;
+    }
+
+    private static JsonObject Slot(LuksKeySlot slot)
+    {
+        var result = new JsonObject { ["active"] = slot.IsActive, ["key-offset"] = slot.KeyMaterialOffset };
+        if (slot.IsActive)
+        {
+            result["iters"] = slot.Iterations;
+            result["stripes"] = slot.Stripes;
         }
 
         return result;

@@ -4,6 +4,7 @@ using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Bitmaps;
+using Platter.Formats.Qcow2.Encryption;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
 using Platter.Formats.Qcow2.Snapshots;
@@ -43,6 +44,9 @@ internal sealed record Qcow2Metadata
     /// <summary>Where the LUKS header is, or null.</summary>
     public EncryptionHeaderPointer? EncryptionHeader { get; init; }
 
+    /// <summary>The LUKS header; null when there is none or it cannot be read.</summary>
+    public LuksHeader? Luks { get; init; }
+
     public bool HasDataFile => (Header.Incompatible & IncompatibleFeatures.ExternalDataFile) != 0;
 
     public bool IsRawDataFile => HasDataFile && (Header.Autoclear & AutoclearFeatures.RawExternalData) != 0;
@@ -60,10 +64,12 @@ internal static class Qcow2Opening
         var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, cancellationToken).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
         metadata = await ReadListsAsync(storage, reader, metadata, context, cancellationToken).ConfigureAwait(false);
+        metadata = await ReadLuksHeaderAsync(storage, metadata, context, cancellationToken).ConfigureAwait(false);
+        var cipher = await UnlockAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         var dataFile = await OpenDataFileAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         try
         {
-            return new Qcow2Image(storage, dataFile, metadata, reader, context);
+            return new Qcow2Image(storage, dataFile, cipher, metadata, reader, context);
         }
         catch
         {
@@ -209,6 +215,63 @@ internal static class Qcow2Opening
     {
         var end = bytes.IndexOf((byte)0);
         return Encoding.UTF8.GetString(end < 0 ? bytes : bytes[..end]);
+    }
+
+    private static async ValueTask<Qcow2Metadata> ReadLuksHeaderAsync(
+        Storage storage, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
+    {
+        // For reading, unlocking reads it.
+        if (metadata.EncryptionHeader is not { } pointer || !context.MetadataOnly)
+        {
+            return metadata;
+        }
+
+        try
+        {
+            return metadata with
+            {
+                Luks = await LuksVolume.ReadHeaderAsync(
+                    storage, new((long)pointer.Offset), (long)pointer.Length, storage.Name, cancellationToken).ConfigureAwait(false),
+            };
+        }
+        catch (ImageFormatException e)
+        {
+            // Its clusters are known all the same: this is no reason to give up on leaks.
+            context.Warn(e.Message);
+            return metadata;
+        }
+    }
+
+    private static async ValueTask<GuestCipher?> UnlockAsync(
+        Storage storage, Qcow2Metadata metadata, NodeOptions options, OpenContext context, CancellationToken cancellationToken)
+    {
+        var method = metadata.Header.CryptMethod;
+        var format = method switch { CryptMethod.Aes => "aes", CryptMethod.Luks => "luks", _ => null };
+        if (options["encrypt.format"] is { } wanted && wanted != format)
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidRequest,
+                $"{storage.Name}: option 'encrypt.format' is '{SafeText.Clean(wanted, 64)}' and the image {(format is null ? "is not encrypted" : $"has '{format}'")}");
+        }
+
+        if (format is null || context.MetadataOnly)
+        {
+            return null;
+        }
+
+        var id = options["encrypt.key-secret"] ?? throw new BlockException(
+            BlockErrorKind.WrongSecret, $"{storage.Name}: the image is encrypted ({format}) and no password was given: option 'encrypt.key-secret' is needed");
+        var password = context.Secrets.Get(id);
+        if (method == CryptMethod.Aes)
+        {
+            return new GuestCipher(LegacyAes.CreateCipher(password.Span), numbersByHost: false);
+        }
+
+        var pointer = metadata.EncryptionHeader!.Value;
+        var volume = await LuksVolume.OpenAsync(
+            storage, new((long)pointer.Offset), (long)pointer.Length, password, storage.Name, context.Limits.MaxKeyIterations,
+            cancellationToken: cancellationToken).ConfigureAwait(false);
+        return new GuestCipher(volume.Cipher, numbersByHost: true) { Luks = volume.Header };
     }
 
     private static async ValueTask<Storage?> OpenDataFileAsync(

@@ -14,7 +14,7 @@ public sealed class Qcow2CheckTests
 {
     public static TheoryData<string> Kinds => [.. Makers.Keys];
 
-    private static readonly Dictionary<string, Action<string, TempFolder>> Makers = new()
+    internal static readonly Dictionary<string, Action<string, TempFolder>> Makers = new()
     {
         ["plain"] = (image, _) => Make(image, "cluster_size=65536", "8M"),
         ["small clusters"] = (image, _) => Make(image, "cluster_size=512,refcount_bits=64", "200k"),
@@ -168,8 +168,8 @@ public sealed class Qcow2CheckTests
 
     private static void Luks(string image, TempFolder folder)
     {
-        QemuImg(
-            "create", "-f", "qcow2", "--object", "secret,id=s,data=abc",
+        CreateEncrypted(
+            "--object", "secret,id=s,data=abc",
             "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,cluster_size=4096", image, "4M");
         ToolRunner.RunChecked(
             "qemu-io", "--object", "secret,id=s,data=abc", "-c", "write 0 100k", "-c", "write 1M 30k",

@@ -1,3 +1,5 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.TestKit;
 using Xunit;
 using static Platter.Tests.Interop.Formats.Qcow2Interop;
@@ -173,6 +175,53 @@ public sealed class Qcow2ReadTests
             Assert.Equal(size, node.VirtualSize);
             await AssertSameContentAsync(node, reverted, folder);
         }
+    }
+
+    [Theory]
+    [InlineData("luks", "cluster_size=65536")]
+    [InlineData("luks", "cluster_size=512")]
+    [InlineData("luks", "extended_l2=on")]
+    [InlineData("luks", "preallocation=metadata")]
+    [InlineData("luks", "data_file=FOLDER/data.raw")]
+    [InlineData("aes", "cluster_size=65536")]
+    [InlineData("aes", "compat=0.10")]
+    public async Task Encrypted_images_read_and_map_as_with_the_peer(string format, string options)
+    {
+        using var folder = new TempFolder();
+        var image = folder["a.qcow2"];
+        const string secret = "secret,id=s,data=open sesame";
+        var iterations = format == "luks" ? ",encrypt.iter-time=10" : string.Empty;
+        CreateEncrypted(
+            "--object", secret, "-o",
+            $"encrypt.format={format},encrypt.key-secret=s{iterations},{options.Replace("FOLDER", folder.Path, StringComparison.Ordinal)}", image, "5M");
+        string[] opened = ["--object", secret, "--image-opts"];
+        var name = $"driver=qcow2,file.filename={image},encrypt.key-secret=s";
+        ToolRunner.RunChecked(
+            "qemu-io", ["-c", "write -P 1 0 1M", "-c", "write -P 2 1500k 3k", "-c", "write -P 3 5119k 1k", .. opened, name]);
+        if (!options.Contains("0.10", StringComparison.Ordinal))
+        {
+            ToolRunner.RunChecked("qemu-io", ["-c", "write -z 128k 64k", "-c", "write -z 3M 1M", "-c", "discard 512k 64k", .. opened, name]);
+        }
+
+        var context = Context(secrets: new OneSecret());
+        var ours = new NodeOptions { ["driver"] = "qcow2", ["file.filename"] = image, ["encrypt.key-secret"] = "s" };
+        await using var node = await OpenAsync(ours, context);
+        await AssertSameContentAsync(node, name, folder, opened);
+        await AssertSameMapAsync(node, name, opened);
+        await AssertSameInfoAsync(node, image);
+        await using (var metadata = await OpenAsync(image, Context(metadataOnly: true)))
+        {
+            await AssertSameInfoAsync(metadata, image);
+        }
+
+        var missing = await Assert.ThrowsAsync<BlockException>(async () => await OpenAsync(image));
+        Assert.Equal(BlockErrorKind.WrongSecret, missing.Kind);
+        Assert.Contains("encrypt.key-secret", missing.Message, StringComparison.Ordinal);
+    }
+
+    private sealed class OneSecret : ISecretSource
+    {
+        public ReadOnlyMemory<byte> Get(string id) => "open sesame"u8.ToArray();
     }
 
     [Fact]
