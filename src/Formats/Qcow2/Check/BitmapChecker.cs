@@ -19,12 +19,12 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             return;
         }
 
-        references.Add((long)extension.DirectoryOffset, (long)extension.DirectorySize, "the bitmap directory");
+        references.Add((long)extension.DirectoryOffset, (long)extension.DirectorySize, Referrer.Structure("the bitmap directory"));
         var chunk = new byte[ChunkBytes];
         foreach (var bitmap in metadata.Bitmaps)
         {
             var name = $"bitmap '{SafeText.Clean(bitmap.Name, 64)}'";
-            references.Add((long)bitmap.TableOffset, (long)bitmap.TableSize * BitmapTableEntry.Size, $"the table of {name}");
+            references.Add((long)bitmap.TableOffset, (long)bitmap.TableSize * BitmapTableEntry.Size, Referrer.Structure($"the table of {name}"));
             for (long first = 0; first < bitmap.TableSize; first += ChunkBytes / BitmapTableEntry.Size)
             {
                 var count = (int)Math.Min(ChunkBytes / BitmapTableEntry.Size, bitmap.TableSize - first);
@@ -32,12 +32,12 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
                     new((long)bitmap.TableOffset + (first * BitmapTableEntry.Size)), chunk.AsMemory(0, count * BitmapTableEntry.Size), cancellationToken)
                     .ConfigureAwait(false);
                 chunk.AsSpan(read).Clear();
-                CheckEntries(chunk.AsSpan(0, count * BitmapTableEntry.Size), first, name);
+                CheckEntries(chunk.AsSpan(0, count * BitmapTableEntry.Size), first, $"the table of {name}");
             }
         }
     }
 
-    private void CheckEntries(ReadOnlySpan<byte> entries, long first, string name)
+    private void CheckEntries(ReadOnlySpan<byte> entries, long first, string table)
     {
         for (var i = 0; i < entries.Length; i += BitmapTableEntry.Size)
         {
@@ -47,14 +47,13 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             {
                 tally.Corruption(string.Create(
                     CultureInfo.InvariantCulture,
-                    $"table of {name}: entry {index} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster"));
+                    $"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster"));
                 continue;
             }
 
             if (!entry.IsUnallocated)
             {
-                references.Add(
-                    entry.Offset.Value, metadata.Geometry.ClusterSize, string.Create(CultureInfo.InvariantCulture, $"table of {name}, entry {index},"));
+                references.Add(entry.Offset.Value, metadata.Geometry.ClusterSize, Referrer.Entry(table, index));
             }
         }
     }

@@ -49,10 +49,10 @@ internal sealed class Qcow2Check
         var refcounts = new RefcountChecker(_storage, _metadata, _counts, _references, _tally);
         await refcounts.LoadStoredAsync(cancellationToken).ConfigureAwait(false);
 
-        _references.Add(0, _geometry.ClusterSize, "the header");
-        var tables = new TableChecker(_storage, _metadata, _references, refcounts, _tally, _progress);
+        _references.Add(0, _geometry.ClusterSize, Referrer.Structure("the header"));
+        var tables = new TableChecker(_storage, _metadata, _counts, _references, refcounts, _tally, _progress);
         await tables.CheckAsync(
-            new((long)header.L1TableOffset), header.L1Size, "L1 table", isActive: true, cancellationToken).ConfigureAwait(false);
+            new((long)header.L1TableOffset), header.L1Size, "the L1 table", isActive: true, cancellationToken).ConfigureAwait(false);
         await CheckSnapshotsAsync(tables, cancellationToken).ConfigureAwait(false);
         CheckEncryptionHeader();
         await new BitmapChecker(_storage, _metadata, _references, _tally).CheckAsync(cancellationToken).ConfigureAwait(false);
@@ -99,12 +99,12 @@ internal sealed class Qcow2Check
             }
 
             await tables.CheckAsync(
-                new((long)snapshot.L1TableOffset), snapshot.L1Size, $"L1 table of {name}", isActive: false, cancellationToken).ConfigureAwait(false);
+                new((long)snapshot.L1TableOffset), snapshot.L1Size, $"the L1 table of {name}", isActive: false, cancellationToken).ConfigureAwait(false);
         }
 
         if (tableBytes > 0)
         {
-            _references.Add((long)_metadata.Header.SnapshotsOffset, tableBytes, "the snapshot table");
+            _references.Add((long)_metadata.Header.SnapshotsOffset, tableBytes, Referrer.Structure("the snapshot table"));
         }
     }
 
@@ -112,7 +112,7 @@ internal sealed class Qcow2Check
     {
         if (_metadata.EncryptionHeader is { } pointer)
         {
-            _references.Add((long)pointer.Offset, (long)pointer.Length, "the encryption header");
+            _references.Add((long)pointer.Offset, (long)pointer.Length, Referrer.Structure("the encryption header"));
         }
     }
 }

@@ -12,8 +12,8 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     /// <summary>Counts one reference to each cluster of a range.</summary>
     /// <param name="offset">Host offset, any alignment; not negative.</param>
     /// <param name="length">Bytes.</param>
-    /// <param name="what">Who refers to it, for messages.</param>
-    public void Add(long offset, long length, string what)
+    /// <param name="who">Who refers to it, for messages.</param>
+    public void Add(long offset, long length, in Referrer who)
     {
         if (length <= 0)
         {
@@ -24,7 +24,8 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
         {
             tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"{what} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), new(offset));
+                CultureInfo.InvariantCulture, $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), new(offset), who.Guest,
+                who.Guest is null ? 0 : geometry.ClusterSize);
             return;
         }
 
@@ -34,7 +35,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
             {
                 tally.Corruption(string.Create(
                     CultureInfo.InvariantCulture,
-                    $"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {what} is one too many"),
+                    $"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many"),
                     new(cluster << geometry.ClusterBits));
             }
         }

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
 using Platter.Core.Errors;
 
@@ -51,6 +52,31 @@ internal sealed class ReferenceCounts(string file)
     public ulong CountOf(ushort entry, long cluster) =>
         entry >> CountShift is var count and < CountMax ? (ulong)count : _large.GetValueOrDefault(cluster, (ulong)CountMax);
 
+    /// <summary>How many entries from the first on have the count that a big-endian refcount of 16 bits beside them says.</summary>
+    /// <param name="entries">Of a page.</param>
+    /// <param name="refcounts">As they are on disk.</param>
+    /// <param name="lastUsed">Index of the last of them that is not 0, or -1.</param>
+    public static int CommonPrefix(ReadOnlySpan<ushort> entries, ReadOnlySpan<ushort> refcounts, out int lastUsed)
+    {
+        lastUsed = -1;
+        for (var i = 0; i < entries.Length && i < refcounts.Length; i++)
+        {
+            var count = entries[i] >> CountShift;
+            var refcount = BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(refcounts[i]) : refcounts[i];
+            if (count != refcount || count == CountMax)
+            {
+                return i;
+            }
+
+            if (count != 0)
+            {
+                lastUsed = i;
+            }
+        }
+
+        return entries.Length;
+    }
+
     /// <summary>Counts one more reference, but never above <paramref name="max"/>.</summary>
     /// <returns>False when it is at its maximum already.</returns>
     public bool TryAdd(long cluster, ulong max)
@@ -79,11 +105,62 @@ internal sealed class ReferenceCounts(string file)
         return true;
     }
 
+    /// <summary>Counts the first reference to a cluster whose stored refcount is 1; false, and nothing counted, when it is not the first or
+    /// the refcount is another.</summary>
+    public bool TryAddFirst(long cluster)
+    {
+        var pageIndex = cluster >> PageBits;
+        var page = _lastPage;
+        if (pageIndex != _lastPageIndex)
+        {
+            if (!_pages.TryGetValue(pageIndex, out page))
+            {
+                return false;
+            }
+
+            (_lastPageIndex, _lastPage) = (pageIndex, page);
+        }
+
+        ref var entry = ref page[cluster & ((1 << PageBits) - 1)];
+        if (entry != (ushort)StoredRefcount.One)
+        {
+            return false;
+        }
+
+        entry = (1 << CountShift) | (ushort)StoredRefcount.One;
+        return true;
+    }
+
     /// <summary>Remembers the kind of the stored refcount.</summary>
     public void SetStored(long cluster, StoredRefcount stored)
     {
         ref var entry = ref Page(cluster >> PageBits)[cluster & ((1 << PageBits) - 1)];
         entry = (ushort)((entry & ~StoredMask) | (ushort)stored);
+    }
+
+    /// <summary>Remembers the kinds of neighbouring refcounts, before anything was counted.</summary>
+    /// <param name="cluster">The first.</param>
+    /// <param name="refcounts">16 bits each, big-endian as they are on disk.</param>
+    public void SetStored(long cluster, ReadOnlySpan<ushort> refcounts)
+    {
+        var one = BitConverter.IsLittleEndian ? (ushort)0x100 : (ushort)1;
+        while (!refcounts.IsEmpty)
+        {
+            var inPage = (int)(cluster & ((1 << PageBits) - 1));
+            var part = refcounts[..Math.Min(refcounts.Length, (1 << PageBits) - inPage)];
+            if (part.ContainsAnyExcept((ushort)0))
+            {
+                var entries = Page(cluster >> PageBits).AsSpan(inPage, part.Length);
+                for (var i = 0; i < entries.Length; i++)
+                {
+                    var stored = part[i] == 0 ? StoredRefcount.Zero : part[i] == one ? StoredRefcount.One : StoredRefcount.Many;
+                    entries[i] = (ushort)stored;
+                }
+            }
+
+            cluster += part.Length;
+            refcounts = refcounts[part.Length..];
+        }
     }
 
     /// <summary>The kind of the stored refcount.</summary>

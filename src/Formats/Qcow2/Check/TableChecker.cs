@@ -10,7 +10,7 @@ namespace Platter.Formats.Qcow2.Check;
 
 /// <summary>Walks an L1 table and the L2 tables below it: counts references, judges entries and, in the active tables, their COPIED flags.</summary>
 internal sealed class TableChecker(
-    Storage storage, Qcow2Metadata metadata, ReferenceCounter references, RefcountChecker refcounts, CheckTally tally, IProgress<double>? progress)
+    Storage storage, Qcow2Metadata metadata, ReferenceCounts counts, ReferenceCounter references, RefcountChecker refcounts, CheckTally tally, IProgress<double>? progress)
 {
     private const int L1ChunkBytes = 64 * 1024;
 
@@ -18,7 +18,13 @@ internal sealed class TableChecker(
     private const int PrefetchTables = 16;
 
     private readonly Qcow2Geometry _geometry = metadata.Geometry;
-    private readonly List<(long Cluster, bool IsCopied, string What, GuestOffset? Guest)> _beyondTheEnd = [];
+    private readonly List<(long Cluster, bool IsCopied, Referrer Who)> _beyondTheEnd = [];
+
+    // All bits but those of an aligned host offset. With extended entries or a data file no entry is plain.
+    private readonly ulong _notPlain = metadata.Geometry.HasExtendedL2 || metadata.HasDataFile
+        ? ulong.MaxValue
+        : ~(L2Entry.OffsetMask & ~(ulong)metadata.Geometry.ClusterMask);
+
     private long _nextContiguous;
 
     /// <summary>Walks one L1 table.</summary>
@@ -29,7 +35,7 @@ internal sealed class TableChecker(
     /// <param name="cancellationToken">Stops.</param>
     public async ValueTask CheckAsync(HostOffset l1At, long entryCount, string what, bool isActive, CancellationToken cancellationToken)
     {
-        references.Add(l1At.Value, entryCount * L1Entry.Size, $"the {what}");
+        references.Add(l1At.Value, entryCount * L1Entry.Size, Referrer.Structure(what));
         var l1 = ArrayPool<byte>.Shared.Rent(L1ChunkBytes);
         var l2 = ArrayPool<byte>.Shared.Rent(_geometry.ClusterSize);
         try
@@ -65,16 +71,16 @@ internal sealed class TableChecker(
         if (entry.ReservedBits != 0)
         {
             tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"{what}: entry {index} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
+                CultureInfo.InvariantCulture, $"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
         }
 
         // An entry that is not empty and has no offset makes the header an L2 table: that counts as a reference, though no reader follows it.
         var at = entry.TableOffset;
-        references.Add(at.Value, _geometry.ClusterSize, string.Create(CultureInfo.InvariantCulture, $"{what}: entry {index} (L2 table)"));
+        var who = Referrer.Entry(what, index);
+        references.Add(at.Value, _geometry.ClusterSize, who);
         if ((at.Value & _geometry.ClusterMask) != 0)
         {
-            tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"{what}: entry {index} points to {at}, which is not aligned to a cluster"), at);
+            tally.Corruption($"{who} points to {at}, which is not aligned to a cluster", at);
         }
 
         // Where the refcount of the table itself is not known, nothing is said about the flags in it either.
@@ -85,16 +91,16 @@ internal sealed class TableChecker(
             var stored = refcounts.IsBeyondTheEnd(cluster)
                 ? await refcounts.GetBeyondTheEndAsync(cluster, cancellationToken).ConfigureAwait(false)
                 : refcounts.Stored(cluster);
-            JudgeCopied(stored, entry.IsCopied, at, string.Create(CultureInfo.InvariantCulture, $"{what}: entry {index} (L2 table at {at})"), null);
+            JudgeCopied(stored, entry.IsCopied, at, who);
             judgesCopied = stored != StoredRefcount.Unknown;
         }
 
         await ReadAsync(at, table, cancellationToken).ConfigureAwait(false);
         CheckL2Table(table.Span, index, isActive, judgesCopied);
-        foreach (var (cluster, isCopied, who, guest) in _beyondTheEnd)
+        foreach (var (cluster, isCopied, l2Entry) in _beyondTheEnd)
         {
             var stored = await refcounts.GetBeyondTheEndAsync(cluster, cancellationToken).ConfigureAwait(false);
-            JudgeCopied(stored, isCopied, new(cluster << _geometry.ClusterBits), who, guest);
+            JudgeCopied(stored, isCopied, new(cluster << _geometry.ClusterBits), l2Entry);
         }
 
         _beyondTheEnd.Clear();
@@ -107,20 +113,57 @@ internal sealed class TableChecker(
         var step = _geometry.L2EntryWords;
         for (var i = 0; i < words.Length;)
         {
-            var used = words[i..].IndexOfAnyExcept(0UL);
-            if (used < 0)
+            if (words[i] == 0)
             {
-                return;
+                var used = words[i..].IndexOfAnyExcept(0UL);
+                if (used < 0)
+                {
+                    return;
+                }
+
+                i += used;
+                i -= i & (step - 1);
             }
 
-            i += used;
-            i -= i & (step - 1);
+            if (judgesCopied && TryCountPlain(Swap(words[i])))
+            {
+                i++;
+                continue;
+            }
+
             var entry = new L2Entry(Swap(words[i]));
             var bitmap = new SubclusterBitmap(step == 2 ? Swap(words[i + 1]) : 0);
             var guest = new GuestOffset(unchecked((l1Index << _geometry.GuestBytesPerL2Bits) + ((long)(i / step) << _geometry.ClusterBits)));
             CheckL2Entry(entry, bitmap, guest, isActive, judgesCopied);
             i += step;
         }
+    }
+
+    // Nearly every entry of nearly every image: a plain cluster of the file with a refcount of 1 that nothing else has referred to yet, and the
+    // COPIED flag that belongs to it. Anything else takes the long way.
+    private bool TryCountPlain(ulong word)
+    {
+        var entry = new L2Entry(word);
+        if ((word & _notPlain) != L2Entry.CopiedFlag || entry.Offset.Value == 0
+            || refcounts.IsBeyondTheEnd(entry.Offset.Value >> _geometry.ClusterBits)
+            || !counts.TryAddFirst(entry.Offset.Value >> _geometry.ClusterBits))
+        {
+            return false;
+        }
+
+        CountAllocated(entry.Offset.Value);
+        return true;
+    }
+
+    private void CountAllocated(long hostOffset)
+    {
+        tally.AllocatedClusters++;
+        if (_nextContiguous != 0 && hostOffset != _nextContiguous)
+        {
+            tally.FragmentedClusters++;
+        }
+
+        _nextContiguous = hostOffset + _geometry.ClusterSize;
     }
 
     private void CheckL2Entry(L2Entry entry, SubclusterBitmap bitmap, GuestOffset guest, bool isActive, bool judgesCopied)
@@ -155,13 +198,7 @@ internal sealed class TableChecker(
 
         if (isActive)
         {
-            tally.AllocatedClusters++;
-            if (_nextContiguous != 0 && entry.Offset.Value != _nextContiguous)
-            {
-                tally.FragmentedClusters++;
-            }
-
-            _nextContiguous = entry.Offset.Value + _geometry.ClusterSize;
+            CountAllocated(entry.Offset.Value);
         }
 
         if ((entry.Offset.Value & _geometry.ClusterMask) != 0)
@@ -180,16 +217,17 @@ internal sealed class TableChecker(
             // Clusters of a data file have an implicit refcount of 1.
             if (judgesCopied)
             {
-                JudgeCopied(StoredRefcount.One, entry.IsCopied, entry.Offset, $"L2 entry of guest offset {guest} (in the data file)", guest);
+                JudgeCopied(StoredRefcount.One, entry.IsCopied, entry.Offset, Referrer.L2Entry(guest));
             }
 
             return;
         }
 
-        references.Add(entry.Offset.Value, _geometry.ClusterSize, $"the L2 entry of guest offset {guest}");
+        var who = Referrer.L2Entry(guest);
+        references.Add(entry.Offset.Value, _geometry.ClusterSize, who);
         if (judgesCopied)
         {
-            CheckCopied(entry.IsCopied, entry.Offset, $"L2 entry of guest offset {guest} (cluster at {entry.Offset})", guest);
+            CheckCopied(entry.IsCopied, entry.Offset, who);
         }
     }
 
@@ -212,7 +250,7 @@ internal sealed class TableChecker(
             return;
         }
 
-        references.Add(entry.CompressedOffset(_geometry).Value, entry.CompressedLength(_geometry), $"the L2 entry of guest offset {guest}");
+        references.Add(entry.CompressedOffset(_geometry).Value, entry.CompressedLength(_geometry), Referrer.L2Entry(guest));
         if (isActive)
         {
             tally.AllocatedClusters++;
@@ -221,26 +259,27 @@ internal sealed class TableChecker(
         }
     }
 
-    private void CheckCopied(bool isCopied, HostOffset at, string what, GuestOffset? guest)
+    private void CheckCopied(bool isCopied, HostOffset at, in Referrer who)
     {
         var cluster = at.Value >> _geometry.ClusterBits;
         if (refcounts.IsBeyondTheEnd(cluster))
         {
             // Its refcount is not in memory; few entries are like that, and only in broken images.
-            _beyondTheEnd.Add((cluster, isCopied, what, guest));
+            _beyondTheEnd.Add((cluster, isCopied, who));
             return;
         }
 
-        JudgeCopied(refcounts.Stored(cluster), isCopied, at, what, guest);
+        JudgeCopied(refcounts.Stored(cluster), isCopied, at, who);
     }
 
-    private void JudgeCopied(StoredRefcount stored, bool isCopied, HostOffset at, string what, GuestOffset? guest)
+    private void JudgeCopied(StoredRefcount stored, bool isCopied, HostOffset at, in Referrer who)
     {
         if (stored != StoredRefcount.Unknown && (stored == StoredRefcount.One) != isCopied)
         {
             var refcount = stored switch { StoredRefcount.Zero => "0", StoredRefcount.One => "1", _ => "above 1" };
             tally.Corruption(
-                $"{what}: COPIED is {(isCopied ? "set" : "not set")} and the refcount is {refcount}", at, guest, guest is null ? 0 : _geometry.ClusterSize);
+                $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the refcount of the cluster at {at} is {refcount}",
+                at, who.Guest, who.Guest is null ? 0 : _geometry.ClusterSize);
         }
     }
 

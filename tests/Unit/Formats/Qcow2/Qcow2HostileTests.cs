@@ -62,6 +62,20 @@ public sealed class Qcow2HostileTests
         await AssertRefusedAsync(image, kind, "header", name, words);
     }
 
+    [Theory]
+    [InlineData("fooo", "x", "does not support the option 'fooo'")]
+    [InlineData("l2-cache-sizes", "1M", "does not support the option 'l2-cache-sizes'")]
+    [InlineData("data-file.filename", "x", "only for images with an external data file")]
+    [InlineData("encrypt.format", "luks", "is not encrypted")]
+    public async Task Options_that_cannot_be_meant_are_refused(string key, string value, string words)
+    {
+        var image = new Qcow2Builder { Size = 1 << 20 }.Build();
+        var error = await Assert.ThrowsAsync<BlockException>(
+            async () => await new Platter.Formats.Qcow2.Qcow2Format().OpenAsync(image.ToStorage(), new NodeOptions { [key] = value }, Context()));
+        Assert.Equal(BlockErrorKind.InvalidRequest, error.Kind);
+        Assert.Contains(words, error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Unknown_incompatible_features_are_refused_by_their_names()
     {
