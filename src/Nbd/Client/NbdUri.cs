@@ -59,14 +59,14 @@ public static class NbdUri
     /// <summary>The URI of an address; <see cref="Parse"/> gives back an equal address.</summary>
     public static string Format(NbdAddress address)
     {
-        var export = Encode(address.ExportName);
+        var export = address.ExportName.Length == 0 ? string.Empty : $"/{Encode(address.ExportName)}";
         if (address.SocketPath is { } path)
         {
-            return $"nbd+unix:///{export}?socket={Encode(path)}";
+            return $"nbd+unix://{export}?socket={Encode(path)}";
         }
 
         var host = address.Host!.Contains(':', StringComparison.Ordinal) ? $"[{address.Host}]" : Encode(address.Host);
-        return $"nbd://{host}:{address.Port}{(export.Length == 0 ? string.Empty : "/")}{export}";
+        return $"nbd://{host}:{address.Port}{export}";
     }
 
     private static (string Host, int Port) ParseAuthority(string uri, string authority)
