@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Images;
@@ -67,6 +68,11 @@ public sealed class NbdAddress
         if (host.Length is 0 or > 255 || host[0] == '-' || host.Any(c => char.IsControl(c) || char.IsWhiteSpace(c) || c is '/' or '@' or '?' or '#'))
         {
             throw Invalid($"'{SafeText.Clean(host, 256)}' is not the name or address of a host");
+        }
+
+        if (host.Contains(':', StringComparison.Ordinal) && !IPAddress.TryParse(host, out _))
+        {
+            throw Invalid($"'{SafeText.Clean(host, 256)}' is not an IPv6 address");
         }
 
         return port is < 1 or > 65535

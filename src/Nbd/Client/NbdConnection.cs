@@ -161,10 +161,15 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         {
             // For a host, a socket of no particular family, so that all its addresses are tried.
             var socket = address.SocketPath is null
-                ? new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true }
+                ? new Socket(SocketType.Stream, ProtocolType.Tcp)
                 : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             try
             {
+                if (address.SocketPath is null)
+                {
+                    SetUp(socket);
+                }
+
                 EndPoint to = address.SocketPath is { } path ? new UnixDomainSocketEndPoint(path) : new DnsEndPoint(address.Host!, address.Port);
                 await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
                 return socket;
@@ -186,6 +191,16 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                 }
             }
         }
+    }
+
+    // Requests have no time limit, since a server may have good reasons; a host that vanished without a word must be noticed all the same.
+    private static void SetUp(Socket socket)
+    {
+        socket.NoDelay = true;
+        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, 60);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, 10);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, 6);
     }
 
     // A missing socket file has no code of its own in .NET; the file system knows better.

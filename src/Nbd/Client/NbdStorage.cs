@@ -19,6 +19,9 @@ public sealed class NbdStorage : Storage
     // What a status request asks for at least, so that small questions find their answer in the cache.
     private const long MapAheadBytes = 64 << 20;
 
+    // Lengths in requests have 32 bits.
+    private const long MaxMapBytes = uint.MaxValue;
+
     private readonly NbdConnection _connection;
     private readonly NbdExtentCache _extents = new();
     private readonly int _minimum;
@@ -61,17 +64,16 @@ public sealed class NbdStorage : Storage
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: options; <see cref="BlockErrorKind.NotFound"/>: no such server or
     /// export; <see cref="BlockErrorKind.AccessDenied"/>; <see cref="BlockErrorKind.Unsupported"/>: TLS, or a handshake that is too old;
     /// <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
-    public static async ValueTask<NbdStorage> OpenAsync(NodeOptions options, CancellationToken cancellationToken = default)
-    {
-        var address = NbdAddress.FromOptions(options);
-        var connection = await NbdConnection.OpenAsync(address, NbdTimeouts.FromOptions(options), cancellationToken).ConfigureAwait(false);
-        return new(address, connection);
-    }
+    public static ValueTask<NbdStorage> OpenAsync(NodeOptions options, CancellationToken cancellationToken = default) =>
+        OpenAsync(NbdAddress.FromOptions(options), NbdTimeouts.FromOptions(options), cancellationToken);
 
     /// <summary>Connects to an export.</summary>
     /// <exception cref="BlockException">As with the other overload.</exception>
-    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
-        new(address, await NbdConnection.OpenAsync(address, NbdTimeouts.Default, cancellationToken).ConfigureAwait(false));
+    public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
+        OpenAsync(address, NbdTimeouts.Default, cancellationToken);
+
+    internal static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdTimeouts timeouts, CancellationToken cancellationToken) =>
+        new(address, await NbdConnection.OpenAsync(address, timeouts, cancellationToken).ConfigureAwait(false));
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -107,6 +109,10 @@ public sealed class NbdStorage : Storage
     /// <exception cref="BlockException"><see cref="BlockErrorKind.Io"/> and others: the server could not tell.</exception>
     public override async ValueTask<StorageExtent> MapAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(at.Value, nameof(at));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(at.Value, Length, nameof(at));
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        length = Math.Min(length, Length - at.Value);
         if (!CanMap)
         {
             return new(length, IsAllocated: true, ReadsZero: false);
@@ -118,10 +124,10 @@ public sealed class NbdStorage : Storage
         }
 
         var start = Sizes.AlignDown(at.Value, _minimum);
-        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), uint.MaxValue - (uint)_minimum);
+        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), MaxMapBytes - _minimum);
 
-        // The end of the export may lie inside a block.
-        wanted = Sizes.TryAlignUp(wanted, _minimum, out var aligned) ? Math.Min(aligned, Length - start) : Length - start;
+        // Whole blocks, but the end of the export may lie inside one.
+        wanted = Math.Min(Sizes.AlignDown(wanted + _minimum - 1, _minimum), Length - start);
         var reply = await _connection.QueryStatusAsync(start, (uint)wanted, cancellationToken).ConfigureAwait(false);
         _extents.Add(start, reply, Length);
         if (_extents.TryFind(at.Value, length, out extent))
