@@ -128,16 +128,22 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(timeouts.Open);
         Socket? socket = null;
+        NbdHandshake? handshake = null;
         try
         {
             socket = await ConnectAsync(address, timeouts.Retry, limit.Token).ConfigureAwait(false);
             var input = new NbdInput(socket);
-            var handshake = new NbdHandshake(socket, input, name);
+            handshake = new NbdHandshake(socket, input, name);
             await handshake.GreetAsync(limit.Token).ConfigureAwait(false);
             return await haggle(socket, input, handshake, address, limit.Token).ConfigureAwait(false);
         }
         catch (Exception e)
         {
+            if (handshake is { MayAbort: true })
+            {
+                await TryAbortAsync(handshake).ConfigureAwait(false);
+            }
+
             socket?.Dispose();
             switch (e)
             {
@@ -152,6 +158,19 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                 default:
                     throw;
             }
+        }
+    }
+
+    private static async ValueTask TryAbortAsync(NbdHandshake handshake)
+    {
+        try
+        {
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+            await handshake.AbortAsync(limit.Token).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is SocketException or OperationCanceledException)
+        {
+            // A goodbye that does not get through changes nothing.
         }
     }
 
@@ -183,7 +202,9 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                         await Task.Delay(s_retryDelay, cancellationToken).ConfigureAwait(false);
                         break;
                     case SocketException error:
-                        throw new BlockException(KindOf(error, address), $"{address}: cannot connect: {error.Message}", e);
+                        var kind = KindOf(error, address);
+                        var why = kind == BlockErrorKind.NotFound && address.SocketPath is not null ? "there is no such socket" : error.Message;
+                        throw new BlockException(kind, $"{address}: cannot connect: {why}", e);
                     case ArgumentException:
                         throw new BlockException(BlockErrorKind.InvalidRequest, $"{address}: this host cannot use that socket path", e);
                     default:

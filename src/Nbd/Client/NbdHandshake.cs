@@ -24,6 +24,9 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
     private bool _fixed;
     private bool _noZeroes;
 
+    /// <summary>Whether a goodbye is in order: options can be sent, none is being answered, and the server has kept to the rules.</summary>
+    public bool MayAbort { get; private set; }
+
     /// <summary>Reads the server's greeting and answers it.</summary>
     public async ValueTask GreetAsync(CancellationToken cancellationToken)
     {
@@ -43,6 +46,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         var flags = new byte[NbdGreeting.ClientFlagsSize];
         BinaryPrimitives.WriteUInt32BigEndian(flags, (uint)(greeting.Flags & (NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes)));
         await SendAsync(flags, cancellationToken).ConfigureAwait(false);
+        MayAbort = _fixed;
     }
 
     /// <summary>Agrees on everything we can use and enters the transmission phase.</summary>
@@ -93,7 +97,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         }
     }
 
-    /// <summary>Leaves during the handshake; the server may close without an answer, so none is awaited.</summary>
+    /// <summary>Leaves during the handshake, if <see cref="MayAbort"/> or after a list; the server may close without an answer, so none is awaited.</summary>
     public ValueTask AbortAsync(CancellationToken cancellationToken) => SendOptionAsync(NbdOption.Abort, [], cancellationToken);
 
     private async ValueTask<bool> AskForStructuredRepliesAsync(CancellationToken cancellationToken)
@@ -241,6 +245,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
 
     private async ValueTask SendOptionAsync(NbdOption option, byte[] data, CancellationToken cancellationToken)
     {
+        MayAbort = false;
         var bytes = new byte[NbdOptionHeader.Size + data.Length];
         new NbdOptionHeader(option, (uint)data.Length).WriteTo(bytes);
         data.CopyTo(bytes, NbdOptionHeader.Size);
@@ -276,6 +281,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
 
         var data = new byte[header.Length];
         await input.ReadAsync(data, cancellationToken).ConfigureAwait(false);
+        MayAbort = header.IsError;
         return (header, data);
     }
 

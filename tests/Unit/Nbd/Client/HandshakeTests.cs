@@ -4,8 +4,9 @@ using Platter.Core.Images;
 using Platter.Core.Units;
 using Platter.Nbd.Client;
 using Platter.Nbd.Protocol;
-using static Platter.Tests.Unit.Nbd.Client.ScriptedPeer;
+using Platter.TestKit;
 using Xunit;
+using static Platter.Tests.Unit.Nbd.Client.ScriptedPeer;
 
 namespace Platter.Tests.Unit.Nbd.Client;
 
@@ -263,6 +264,37 @@ public sealed class HandshakeTests
         await using var server = new ScriptedServer(peer => peer.WaitForeverAsync());
         using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(50));
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await NbdStorage.OpenAsync(server.Address, cancel.Token));
+    }
+
+    [Fact]
+    public async Task A_refused_client_says_goodbye()
+    {
+        var goodbye = new TaskCompletionSource<NbdOption>();
+        await using var server = GoServer(async peer =>
+        {
+            await peer.ReplyAsync(NbdOption.Go, NbdOptionReplyType.ErrUnknown);
+            goodbye.SetResult((await peer.ReadOptionAsync()).Option);
+        });
+        await FailsAsync(server, BlockErrorKind.NotFound, "no export");
+        Assert.Equal(NbdOption.Abort, await goodbye.Task);
+    }
+
+    [Fact]
+    public async Task With_an_open_timeout_a_server_may_start_later_than_its_client()
+    {
+        using var folder = new TempFolder("nbd");
+        var options = new NodeOptions { ["driver"] = "nbd", ["path"] = folder["s"], ["open-timeout"] = "60" };
+        var opening = NbdStorage.OpenAsync(options).AsTask();
+        Assert.False(opening.IsCompleted);
+        await using var server = new ScriptedServer(
+            async peer =>
+            {
+                await peer.EnterAsync(4096);
+                await peer.WaitForEndAsync();
+            },
+            socketPath: folder["s"]);
+        await using var storage = await opening;
+        Assert.Equal(4096, storage.Length);
     }
 
     [Fact]

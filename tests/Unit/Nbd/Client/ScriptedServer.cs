@@ -13,10 +13,10 @@ internal sealed class ScriptedServer : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _loop;
 
-    public ScriptedServer(Func<ScriptedPeer, Task> script, string exportName = "")
+    public ScriptedServer(Func<ScriptedPeer, Task> script, string exportName = "", string? socketPath = null)
     {
-        Address = NbdAddress.ForSocket(_folder["s"], exportName);
-        _listener.Bind(new UnixDomainSocketEndPoint(_folder["s"]));
+        Address = NbdAddress.ForSocket(socketPath ?? _folder["s"], exportName);
+        _listener.Bind(new UnixDomainSocketEndPoint(Socket));
         _listener.Listen(8);
         _loop = Task.Run(() => ServeAsync(script));
     }
