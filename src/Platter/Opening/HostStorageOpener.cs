@@ -2,6 +2,7 @@ using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Host.Files;
+using Platter.Nbd.Client;
 
 namespace Platter;
 
@@ -22,8 +23,9 @@ internal sealed class HostStorageOpener : StorageOpener
         {
             case null or "file" or "host_device":
                 return OpenFile(options);
+            case "nbd":
+                return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
             case var driver:
-                await ValueTask.CompletedTask.ConfigureAwait(false);
                 throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
         }
     }

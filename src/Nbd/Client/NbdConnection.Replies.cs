@@ -1,0 +1,313 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Net.Sockets;
+using Platter.Core.Errors;
+using Platter.Nbd.Protocol;
+
+namespace Platter.Nbd.Client;
+
+// The reader loop. All exceptions in here end the connection; errors of single requests are stored in them instead.
+internal sealed partial class NbdConnection
+{
+    /// <summary>Extents of one status reply that are kept; the rest is checked and dropped, and asked for again when needed.</summary>
+    public const int MaxExtentsKept = 16 * 1024;
+
+    private const int ScratchBytes = 16 * 1024;
+
+    // An error chunk's payload: fixed fields, a message, and room for the fields that unknown types may add.
+    private const int MaxErrorPayload = NbdErrorChunk.PrefixSize + NbdProtocol.MaxStringBytes + NbdErrorChunk.OffsetSize;
+
+    private async Task ReadRepliesAsync()
+    {
+        var scratch = ArrayPool<byte>.Shared.Rent(ScratchBytes);
+        try
+        {
+            while (true)
+            {
+                await ReadReplyAsync(scratch).ConfigureAwait(false);
+            }
+        }
+        catch (BlockException e)
+        {
+            Kill(e);
+        }
+        catch (EndOfStreamException e)
+        {
+            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the server closed the connection", e));
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection broke: {e.Message}", e));
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(scratch);
+            FailAll();
+        }
+    }
+
+    private async ValueTask ReadReplyAsync(byte[] scratch)
+    {
+        await _input.ReadAsync(scratch.AsMemory(0, NbdSimpleReply.Size), CancellationToken.None).ConfigureAwait(false);
+        switch (BinaryPrimitives.ReadUInt32BigEndian(scratch))
+        {
+            case NbdProtocol.SimpleReplyMagic:
+                await TakeSimpleReplyAsync(NbdSimpleReply.Parse(scratch)).ConfigureAwait(false);
+                break;
+            case NbdProtocol.StructuredReplyMagic when Export.StructuredReplies:
+                const int rest = NbdChunkHeader.Size - NbdSimpleReply.Size;
+                await _input.ReadAsync(scratch.AsMemory(NbdSimpleReply.Size, rest), CancellationToken.None).ConfigureAwait(false);
+                await TakeChunkAsync(NbdChunkHeader.Parse(scratch), scratch).ConfigureAwait(false);
+                break;
+            case NbdProtocol.StructuredReplyMagic:
+                throw Violation("the server sent a structured reply, which was not agreed on");
+            case var magic:
+                throw Violation($"a reply starts with 0x{magic:x8}");
+        }
+    }
+
+    private async ValueTask TakeSimpleReplyAsync(NbdSimpleReply reply)
+    {
+        var request = Find(reply.Cookie);
+        if (Export.StructuredReplies && (request.Command == NbdCommand.Read || reply.Error == NbdError.None))
+        {
+            throw Violation($"the server answered {request.Command} with a simple reply though structured replies were agreed on");
+        }
+
+        if (reply.Error != NbdError.None)
+        {
+            request.Error = RequestError(request, reply.Error, string.Empty);
+        }
+        else
+        {
+            await ReceiveDataAsync(request, 0, (int)request.Length).ConfigureAwait(false);
+        }
+
+        Finish(request);
+    }
+
+    private async ValueTask TakeChunkAsync(NbdChunkHeader chunk, byte[] scratch)
+    {
+        var request = Find(chunk.Cookie);
+        var isLast = (chunk.Flags & NbdChunkFlags.Done) != 0;
+        switch (chunk.Type)
+        {
+            case NbdChunkType.None when chunk.Length == 0 && isLast:
+                break;
+            case NbdChunkType.OffsetData when request.Command == NbdCommand.Read && chunk.Length > NbdOffsetData.PrefixSize:
+                await _input.ReadAsync(scratch.AsMemory(0, NbdOffsetData.PrefixSize), CancellationToken.None).ConfigureAwait(false);
+                var dataLength = chunk.Length - NbdOffsetData.PrefixSize;
+                var dataAt = Place(request, BinaryPrimitives.ReadUInt64BigEndian(scratch), dataLength, "data");
+                await ReceiveDataAsync(request, dataAt, (int)dataLength).ConfigureAwait(false);
+                break;
+            case NbdChunkType.OffsetHole when request.Command == NbdCommand.Read && chunk.Length == NbdOffsetHole.PayloadSize:
+                await _input.ReadAsync(scratch.AsMemory(0, NbdOffsetHole.PayloadSize), CancellationToken.None).ConfigureAwait(false);
+                var (holeOffset, holeLength) = NbdOffsetHole.ParsePayload(scratch);
+                Clear(request, Place(request, holeOffset, holeLength, "a hole"), (int)holeLength);
+                break;
+            case NbdChunkType.BlockStatus when request.Command == NbdCommand.BlockStatus:
+                await TakeStatusAsync(request, chunk.Length, scratch).ConfigureAwait(false);
+                break;
+            case var type when (type & NbdChunkType.ErrorBit) != 0:
+                await TakeErrorAsync(request, chunk, scratch).ConfigureAwait(false);
+                break;
+            default:
+                throw Violation($"a chunk of type {(ushort)chunk.Type}, {chunk.Length} bytes and flags {(ushort)chunk.Flags} came in reply to {request.Command}");
+        }
+
+        if (isLast)
+        {
+            Finish(request);
+        }
+    }
+
+    /// <summary>Checks where a chunk of a read wants to go.</summary>
+    /// <returns>Its place in the request's buffer.</returns>
+    private int Place(NbdPendingRequest request, ulong offset, uint length, string what)
+    {
+        var start = offset - (ulong)request.Offset;
+        if (length == 0 || offset < (ulong)request.Offset || start >= request.Length || length > request.Length - start)
+        {
+            throw Violation($"{what} of {length} bytes at {offset} lies outside the {request.Length} bytes at {request.Offset} that were asked for");
+        }
+
+        return request.Coverage.Add((int)start, (int)(start + length)) is { } problem
+            ? throw Violation($"{what} of {length} bytes at {offset} {problem}")
+            : (int)start;
+    }
+
+    private async ValueTask ReceiveDataAsync(NbdPendingRequest request, int at, int length)
+    {
+        if (request.BeginReceiving())
+        {
+            // If this throws, the connection ends, and with it the request lets go of the buffer.
+            await _input.ReadAsync(request.Buffer.Slice(at, length), CancellationToken.None).ConfigureAwait(false);
+            request.EndReceiving();
+            return;
+        }
+
+        var scratch = ArrayPool<byte>.Shared.Rent(ScratchBytes);
+        while (length > 0)
+        {
+            var count = Math.Min(length, scratch.Length);
+            await _input.ReadAsync(scratch.AsMemory(0, count), CancellationToken.None).ConfigureAwait(false);
+            length -= count;
+        }
+
+        ArrayPool<byte>.Shared.Return(scratch);
+    }
+
+    private static void Clear(NbdPendingRequest request, int at, int length)
+    {
+        if (request.BeginReceiving())
+        {
+            request.Buffer.Span.Slice(at, length).Clear();
+            request.EndReceiving();
+        }
+    }
+
+    private async ValueTask TakeStatusAsync(NbdPendingRequest request, uint length, byte[] scratch)
+    {
+        var count = (length - NbdStatusDescriptor.ContextIdSize) / NbdStatusDescriptor.Size;
+        if (length < NbdStatusDescriptor.ContextIdSize + NbdStatusDescriptor.Size || count > NbdProtocol.MaxStatusDescriptors
+            || length != NbdStatusDescriptor.ContextIdSize + (count * NbdStatusDescriptor.Size))
+        {
+            throw Violation($"a block status of {length} bytes");
+        }
+
+        await _input.ReadAsync(scratch.AsMemory(0, NbdStatusDescriptor.ContextIdSize), CancellationToken.None).ConfigureAwait(false);
+        var context = BinaryPrimitives.ReadUInt32BigEndian(scratch);
+        if (context != Export.AllocationContext || request.Extents is not null)
+        {
+            throw Violation(request.Extents is null ? $"a block status of context {context}, which was not selected" : "two block statuses for one request");
+        }
+
+        var extents = new List<NbdStatusDescriptor>((int)Math.Min(count, MaxExtentsKept));
+        request.Extents = extents;
+        long covered = 0;
+        while (count > 0)
+        {
+            var batch = (int)Math.Min(count, ScratchBytes / NbdStatusDescriptor.Size);
+            await _input.ReadAsync(scratch.AsMemory(0, batch * NbdStatusDescriptor.Size), CancellationToken.None).ConfigureAwait(false);
+            count -= (uint)batch;
+            for (var i = 0; i < batch; i++)
+            {
+                var extent = NbdStatusDescriptor.Parse(scratch.AsSpan(i * NbdStatusDescriptor.Size));
+                if (extent.Length == 0 || covered >= request.Length)
+                {
+                    throw Violation($"a block status describes {(extent.Length == 0 ? "an empty extent" : $"more than the {request.Length} bytes asked for")} at {request.Offset + covered}");
+                }
+
+                covered += extent.Length;
+                if (extents.Count < MaxExtentsKept)
+                {
+                    extents.Add(extent);
+                }
+            }
+        }
+    }
+
+    private async ValueTask TakeErrorAsync(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
+    {
+        if (chunk.Length > MaxErrorPayload)
+        {
+            throw Violation($"an error chunk of {chunk.Length} bytes, more than {MaxErrorPayload}");
+        }
+
+        var payload = scratch.AsMemory(0, (int)chunk.Length);
+        await _input.ReadAsync(payload, CancellationToken.None).ConfigureAwait(false);
+        if (!NbdErrorChunk.TryParse(payload.Span, chunk.Type, out var error))
+        {
+            throw Violation("an error chunk contradicts itself");
+        }
+
+        if (chunk.Type == NbdChunkType.ErrorOffset)
+        {
+            var offset = BinaryPrimitives.ReadUInt64BigEndian(payload.Span[^NbdErrorChunk.OffsetSize..]);
+            if (offset < (ulong)request.Offset || offset - (ulong)request.Offset >= request.Length)
+            {
+                throw Violation($"an error at {offset} lies outside the {request.Length} bytes at {request.Offset} that were asked for");
+            }
+        }
+
+        request.Error ??= RequestError(request, error.Error, error.Message);
+    }
+
+    private void Finish(NbdPendingRequest request)
+    {
+        if (request.Error is null && Export.StructuredReplies)
+        {
+            if (request.Command == NbdCommand.Read && !request.Coverage.Covers((int)request.Length))
+            {
+                throw Violation($"the reply to the read of {request.Length} bytes at {request.Offset} ended with bytes missing");
+            }
+
+            if (request.Command == NbdCommand.BlockStatus && request.Extents is null)
+            {
+                throw Violation("a block status reply without a status");
+            }
+        }
+
+        lock (_gate)
+        {
+            _pending[SlotOf(request.Cookie)] = null;
+        }
+
+        if (request.Error is { } error)
+        {
+            request.Fail(error);
+        }
+        else
+        {
+            request.Succeed();
+        }
+
+        _slots.Release();
+    }
+
+    private NbdPendingRequest Find(ulong cookie)
+    {
+        lock (_gate)
+        {
+            var slot = SlotOf(cookie);
+            return slot < MaxInFlight && _pending[slot] is { } request && request.Cookie == cookie
+                ? request
+                : throw Violation($"a reply has the cookie 0x{cookie:x}, which belongs to no request in flight");
+        }
+    }
+
+    private void FailAll()
+    {
+        NbdPendingRequest?[] left;
+        BlockException failure;
+        lock (_gate)
+        {
+            _loopEnded = true;
+            failure = _failure ??= new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection is closed");
+            left = [.. _pending];
+            Array.Clear(_pending);
+        }
+
+        foreach (var request in left)
+        {
+            if (request is not null)
+            {
+                request.Fail(Again(failure));
+                _slots.Release();
+            }
+        }
+    }
+
+    private static int SlotOf(ulong cookie) => (int)(cookie & ((1u << SlotBits) - 1));
+
+    private BlockException RequestError(NbdPendingRequest request, NbdError error, string message)
+    {
+        var said = message.Length == 0 ? string.Empty : $" ({SafeText.Clean(message, 512)})";
+        var what = request.Command == NbdCommand.Read ? "read" : "get the block status of";
+        return new(
+            NbdErrors.FromWire(error),
+            $"{_name}: the server could not {what} {request.Length} bytes at {request.Offset}: {NbdErrors.Describe(error)}{said}");
+    }
+
+    private BlockException Violation(string what) => new(BlockErrorKind.Protocol, $"{_name}: protocol violation: {what}");
+}

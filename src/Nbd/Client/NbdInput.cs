@@ -1,0 +1,53 @@
+using System.Net.Sockets;
+
+namespace Platter.Nbd.Client;
+
+/// <summary>Reads exact numbers of bytes from a socket: small ones through a buffer, the data of a read straight into their place.</summary>
+/// <remarks>One reader at a time.</remarks>
+internal sealed class NbdInput(Socket socket)
+{
+    private readonly byte[] _buffer = new byte[64 * 1024];
+    private int _start;
+    private int _end;
+
+    /// <summary>Fills <paramref name="into"/>.</summary>
+    /// <exception cref="EndOfStreamException">The peer closed the connection before that.</exception>
+    /// <exception cref="SocketException">The connection broke.</exception>
+    public ValueTask ReadAsync(Memory<byte> into, CancellationToken cancellationToken)
+    {
+        if (_end - _start >= into.Length)
+        {
+            _buffer.AsSpan(_start, into.Length).CopyTo(into.Span);
+            _start += into.Length;
+            return ValueTask.CompletedTask;
+        }
+
+        return ReceiveAsync(into, cancellationToken);
+    }
+
+    private async ValueTask ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken)
+    {
+        var buffered = _end - _start;
+        _buffer.AsMemory(_start, buffered).CopyTo(into);
+        into = into[buffered..];
+        _start = _end = 0;
+        while (into.Length >= _buffer.Length)
+        {
+            into = into[await ReceiveSomeAsync(into, cancellationToken).ConfigureAwait(false)..];
+        }
+
+        while (_end < into.Length)
+        {
+            _end += await ReceiveSomeAsync(_buffer.AsMemory(_end), cancellationToken).ConfigureAwait(false);
+        }
+
+        _buffer.AsSpan(0, into.Length).CopyTo(into.Span);
+        _start = into.Length;
+    }
+
+    private async ValueTask<int> ReceiveSomeAsync(Memory<byte> into, CancellationToken cancellationToken)
+    {
+        var received = await socket.ReceiveAsync(into, SocketFlags.None, cancellationToken).ConfigureAwait(false);
+        return received > 0 ? received : throw new EndOfStreamException();
+    }
+}
