@@ -19,7 +19,8 @@ internal sealed record Persona(string VersionText, Func<Command>? SingleCommand)
     public static Persona For(string programName) => programName switch
     {
         "qemu-img" => new($"qemu-img version {PeerVersion} (Platter {Version})\n", null),
-        "qemu-nbd" or "qemu-io" or "qemu-storage-daemon" => throw new UsageException(
+        "qemu-nbd" => new($"qemu-nbd {PeerVersion} (Platter {Version})\n", static () => new ServeCommand(asQemuNbd: true)),
+        "qemu-io" or "qemu-storage-daemon" => throw new UsageException(
             $"this version of Platter does not do {programName}'s job yet; it does qemu-img's and qemu-nbd's for reading"),
         _ => new($"platter {Version}\n", null),
     };

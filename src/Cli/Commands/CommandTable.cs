@@ -14,6 +14,7 @@ internal static class CommandTable
         ("convert", static () => new ConvertCommand()),
         ("dd", static () => new DdCommand()),
         ("measure", static () => new MeasureCommand()),
+        ("serve", static () => new ServeCommand()),
     ];
 
     // Commands of the peers that come with later versions: better said than "not found".
