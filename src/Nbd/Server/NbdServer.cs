@@ -174,7 +174,7 @@ public sealed class NbdServer : IAsyncDisposable
 
         lock (_slots)
         {
-            Monitor.Pulse(_slots);
+            Monitor.PulseAll(_slots);
         }
     }
 

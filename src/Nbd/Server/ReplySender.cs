@@ -18,9 +18,20 @@ internal sealed class ReplySender(Socket socket) : IDisposable
     private Thread? _thread;
     private bool _stopped;
     private volatile bool _failed;
+    private volatile Exception? _failure;
 
     /// <summary>Whether nothing can be sent any more.</summary>
     public bool HasFailed => _failed;
+
+    /// <summary>Throws what a thread that sent replies met.</summary>
+    /// <exception cref="BlockException">Nothing can be sent any more.</exception>
+    public void ThrowIfFailed()
+    {
+        if (_failure is { } failure)
+        {
+            throw new BlockException(BlockErrorKind.Protocol, $"replies could not be sent: {failure.Message}", failure);
+        }
+    }
 
     /// <summary>Sends whole replies.</summary>
     /// <exception cref="SocketException">The client is gone, or took nothing for too long.</exception>
@@ -33,8 +44,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
     }
 
     /// <summary>Sends replies of which the last one ends with <paramref name="length"/> bytes of a storage.</summary>
-    /// <returns>Bytes of the storage sent: all or, when it cannot send itself, none: then the caller must call
-    /// <paramref name="otherwise"/> for them, which this method has done under the same lock.</returns>
+    /// <returns>False when the storage cannot send itself: then <paramref name="otherwise"/> has sent the bytes, under the same lock.</returns>
     /// <exception cref="BlockException">The storage did not have what was promised, or the client is gone: the connection must end.</exception>
     public bool TrySendFrom(ReadOnlySpan<byte> replies, Storage storage, HostOffset at, long length, Action<Storage, HostOffset, long> otherwise)
     {
@@ -158,6 +168,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
                 // Wakes the thread that waits for requests; it reports.
+                _failure = e;
                 Hangup();
             }
 

@@ -93,6 +93,7 @@ internal sealed partial class Transmission : IDisposable
                 Flush();
                 if (!Receive())
                 {
+                    Sender.ThrowIfFailed();
                     return;
                 }
             }
@@ -188,14 +189,15 @@ internal sealed partial class Transmission : IDisposable
     /// <summary>Judges a request that reads; answers it when it is wrong.</summary>
     private bool Check(in NbdRequest request, NbdCommandFlags allowed, long maxLength)
     {
-        // FUA means nothing to a read and is allowed everywhere by the protocol once it was offered; we do not offer it.
-        var fits = request.Offset <= (ulong)_size && request.Length <= (ulong)_size - request.Offset;
-        if (fits && request.Length > 0 && request.Length <= maxLength && (request.Flags & ~allowed) == 0)
+        var isLegal = request.Offset <= (ulong)_size && request.Length <= (ulong)_size - request.Offset && request.Length > 0
+            && (request.Flags & ~allowed) == 0;
+        if (isLegal && request.Length <= maxLength)
         {
             return true;
         }
 
-        Fail(request, request.Length > maxLength && (request.Flags & ~allowed) == 0 && StructuredReplies ? NbdError.Overflow : NbdError.Inval);
+        // Only clients that know structured replies can be expected to know the newer number.
+        Fail(request, isLegal && StructuredReplies ? NbdError.Overflow : NbdError.Inval);
         return false;
     }
 
@@ -207,35 +209,25 @@ internal sealed partial class Transmission : IDisposable
     {
         // When nobody waits for anything else, a change of thread would only cost time.
         var alone = _inEnd - _inStart < NbdRequest.Size;
+        bool mustWait;
         DeferredRequest? deferred;
         lock (_budget)
         {
             alone &= _inFlight == 0;
+            mustWait = MustWait(bytes);
         }
 
-        if (alone)
+        if (alone || mustWait)
         {
+            // What is ready does not wait with it.
             Flush();
         }
 
         lock (_budget)
         {
-            if (MustWait(bytes))
+            while (MustWait(bytes))
             {
-                Monitor.Exit(_budget);
-                try
-                {
-                    Flush();
-                }
-                finally
-                {
-                    Monitor.Enter(_budget);
-                }
-
-                while (MustWait(bytes))
-                {
-                    Monitor.Wait(_budget);
-                }
+                Monitor.Wait(_budget);
             }
 
             _inFlight++;
