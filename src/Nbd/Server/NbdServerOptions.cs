@@ -38,4 +38,7 @@ public sealed record NbdServerOptions
 
     /// <summary>Told how many clients are reading an export, whenever that changes. Called from any thread.</summary>
     public Action<int>? ClientsChanged { get; init; }
+
+    /// <summary>Whether long extents go from file to socket without passing through us; null lets the client's address decide. For tests.</summary>
+    internal bool? SendFiles { get; init; }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using System.Net.Sockets;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
@@ -16,7 +17,6 @@ namespace Platter.Nbd.Server;
 internal sealed partial class Transmission : IDisposable
 {
     private const int ReceiveBytes = 64 << 10;
-    private const int SendBytes = 256 << 10;
 
     // How long a thread looks for the next request before it sleeps: waking it costs more than a client takes between two requests.
     private static readonly long s_spinTicks = Stopwatch.Frequency * 30 / 1_000_000;
@@ -29,7 +29,7 @@ internal sealed partial class Transmission : IDisposable
     private readonly long _size;
 
     private readonly byte[] _in = new byte[ReceiveBytes];
-    private readonly byte[] _out = new byte[SendBytes];
+    private readonly byte[] _out = new byte[PieceBytes + HeadBytes];
     private int _inStart;
     private int _inEnd;
     private int _outUsed;
@@ -53,6 +53,7 @@ internal sealed partial class Transmission : IDisposable
         _blockStatus = agreed.BlockStatus;
         _size = Node.VirtualSize;
         _sendOtherwise = SendByReading;
+        _sendsFiles = options.SendFiles ?? IsElsewhere(socket);
         Sender = new ReplySender(socket);
     }
 
@@ -270,10 +271,15 @@ internal sealed partial class Transmission : IDisposable
         }
     }
 
+    /// <summary>Whether the client runs on another host, as far as addresses tell.</summary>
+    private static bool IsElsewhere(Socket socket) =>
+        socket.RemoteEndPoint is IPEndPoint client && !IPAddress.IsLoopback(client.Address)
+        && !(socket.LocalEndPoint is IPEndPoint here && here.Address.Equals(client.Address));
+
     /// <summary>Room for so many bytes behind the replies that wait to be sent; the caller counts them.</summary>
     private Span<byte> Room(int bytes)
     {
-        if (SendBytes - _outUsed < bytes)
+        if (_out.Length - _outUsed < bytes)
         {
             Flush();
         }

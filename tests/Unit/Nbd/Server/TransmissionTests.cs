@@ -14,9 +14,10 @@ public sealed class TransmissionTests
     private const int Size = 1 << 20;
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task Any_range_reads_right_from_memory_and_from_a_file(bool file)
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public async Task Any_range_reads_right_from_memory_and_from_a_file(bool file, bool sendFiles)
     {
         // Not whole sectors: the file ends inside the disk's last one, which reads as zeros from there.
         var bytes = TestDisks.Pattern(Size - 100);
@@ -24,12 +25,12 @@ public sealed class TransmissionTests
         bytes.CopyTo(disk, 0);
         using var folder = new TempFolder();
         await using var node = file ? TestDisks.Raw(FileStorage.Open(folder.Write("f", bytes)), Size) : TestDisks.Raw(new MemoryStorage("m", bytes), Size);
-        await using var fixture = new ServerFixture(node);
+        await using var fixture = new ServerFixture(node, new() { SendFiles = sendFiles });
         using var structured = fixture.Open();
         using var simple = fixture.Open(structured: false);
         (int At, int Length)[] ranges =
         [
-            (0, 1), (0, 512), (1, 4096), (4096, 16383), (5, 16384), (4096, 16385), (777, 131072), (100, 200_000), (0, Size), (Size - 1, 1),
+            (0, 1), (0, 512), (1, 4096), (4096, 16383), (5, 16384), (4096, 16385), (777, 131072), (100, 200_000), (512, 262_143), (512, 262_144), (3, 262_145), (9, 600_000), (0, Size), (Size - 1, 1),
             (Size - 200, 200), (Size - 40_000, 40_000), (Size - 50_000, 49_900),
         ];
         foreach (var (at, length) in ranges)
