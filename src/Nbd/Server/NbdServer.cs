@@ -149,7 +149,7 @@ public sealed class NbdServer : IAsyncDisposable
             await EndsWithinAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
         }
 
-        Workers.Stop();
+        Workers.Dispose();
     }
 
     /// <summary>Stops within five seconds.</summary>

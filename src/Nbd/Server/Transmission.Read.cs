@@ -18,6 +18,9 @@ internal sealed partial class Transmission
     // The output buffer: together with what the kernel copies it to and from, it should fit the cache.
     private const int PieceBytes = 256 << 10;
 
+    // Longer reads keep a worker busy with copying alone.
+    private const int PrefetchUpTo = 64 << 10;
+
     // Room in the output buffer besides a piece of data.
     private const int HeadBytes = 4 << 10;
 
@@ -195,10 +198,17 @@ internal sealed partial class Transmission
         }
     }
 
-    private static bool TryReadNow(in Extent extent, Span<byte> bytes)
+    private bool TryReadNow(in Extent extent, Span<byte> bytes)
     {
         if (!extent.Storage!.TryReadNow(extent.HostOffset, bytes, out var read))
         {
+            if (bytes.Length <= PrefetchUpTo && !IsAlone())
+            {
+                // The device begins now, whenever a worker comes to wait for it; on some kernels the attempt itself had that effect.
+                extent.Storage.Prefetch(extent.HostOffset, bytes.Length);
+                _deviceReads = true;
+            }
+
             return false;
         }
 

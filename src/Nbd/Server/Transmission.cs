@@ -34,6 +34,7 @@ internal sealed partial class Transmission : IDisposable
     private int _inEnd;
     private int _outUsed;
     private int _fruitlessSpins;
+    private bool _deviceReads;
     private volatile bool _stopping;
 
     // Requests elsewhere, guarded by _budget.
@@ -83,6 +84,7 @@ internal sealed partial class Transmission : IDisposable
                     }
 
                     _inStart += NbdRequest.Size;
+                    _deviceReads = false;
                     if (request.Command == NbdCommand.Disconnect)
                     {
                         return;
@@ -209,12 +211,11 @@ internal sealed partial class Transmission : IDisposable
     private void Defer(in NbdRequest request, GuestOffset from, int bytes)
     {
         // When nobody waits for anything else, a change of thread would only cost time.
-        var alone = _inEnd - _inStart < NbdRequest.Size;
+        var alone = IsAlone();
         bool mustWait;
         DeferredRequest? deferred;
         lock (_budget)
         {
-            alone &= _inFlight == 0;
             mustWait = MustWait(bytes);
         }
 
@@ -242,7 +243,7 @@ internal sealed partial class Transmission : IDisposable
         deferred.Begin(request, from, bytes);
         if (!alone)
         {
-            _workers.Add(deferred);
+            _workers.Add(deferred, _deviceReads);
         }
         else if (deferred.TryFinishNow())
         {
@@ -254,6 +255,15 @@ internal sealed partial class Transmission : IDisposable
             {
                 deferred.Release();
             }
+        }
+    }
+
+    /// <summary>Whether the request at hand is the only one that this client waits for, as far as we know.</summary>
+    private bool IsAlone()
+    {
+        lock (_budget)
+        {
+            return _inFlight == 0 && _inEnd - _inStart < NbdRequest.Size;
         }
     }
 
