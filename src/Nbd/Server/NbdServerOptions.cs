@@ -22,7 +22,7 @@ public sealed record NbdServerOptions
 
     /// <summary>Bytes of replies that are being prepared for one client; beyond that no more of its requests are read.
     /// At least one request is always served.</summary>
-    public long MaxInFlightBytes { get; init; } = 64 << 20;
+    public long MaxInFlightBytes { get; init; } = 32 << 20;
 
     /// <summary>Requests of one client that may wait for a device at one time.</summary>
     public int MaxInFlightRequests { get; init; } = 64;
