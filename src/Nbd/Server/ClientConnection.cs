@@ -11,7 +11,7 @@ namespace Platter.Nbd.Server;
 /// <remarks>The socket stays in blocking mode: no asynchronous operation of .NET may ever be used on it.</remarks>
 internal sealed class ClientConnection
 {
-    private const int SocketBufferBytes = 4 << 20;
+    private const int SocketBufferBytes = 1 << 20;
 
     // Data of refused options that are skipped to stay in step; who sends more is cut off.
     private const int MaxSkippedBytes = 1 << 20;
@@ -165,7 +165,7 @@ internal sealed class ClientConnection
         _socket.ReceiveTimeout = 0;
         _socket.SendTimeout = (int)_options.SendTimeout.TotalMilliseconds;
         using var transmission = new Transmission(
-            _socket, agreed, _options, _server.Workers, message => _server.Report($"client {Number}: {message}"));
+            _socket, agreed, _server, message => _server.Report($"client {Number}: {message}"));
         lock (_gate)
         {
             if (_stopping)

@@ -65,6 +65,9 @@ public sealed class NbdServer : IAsyncDisposable
 
     internal RequestWorkers Workers { get; }
 
+    /// <summary>Connections in the transmission phase.</summary>
+    internal int Clients => Volatile.Read(ref _clients);
+
     /// <summary>Begins to listen, on all of them or none.</summary>
     /// <param name="endPoints"><see cref="IPEndPoint"/>s and <see cref="UnixDomainSocketEndPoint"/>s. A socket file that a crash left behind is
     /// replaced; one that somebody listens on, or a file that is no socket, is an error.</param>
@@ -157,9 +160,17 @@ public sealed class NbdServer : IAsyncDisposable
 
     internal void Report(string message) => Options.Log?.Invoke(SafeText.Clean(message, 512));
 
-    internal void ClientBegan() => Options.ClientsChanged?.Invoke(Interlocked.Increment(ref _clients));
+    internal void ClientBegan()
+    {
+        var clients = Interlocked.Increment(ref _clients);
+        Options.ClientsChanged?.Invoke(clients);
+    }
 
-    internal void ClientEnded() => Options.ClientsChanged?.Invoke(Interlocked.Decrement(ref _clients));
+    internal void ClientEnded()
+    {
+        var clients = Interlocked.Decrement(ref _clients);
+        Options.ClientsChanged?.Invoke(clients);
+    }
 
     internal void Remove(ClientConnection connection)
     {

@@ -7,9 +7,9 @@ using Platter.Nbd.Protocol;
 namespace Platter.Nbd.Server;
 
 /// <content>READ from memory: what the host has at hand goes straight into the output, or from file to socket.</content>
-/// <remarks>Copying through a buffer that stays in the processor's cache costs more here than <c>sendfile</c> does, but a client on the same
-/// host then finds the data in that cache instead of reading them from memory a page at a time: both together, copying takes two thirds of
-/// the time (docs/design/nbd-server.md has the numbers). So files go straight to the socket only for clients elsewhere.</remarks>
+/// <remarks>Copying through a buffer that stays in the processor's cache costs more here than <c>sendfile</c> does, but a single connection on
+/// the same host then gets its data in large pieces out of that cache: both together, copying takes two thirds of the time. For clients
+/// elsewhere, and for several connections at once, <c>sendfile</c> wins (docs/design/nbd-server.md has the numbers).</remarks>
 internal sealed partial class Transmission
 {
     // Below this a copy into the batch is cheaper than the system calls that sending from the file takes.
@@ -25,7 +25,8 @@ internal sealed partial class Transmission
     private const int HeadBytes = 4 << 10;
 
     private readonly Action<Storage, HostOffset, long> _sendOtherwise;
-    private bool _sendsFiles;
+    private readonly bool _isElsewhere;
+    private bool _cannotSendFiles;
 
     private void Read(in NbdRequest request)
     {
@@ -221,7 +222,7 @@ internal sealed partial class Transmission
     /// a worker, and the end of the storage inside the extent must be filled up with zeros, which only reading does.</summary>
     private bool MaySendFile(in Extent extent, int length)
     {
-        if (!_sendsFiles || length < SendFileFrom)
+        if (length < SendFileFrom || _cannotSendFiles || !(_options.SendFiles ?? (_isElsewhere || _server.Clients > 1)))
         {
             return false;
         }
@@ -238,7 +239,7 @@ internal sealed partial class Transmission
         _outUsed = 0;
         if (!Sender.TrySendFrom(_out.AsSpan(0, used), extent.Storage!, extent.HostOffset, length, _sendOtherwise))
         {
-            _sendsFiles = false;
+            _cannotSendFiles = true;
         }
     }
 

@@ -22,6 +22,7 @@ internal sealed partial class Transmission : IDisposable
     private static readonly long s_spinTicks = Stopwatch.Frequency * 30 / 1_000_000;
 
     private readonly Socket _socket;
+    private readonly NbdServer _server;
     private readonly NbdServerOptions _options;
     private readonly RequestWorkers _workers;
     private readonly Action<string> _report;
@@ -43,18 +44,19 @@ internal sealed partial class Transmission : IDisposable
     private long _inFlightBytes;
     private int _inFlight;
 
-    public Transmission(Socket socket, ServerHandshake agreed, NbdServerOptions options, RequestWorkers workers, Action<string> report)
+    public Transmission(Socket socket, ServerHandshake agreed, NbdServer server, Action<string> report)
     {
         _socket = socket;
-        _options = options;
-        _workers = workers;
+        _server = server;
+        _options = server.Options;
+        _workers = server.Workers;
         _report = report;
         Node = agreed.Export!.Node;
         StructuredReplies = agreed.StructuredReplies;
         _blockStatus = agreed.BlockStatus;
         _size = Node.VirtualSize;
         _sendOtherwise = SendByReading;
-        _sendsFiles = options.SendFiles ?? IsElsewhere(socket);
+        _isElsewhere = IsElsewhere(socket);
         Sender = new ReplySender(socket);
     }
 
