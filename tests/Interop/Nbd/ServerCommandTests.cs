@@ -57,8 +57,8 @@ public sealed class ServerCommandTests
         using var server = NbdServer.Start(new ToolCommand(tool, "-r", "-f", "raw", "--cache=none", "--pid-file", folder["pid"], "-k", "{socket}", image), folder);
         Assert.Equal("1048576", ToolRunner.RunChecked("nbdinfo", "--size", server.Uri).Text.Trim());
 
-        // Nobody stops it; once it is gone the next client finds nothing.
-        for (var i = 0; i < 500 && File.Exists(server.Socket); i++)
+        // Nobody stops it: a signal on its way out would be what it ends with.
+        for (var i = 0; i < 1000 && Directory.Exists($"/proc/{server.ProcessId}"); i++)
         {
             Thread.Sleep(10);
         }
