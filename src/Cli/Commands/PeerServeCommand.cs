@@ -18,7 +18,7 @@ internal sealed class PeerServeCommand : Command
     private static readonly Option s_pidFile = new('\0', "pid-file", "PATH", "Store the server's process id in this file.");
     private static readonly Option s_snapshot = CommonOptions.Snapshot with { Long = "load-snapshot" };
     private static readonly Option s_readOnly = new('r', "read-only", null, "Export read-only. This version does so in any case.");
-    private static readonly Option s_verbose = new('v', "verbose", null, "Accepted.");
+    private static readonly Option s_verbose = new('v', "verbose", null, "Tell about clients that break the protocol or get lost.");
     private static readonly Option s_noCache = new('n', "nocache", null, "Accepted, as are --cache, --aio, --discard and --detect-zeroes.");
     private static readonly Option s_cache = new('\0', "cache", "MODE", string.Empty);
     private static readonly Option s_aio = new('\0', "aio", "MODE", string.Empty);
@@ -55,7 +55,7 @@ internal sealed class PeerServeCommand : Command
         var settings = Parse(arguments);
         if (!arguments.Has(s_readOnly))
         {
-            session.Warn("the export is read-only: writing is not in this version yet");
+            session.Warn("this version serves read-only, as with --read-only");
         }
 
         return arguments.Has(s_fork) && !BackgroundServer.IsChild(session)
@@ -102,6 +102,7 @@ internal sealed class PeerServeCommand : Command
             Persistent = arguments.Has(s_persistent),
             Offset = arguments.Get(s_offset) is { } offset ? SizeText.Parse(offset, "offset") : 0,
             PidFile = arguments.Get(s_pidFile),
+            Verbose = arguments.Has(s_verbose),
         };
     }
 

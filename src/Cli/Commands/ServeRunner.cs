@@ -1,22 +1,122 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
 using Platter.Cli.Options;
+using Platter.Core.Errors;
+using Platter.Nbd.Server;
 
 namespace Platter.Cli.Commands;
 
 /// <summary>Opens what is to be served and serves it until a signal or, if so asked, until the last client has gone.</summary>
 internal static class ServeRunner
 {
+    // Of sun_path's 108 bytes the last one is NUL.
+    private const int MaxSocketPathBytes = 107;
+
+    private static readonly TimeSpan s_timeToFinish = TimeSpan.FromSeconds(5);
+
     /// <summary>Serves.</summary>
     /// <returns>The exit code: a signal is the ordinary end, and 0.</returns>
+    /// <exception cref="BlockException">The image cannot be opened, or the address not be listened on.</exception>
     public static async ValueTask<int> RunAsync(Session session, ServeSettings settings, ImageArguments images)
     {
-        var stop = session.WatchInterrupts();
-        var disk = await images.OpenAsync(settings.Image, null, stop).ConfigureAwait(false);
+        var endPoint = EndPointOf(settings);
+        var interrupted = session.WatchInterrupts();
+        var disk = await images.OpenAsync(settings.Image, null, interrupted).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
         if (settings.Offset > disk.Size)
         {
             throw new UsageException($"Invalid offset '{settings.Offset}': the disk has {disk.Size} bytes");
         }
 
-        throw new UsageException("serving is not in this build yet");
+        var part = settings.Offset == 0 ? disk : disk.Slice(settings.Offset, disk.Size - settings.Offset);
+        var end = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var ending = interrupted.Register(() => end.TrySetResult());
+        var server = new NbdServer(
+            new Dictionary<string, NbdExport> { [settings.ExportName] = new(part.Node, settings.Description) }, OptionsOf(session, settings, end));
+        await using var stopping = server.ConfigureAwait(false);
+        server.Start(endPoint);
+        WritePid(settings.PidFile);
+        if (settings.PrintsUri)
+        {
+            session.Out.Write($"{settings.UriOf((server.EndPoints[0] as IPEndPoint)?.Port ?? 0)}\n");
+            session.Out.Flush();
+        }
+
+        if (BackgroundServer.IsChild(session))
+        {
+            BackgroundServer.TellReady(session);
+        }
+
+        await end.Task.ConfigureAwait(false);
+        await server.StopAsync(s_timeToFinish).ConfigureAwait(false);
+        return 0;
+    }
+
+    private static NbdServerOptions OptionsOf(Session session, ServeSettings settings, TaskCompletionSource end)
+    {
+        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null };
+        if (settings.MaxClients is { } most)
+        {
+            options = options with { MaxConnections = most == 0 ? int.MaxValue : most };
+        }
+
+        return settings.Persistent ? options : options with
+        {
+            ClientsChanged = count =>
+            {
+                if (count == 0)
+                {
+                    end.TrySetResult();
+                }
+            },
+        };
+    }
+
+    private static EndPoint EndPointOf(ServeSettings settings)
+    {
+        if (settings.SocketPath is { } path)
+        {
+            return Encoding.UTF8.GetByteCount(path) is > 0 and <= MaxSocketPathBytes
+                ? new UnixDomainSocketEndPoint(path)
+                : throw new UsageException($"the path of a unix socket may have 1 to {MaxSocketPathBytes} bytes");
+        }
+
+        // Clients try ::1 first and then come here; listening on both would need the same free port twice.
+        return settings.Bind == "localhost" ? new IPEndPoint(IPAddress.Loopback, settings.Port) : new IPEndPoint(AddressOf(settings.Bind), settings.Port);
+    }
+
+    private static IPAddress AddressOf(string text)
+    {
+        if (IPAddress.TryParse(text, out var address))
+        {
+            return address;
+        }
+
+        try
+        {
+            return Dns.GetHostAddresses(text)[0];
+        }
+        catch (Exception e) when (e is SocketException or ArgumentException or IndexOutOfRangeException)
+        {
+            throw new BlockException(BlockErrorKind.NotFound, $"cannot listen on '{SafeText.Clean(text, 256)}': no such address", e);
+        }
+    }
+
+    private static void WritePid(string? path)
+    {
+        if (path is null)
+        {
+            return;
+        }
+
+        try
+        {
+            File.WriteAllText(path, $"{Environment.ProcessId}\n");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new BlockException(BlockErrorKind.AccessDenied, $"{path}: the process id cannot be written", e);
+        }
     }
 }

@@ -31,8 +31,8 @@ internal sealed record ServeSettings
     /// <summary>Description of the export.</summary>
     public string? Description { get; init; }
 
-    /// <summary>Clients at a time; 0 for no limit.</summary>
-    public int MaxClients { get; init; }
+    /// <summary>Clients at a time; 0 for no limit, null for the server's own.</summary>
+    public int? MaxClients { get; init; }
 
     /// <summary>Go on when the last client has gone.</summary>
     public bool Persistent { get; init; } = true;
@@ -42,6 +42,9 @@ internal sealed record ServeSettings
 
     /// <summary>Receives the process id; null for none.</summary>
     public string? PidFile { get; init; }
+
+    /// <summary>Tell about clients that break the protocol or get lost.</summary>
+    public bool Verbose { get; init; }
 
     /// <summary>Say where the export can be reached.</summary>
     public bool PrintsUri { get; init; }

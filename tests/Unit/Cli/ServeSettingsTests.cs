@@ -10,7 +10,7 @@ public sealed class ServeSettingsTests
     public void Serve_listens_on_this_machine_alone_and_stays()
     {
         var settings = Serve("a.qcow2");
-        Assert.Equal(("localhost", 10809, 0, true, true), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
+        Assert.Equal(("localhost", 10809, (int?)null, true, true), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
         Assert.Equal("nbd://localhost/", settings.UriOf(settings.Port));
     }
 
@@ -18,9 +18,9 @@ public sealed class ServeSettingsTests
     public void The_peer_listens_everywhere_for_one_client()
     {
         var settings = Peer("-r", "a.qcow2");
-        Assert.Equal(("0.0.0.0", 10809, 1, false, false), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
+        Assert.Equal(("0.0.0.0", 10809, (int?)1, false, false), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
         settings = Peer("-rtvn", "-e8", "-p10810", "-b", "::1", "-xdisk 1", "-D", "a disk", "-o", "1M", "--cache=none", "--discard=unmap", "a.qcow2");
-        Assert.Equal(("::1", 10810, 8, true, 1L << 20), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.Offset));
+        Assert.Equal(("::1", 10810, (int?)8, true, 1L << 20), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.Offset));
         Assert.Equal("nbd://[::1]:10810/disk%201", settings.UriOf(settings.Port));
         Assert.Equal("a disk", settings.Description);
     }

@@ -1,0 +1,241 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Net.Sockets;
+using Platter.Core.Errors;
+using Platter.Nbd.Protocol;
+
+namespace Platter.Nbd.Server;
+
+/// <summary>One client from its connection to its end, on a thread of its own.</summary>
+/// <remarks>The socket stays in blocking mode: no asynchronous operation of .NET may ever be used on it.</remarks>
+internal sealed class ClientConnection
+{
+    private const int SocketBufferBytes = 1 << 20;
+
+    // Data of refused options that are skipped to stay in step; who sends more is cut off.
+    private const int MaxSkippedBytes = 1 << 20;
+
+    private readonly Socket _socket;
+    private readonly NbdServer _server;
+    private readonly NbdServerOptions _options;
+    private readonly Lock _gate = new();
+    private readonly long _started = Stopwatch.GetTimestamp();
+    private Transmission? _transmission;
+    private bool _stopping;
+
+    public ClientConnection(Socket socket, NbdServer server, int number)
+    {
+        _socket = socket;
+        _server = server;
+        _options = server.Options;
+        Number = number;
+    }
+
+    /// <summary>Counts the connections of this server, for messages.</summary>
+    public int Number { get; }
+
+    /// <summary>Starts the thread.</summary>
+    public void Start() => new Thread(Run, 512 << 10) { IsBackground = true, Name = $"NBD client {Number}" }.Start();
+
+    /// <summary>Makes it end: at once while it shakes hands, otherwise after the requests that were received.</summary>
+    public void Stop()
+    {
+        lock (_gate)
+        {
+            _stopping = true;
+            if (_transmission is not null)
+            {
+                _transmission.Stop();
+                return;
+            }
+        }
+
+        Cut();
+    }
+
+    /// <summary>Ends it now, whatever it is doing.</summary>
+    public void Cut()
+    {
+        try
+        {
+            _socket.Shutdown(SocketShutdown.Both);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // Already gone.
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            Prepare();
+            if (Haggle() is { } agreed)
+            {
+                Transmit(agreed);
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or BlockException)
+        {
+            if (!_stopping)
+            {
+                _server.Report($"client {Number}: {e.Message}");
+            }
+        }
+        catch (Exception e)
+        {
+            // A bug of ours with one client must not take the others' server away.
+            _server.Report($"client {Number}: {e.GetType().Name}: {e.Message}");
+        }
+        finally
+        {
+            _socket.Dispose();
+            _server.Remove(this);
+        }
+    }
+
+    private void Prepare()
+    {
+        _socket.SendBufferSize = SocketBufferBytes;
+        _socket.ReceiveBufferSize = SocketBufferBytes;
+        if (_socket.ProtocolType == ProtocolType.Tcp)
+        {
+            _socket.NoDelay = true;
+            _socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+        }
+    }
+
+    private ServerHandshake? Haggle()
+    {
+        var handshake = new ServerHandshake(_server.Exports, _options);
+        var reply = new ArrayBufferWriter<byte>(256);
+        ServerHandshake.Greet(reply);
+        SendReply(reply);
+        var bytes = new byte[NbdOptionHeader.Size];
+        Fill(bytes.AsSpan(0, NbdGreeting.ClientFlagsSize));
+        if (handshake.AcceptClientFlags(BinaryPrimitives.ReadUInt32BigEndian(bytes)) == HandshakeStep.Close)
+        {
+            throw new BlockException(BlockErrorKind.Protocol, "unknown client flags");
+        }
+
+        var data = Array.Empty<byte>();
+        while (true)
+        {
+            Fill(bytes);
+            if (!NbdOptionHeader.TryParse(bytes, out var header))
+            {
+                throw new BlockException(BlockErrorKind.Protocol, "an option does not start with the magic number of options");
+            }
+
+            HandshakeStep step;
+            if (header.Length > _options.MaxOptionBytes)
+            {
+                Skip(header.Length);
+                step = handshake.RefuseTooLong(header, reply);
+            }
+            else
+            {
+                if (data.Length < header.Length)
+                {
+                    data = new byte[header.Length];
+                }
+
+                var filled = data.AsSpan(0, (int)header.Length);
+                Fill(filled);
+                step = handshake.Accept(header, filled, reply);
+            }
+
+            SendReply(reply);
+            switch (step)
+            {
+                case HandshakeStep.Transmission:
+                    return handshake;
+                case HandshakeStep.Close:
+                    return null;
+                default:
+                    break;
+            }
+        }
+    }
+
+    private void Transmit(ServerHandshake agreed)
+    {
+        _socket.ReceiveTimeout = 0;
+        _socket.SendTimeout = (int)_options.SendTimeout.TotalMilliseconds;
+        using var transmission = new Transmission(
+            _socket, agreed, _server, message => _server.Report($"client {Number}: {message}"));
+        lock (_gate)
+        {
+            if (_stopping)
+            {
+                return;
+            }
+
+            _transmission = transmission;
+        }
+
+        _server.ClientBegan();
+        try
+        {
+            transmission.Run();
+        }
+        finally
+        {
+            _server.ClientEnded();
+        }
+    }
+
+    private void Skip(uint length)
+    {
+        if (length > MaxSkippedBytes)
+        {
+            throw new BlockException(BlockErrorKind.Protocol, $"an option with {length} bytes of data");
+        }
+
+        var waste = new byte[4096];
+        for (var rest = (int)length; rest > 0;)
+        {
+            var part = Math.Min(rest, waste.Length);
+            Fill(waste.AsSpan(0, part));
+            rest -= part;
+        }
+    }
+
+    /// <summary>Receives all of it within what is left of the time for the handshake.</summary>
+    private void Fill(Span<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            _socket.ReceiveTimeout = MillisecondsLeft();
+            var count = _socket.Receive(bytes);
+            if (count == 0)
+            {
+                throw new BlockException(BlockErrorKind.Protocol, "the client closed during the handshake");
+            }
+
+            bytes = bytes[count..];
+        }
+    }
+
+    private void SendReply(ArrayBufferWriter<byte> reply)
+    {
+        var bytes = reply.WrittenSpan;
+        while (bytes.Length > 0)
+        {
+            _socket.SendTimeout = MillisecondsLeft();
+            bytes = bytes[_socket.Send(bytes)..];
+        }
+
+        reply.ResetWrittenCount();
+    }
+
+    private int MillisecondsLeft()
+    {
+        var left = _options.HandshakeTimeout - Stopwatch.GetElapsedTime(_started);
+        return left > TimeSpan.Zero
+            ? (int)Math.Max(1, left.TotalMilliseconds)
+            : throw new BlockException(BlockErrorKind.Protocol, "the handshake took too long");
+    }
+}

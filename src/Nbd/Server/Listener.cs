@@ -1,0 +1,166 @@
+using System.Net;
+using System.Net.Sockets;
+using Platter.Core.Errors;
+
+namespace Platter.Nbd.Server;
+
+/// <summary>One listening socket and the thread that accepts on it.</summary>
+internal sealed class Listener : IDisposable
+{
+    private readonly Socket _socket;
+    private readonly string? _path;
+    private volatile bool _disposed;
+
+    private Listener(Socket socket, string? path)
+    {
+        _socket = socket;
+        _path = path;
+        EndPoint = socket.LocalEndPoint!;
+    }
+
+    /// <summary>Where it listens.</summary>
+    public EndPoint EndPoint { get; }
+
+    /// <summary>Binds and listens.</summary>
+    /// <exception cref="BlockException">The address cannot be used.</exception>
+    public static Listener Open(EndPoint endPoint)
+    {
+        var path = endPoint is UnixDomainSocketEndPoint ? endPoint.ToString() : null;
+        var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, path is null ? ProtocolType.Tcp : ProtocolType.Unspecified);
+        try
+        {
+            if (path is null)
+            {
+                // As servers do: a port whose connections of a moment ago are not quite over can be used again.
+                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+                if (endPoint.AddressFamily == AddressFamily.InterNetworkV6)
+                {
+                    socket.DualMode = true;
+                }
+            }
+
+            Bind(socket, endPoint, path);
+            socket.Listen(128);
+            return new Listener(socket, path);
+        }
+        catch (SocketException e)
+        {
+            socket.Dispose();
+            throw new BlockException(
+                e.SocketErrorCode == SocketError.AccessDenied ? BlockErrorKind.AccessDenied : BlockErrorKind.Locked,
+                $"{endPoint}: cannot listen: {e.Message}", e);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts to accept.</summary>
+    /// <param name="mayAccept">Waits until there is room; false to end.</param>
+    /// <param name="accept">Takes over a connection.</param>
+    /// <param name="report">Told what went wrong.</param>
+    public void Start(Func<bool> mayAccept, Action<Socket> accept, Action<string> report) =>
+        new Thread(() => Run(mayAccept, accept, report), 256 << 10) { IsBackground = true, Name = "NBD listener" }.Start();
+
+    /// <summary>Stops listening; a unix socket's file goes with it.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        if (_path is not null)
+        {
+            TryDelete(_path);
+        }
+
+        _socket.Dispose();
+    }
+
+    private static void Bind(Socket socket, EndPoint endPoint, string? path)
+    {
+        try
+        {
+            socket.Bind(endPoint);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse && path is not null)
+        {
+            if (!IsStale(endPoint, path))
+            {
+                throw;
+            }
+
+            TryDelete(path);
+            socket.Bind(endPoint);
+        }
+    }
+
+    /// <summary>Whether a path is a socket that nobody listens on any more.</summary>
+    private static bool IsStale(EndPoint endPoint, string path)
+    {
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            probe.Connect(endPoint);
+            return false;
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+        {
+            // Any other file refuses connections, too; but it can be opened, which a socket cannot. For writing, so that a FIFO does not wait.
+            try
+            {
+                using var file = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+                return false;
+            }
+            catch (UnauthorizedAccessException)
+            {
+                return false;
+            }
+            catch (IOException)
+            {
+                return true;
+            }
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static void TryDelete(string path)
+    {
+        try
+        {
+            File.Delete(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Whoever binds next finds it stale, or tells why not.
+        }
+    }
+
+    private void Run(Func<bool> mayAccept, Action<Socket> accept, Action<string> report)
+    {
+        while (!_disposed && mayAccept())
+        {
+            try
+            {
+                accept(_socket.Accept());
+            }
+            catch (Exception) when (_disposed)
+            {
+                return;
+            }
+            catch (SocketException e)
+            {
+                // The client gave up while it waited, or this process has no descriptors left: the next one may succeed.
+                report($"{EndPoint}: cannot accept: {e.Message}");
+                Thread.Sleep(50);
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+using System.Net;
+using System.Net.Sockets;
+using Platter.Core.Errors;
+using Platter.Nbd.Protocol;
+
+namespace Platter.Nbd.Server;
+
+/// <summary>Serves disks, read-only, to any number of NBD clients over TCP and unix sockets.</summary>
+/// <remarks>
+/// Made to face clients that nobody trusts: see <see cref="NbdServerOptions"/> for the limits. Each client has a thread; nothing that one
+/// client does keeps another one waiting. Thread-safe. Encryption is not offered yet: serve over a unix socket or a network that you trust.
+/// </remarks>
+/// <example><code>
+/// await using var disk = await Disk.OpenAsync("vm.qcow2");
+/// await using var server = new NbdServer(new Dictionary&lt;string, NbdExport&gt; { [""] = new(disk.Node) });
+/// server.Start(new UnixDomainSocketEndPoint("/run/vm.sock"));
+/// </code></example>
+public sealed class NbdServer : IAsyncDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly object _slots = new();
+    private readonly List<Listener> _listeners = [];
+    private readonly HashSet<ClientConnection> _connections = [];
+    private readonly TaskCompletionSource _empty = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _accepted;
+    private int _clients;
+    private bool _stopping;
+
+    /// <summary>Makes a server; nothing is opened yet.</summary>
+    /// <param name="exports">By name. A client that asks for the empty name gets the export of that name, or the only one there is.</param>
+    /// <param name="options">Limits; null for the defaults.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: a name or description that the protocol cannot carry.</exception>
+    public NbdServer(IReadOnlyDictionary<string, NbdExport> exports, NbdServerOptions? options = null)
+    {
+        foreach (var (name, export) in exports)
+        {
+            if (!NbdText.IsValid(name) || !NbdText.IsValid(export.Description ?? string.Empty))
+            {
+                throw new BlockException(
+                    BlockErrorKind.InvalidRequest, "names and descriptions of exports may have 4096 bytes and no NUL character");
+            }
+        }
+
+        Exports = exports;
+        Options = options ?? new NbdServerOptions();
+        Workers = new RequestWorkers(Options.Workers);
+    }
+
+    /// <summary>What it offers.</summary>
+    public IReadOnlyDictionary<string, NbdExport> Exports { get; }
+
+    /// <summary>Where it really listens (port 0 has become a number).</summary>
+    public IReadOnlyList<EndPoint> EndPoints
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _listeners.Select(listener => listener.EndPoint)];
+            }
+        }
+    }
+
+    internal NbdServerOptions Options { get; }
+
+    internal RequestWorkers Workers { get; }
+
+    /// <summary>Connections in the transmission phase.</summary>
+    internal int Clients => Volatile.Read(ref _clients);
+
+    /// <summary>Begins to listen, on all of them or none.</summary>
+    /// <param name="endPoints"><see cref="IPEndPoint"/>s and <see cref="UnixDomainSocketEndPoint"/>s. A socket file that a crash left behind is
+    /// replaced; one that somebody listens on, or a file that is no socket, is an error.</param>
+    /// <exception cref="BlockException">An address cannot be used.</exception>
+    public void Start(params ReadOnlySpan<EndPoint> endPoints)
+    {
+        var opened = new List<Listener>();
+        try
+        {
+            foreach (var endPoint in endPoints)
+            {
+                opened.Add(Listener.Open(endPoint));
+            }
+
+            lock (_gate)
+            {
+                ObjectDisposedException.ThrowIf(_stopping, this);
+                _listeners.AddRange(opened);
+            }
+        }
+        catch
+        {
+            foreach (var listener in opened)
+            {
+                listener.Dispose();
+            }
+
+            throw;
+        }
+
+        foreach (var listener in opened)
+        {
+            listener.Start(WaitForSlot, Accept, Report);
+        }
+    }
+
+    /// <summary>Stops: no new clients, requests that were received are answered, then all connections end.</summary>
+    /// <param name="deadline">How long that may take before connections are cut.</param>
+    public async ValueTask StopAsync(TimeSpan deadline)
+    {
+        ClientConnection[] connections;
+        Listener[] listeners;
+        lock (_gate)
+        {
+            _stopping = true;
+            connections = [.. _connections];
+            listeners = [.. _listeners];
+            if (_connections.Count == 0)
+            {
+                _empty.TrySetResult();
+            }
+        }
+
+        lock (_slots)
+        {
+            Monitor.PulseAll(_slots);
+        }
+
+        foreach (var listener in listeners)
+        {
+            listener.Dispose();
+        }
+
+        foreach (var connection in connections)
+        {
+            connection.Stop();
+        }
+
+        if (!await EndsWithinAsync(deadline).ConfigureAwait(false))
+        {
+            lock (_gate)
+            {
+                connections = [.. _connections];
+            }
+
+            foreach (var connection in connections)
+            {
+                connection.Cut();
+            }
+
+            // A read that hangs in the host cannot be ended by anybody; its thread is left to it.
+            await EndsWithinAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+        }
+
+        Workers.Dispose();
+    }
+
+    /// <summary>Stops within five seconds.</summary>
+    public ValueTask DisposeAsync() => StopAsync(TimeSpan.FromSeconds(5));
+
+    internal void Report(string message) => Options.Log?.Invoke(SafeText.Clean(message, 512));
+
+    internal void ClientBegan()
+    {
+        var clients = Interlocked.Increment(ref _clients);
+        Options.ClientsChanged?.Invoke(clients);
+    }
+
+    internal void ClientEnded()
+    {
+        var clients = Interlocked.Decrement(ref _clients);
+        Options.ClientsChanged?.Invoke(clients);
+    }
+
+    internal void Remove(ClientConnection connection)
+    {
+        lock (_gate)
+        {
+            _connections.Remove(connection);
+            if (_stopping && _connections.Count == 0)
+            {
+                _empty.TrySetResult();
+            }
+        }
+
+        lock (_slots)
+        {
+            Monitor.PulseAll(_slots);
+        }
+    }
+
+    private async ValueTask<bool> EndsWithinAsync(TimeSpan deadline)
+    {
+        try
+        {
+            await _empty.Task.WaitAsync(deadline).ConfigureAwait(false);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Waits until another client may come; false when the server stops.</summary>
+    private bool WaitForSlot()
+    {
+        lock (_slots)
+        {
+            while (true)
+            {
+                lock (_gate)
+                {
+                    if (_stopping)
+                    {
+                        return false;
+                    }
+
+                    if (_connections.Count < Options.MaxConnections)
+                    {
+                        return true;
+                    }
+                }
+
+                Monitor.Wait(_slots);
+            }
+        }
+    }
+
+    private void Accept(Socket socket)
+    {
+        ClientConnection connection;
+        lock (_gate)
+        {
+            if (_stopping)
+            {
+                socket.Dispose();
+                return;
+            }
+
+            connection = new ClientConnection(socket, this, ++_accepted);
+            _connections.Add(connection);
+        }
+
+        connection.Start();
+    }
+}

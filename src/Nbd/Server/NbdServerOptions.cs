@@ -1,0 +1,44 @@
+using Platter.Nbd.Protocol;
+
+namespace Platter.Nbd.Server;
+
+/// <summary>What a server allows its clients, and whom it tells. The defaults suit clients that nobody trusts.</summary>
+public sealed record NbdServerOptions
+{
+    /// <summary>Connections at one time; further ones wait until one ends.</summary>
+    public int MaxConnections { get; init; } = 100;
+
+    /// <summary>Time that a client has from its connection to the first request, all options together.</summary>
+    public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>Options that one client may send.</summary>
+    public int MaxOptions { get; init; } = 64;
+
+    /// <summary>Data of one option, in bytes; longer options are refused unread.</summary>
+    public int MaxOptionBytes { get; init; } = 64 << 10;
+
+    /// <summary>Longest read, in bytes; also what the export advertises as its maximum block size.</summary>
+    public int MaxRequestBytes { get; init; } = NbdProtocol.MaxPayloadBytes;
+
+    /// <summary>Bytes of replies that are being prepared for one client; beyond that no more of its requests are read.
+    /// At least one request is always served.</summary>
+    public long MaxInFlightBytes { get; init; } = 32 << 20;
+
+    /// <summary>Requests of one client that may wait for a device at one time.</summary>
+    public int MaxInFlightRequests { get; init; } = 64;
+
+    /// <summary>How long a client may take no data while there is some for it; then it is cut off.</summary>
+    public TimeSpan SendTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Threads, shared by all clients, for requests that must wait for a device or be decoded.</summary>
+    public int Workers { get; init; } = 32;
+
+    /// <summary>Told in one line, free of control characters, about clients that broke the protocol or were lost. Called from any thread.</summary>
+    public Action<string>? Log { get; init; }
+
+    /// <summary>Told how many clients are reading an export, whenever that changes. Called from any thread.</summary>
+    public Action<int>? ClientsChanged { get; init; }
+
+    /// <summary>Whether long extents go from file to socket without passing through us; null lets the client's address decide. For tests.</summary>
+    internal bool? SendFiles { get; init; }
+}

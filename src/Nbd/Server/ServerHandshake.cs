@@ -1,0 +1,264 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+using Platter.Nbd.Protocol;
+
+namespace Platter.Nbd.Server;
+
+/// <summary>The server's side of option haggling (proto.md, "Fixed newstyle negotiation"): bytes in, bytes and a decision out, no sockets.</summary>
+/// <remarks>One per connection; not thread-safe. Nothing of an export is touched before a client has named it.</remarks>
+internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exports, NbdServerOptions options)
+{
+    /// <summary>The id by which block status chunks name <c>base:allocation</c>.</summary>
+    public const uint AllocationContextId = 1;
+
+    private const NbdHandshakeFlags Offered = NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes;
+
+    private bool _noZeroes;
+    private int _optionsSeen;
+
+    // The export that metadata contexts were agreed for; contexts are void if another one is chosen in the end.
+    private NbdExport? _contextExport;
+
+    /// <summary>The chosen export, once <see cref="HandshakeStep.Transmission"/> was reached.</summary>
+    public NbdExport? Export { get; private set; }
+
+    /// <summary>Whether replies are structured.</summary>
+    public bool StructuredReplies { get; private set; }
+
+    /// <summary>Whether block status was agreed for the chosen export.</summary>
+    public bool BlockStatus => _contextExport is not null && ReferenceEquals(_contextExport, Export);
+
+    /// <summary>What the chosen export offers, as was told to the client.</summary>
+    public NbdTransmissionFlags Flags =>
+        NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly | NbdTransmissionFlags.CanMultiConn | NbdTransmissionFlags.SendCache
+        | (StructuredReplies ? NbdTransmissionFlags.SendDf : NbdTransmissionFlags.None);
+
+    /// <summary>What goes out first.</summary>
+    public static void Greet(IBufferWriter<byte> reply)
+    {
+        new NbdGreeting(Offered).WriteTo(reply.GetSpan(NbdGreeting.Size));
+        reply.Advance(NbdGreeting.Size);
+    }
+
+    /// <summary>Takes the client's flags.</summary>
+    /// <returns><see cref="HandshakeStep.Close"/> for flags we do not know, as the protocol demands.</returns>
+    public HandshakeStep AcceptClientFlags(uint flags)
+    {
+        _noZeroes = (flags & (uint)NbdHandshakeFlags.NoZeroes) != 0;
+        return (flags & ~(uint)Offered) == 0 ? HandshakeStep.NextOption : HandshakeStep.Close;
+    }
+
+    /// <summary>Answers an option whose data were too long to be read; the caller has skipped them.</summary>
+    public HandshakeStep RefuseTooLong(NbdOptionHeader header, IBufferWriter<byte> reply) =>
+        header.Option == NbdOption.ExportName || ++_optionsSeen > options.MaxOptions
+            ? HandshakeStep.Close
+            : Refuse(header.Option, NbdOptionReplyType.ErrTooBig, $"options may hold {options.MaxOptionBytes} bytes", reply);
+
+    /// <summary>Answers one option.</summary>
+    /// <param name="header">What it is.</param>
+    /// <param name="data">Its data, all of them.</param>
+    /// <param name="reply">Receives the answer, which must be sent whatever the result is.</param>
+    public HandshakeStep Accept(NbdOptionHeader header, ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        if (++_optionsSeen > options.MaxOptions)
+        {
+            return HandshakeStep.Close;
+        }
+
+        switch (header.Option)
+        {
+            case NbdOption.ExportName:
+                return AcceptExportName(data, reply);
+            case NbdOption.Abort:
+                Reply(header.Option, NbdOptionReplyType.Ack, [], reply);
+                return HandshakeStep.Close;
+            case NbdOption.List:
+                return AcceptList(data, reply);
+            case NbdOption.Info or NbdOption.Go:
+                return AcceptInfo(header.Option, data, reply);
+            case NbdOption.StructuredReply:
+                if (data.Length != 0)
+                {
+                    return Refuse(header.Option, NbdOptionReplyType.ErrInvalid, "this option takes no data", reply);
+                }
+
+                StructuredReplies = true;
+                Reply(header.Option, NbdOptionReplyType.Ack, [], reply);
+                return HandshakeStep.NextOption;
+            case NbdOption.ListMetaContext or NbdOption.SetMetaContext:
+                return AcceptMetaContext(header.Option, data, reply);
+            default:
+                return Refuse(header.Option, NbdOptionReplyType.ErrUnsup, "option not supported", reply);
+        }
+    }
+
+    private HandshakeStep AcceptExportName(ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        // This option has no way to say no but to hang up.
+        if (!NbdText.TryRead(data, out var name) || Find(name) is not { } export)
+        {
+            return HandshakeStep.Close;
+        }
+
+        Export = export;
+        var size = NbdExportDetails.Size + (_noZeroes ? 0 : NbdProtocol.ExportNameZeroes);
+        var bytes = reply.GetSpan(size)[..size];
+        bytes.Clear();
+        Details(export).WriteTo(bytes);
+        reply.Advance(size);
+        return HandshakeStep.Transmission;
+    }
+
+    private HandshakeStep AcceptList(ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        if (data.Length != 0)
+        {
+            return Refuse(NbdOption.List, NbdOptionReplyType.ErrInvalid, "this option takes no data", reply);
+        }
+
+        foreach (var (name, export) in exports)
+        {
+            var body = new byte[NbdText.LengthSize + Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(export.Description ?? string.Empty)];
+            var at = NbdText.WriteCounted(body, name);
+            Encoding.UTF8.GetBytes(export.Description ?? string.Empty, body.AsSpan(at));
+            Reply(NbdOption.List, NbdOptionReplyType.Server, body, reply);
+        }
+
+        Reply(NbdOption.List, NbdOptionReplyType.Ack, [], reply);
+        return HandshakeStep.NextOption;
+    }
+
+    private HandshakeStep AcceptInfo(NbdOption option, ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        if (!NbdExportQuery.TryParse(data, out var query))
+        {
+            return Refuse(option, NbdOptionReplyType.ErrInvalid, "malformed request for an export", reply);
+        }
+
+        if (Find(query.Name) is not { } export)
+        {
+            return Refuse(option, NbdOptionReplyType.ErrUnknown, "no such export", reply);
+        }
+
+        Span<byte> details = stackalloc byte[2 + NbdExportDetails.Size];
+        BinaryPrimitives.WriteUInt16BigEndian(details, (ushort)NbdInfoType.Export);
+        Details(export).WriteTo(details[2..]);
+        Reply(option, NbdOptionReplyType.Info, details, reply);
+        if ((query.Requests & NbdInfoRequests.Name) != 0)
+        {
+            ReplyText(option, NbdInfoType.Name, NameOf(export), reply);
+        }
+
+        if ((query.Requests & NbdInfoRequests.Description) != 0 && export.Description is { } description)
+        {
+            ReplyText(option, NbdInfoType.Description, description, reply);
+        }
+
+        // Always: a client may need it without having asked, and nothing here is required of it.
+        Span<byte> sizes = stackalloc byte[2 + NbdBlockSizes.Size];
+        BinaryPrimitives.WriteUInt16BigEndian(sizes, (ushort)NbdInfoType.BlockSize);
+        new NbdBlockSizes(1, 4096, (uint)options.MaxRequestBytes).WriteTo(sizes[2..]);
+        Reply(option, NbdOptionReplyType.Info, sizes, reply);
+        Reply(option, NbdOptionReplyType.Ack, [], reply);
+        if (option == NbdOption.Info)
+        {
+            return HandshakeStep.NextOption;
+        }
+
+        Export = export;
+        return HandshakeStep.Transmission;
+    }
+
+    private HandshakeStep AcceptMetaContext(NbdOption option, ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        var set = option == NbdOption.SetMetaContext;
+        if (set)
+        {
+            // A new selection replaces the old one, even when it fails.
+            _contextExport = null;
+        }
+
+        if (!StructuredReplies)
+        {
+            return Refuse(option, NbdOptionReplyType.ErrInvalid, "structured replies must be agreed first", reply);
+        }
+
+        var problem = NbdMetaContextQuery.Parse(data, out var query);
+        if (problem != NbdOptionReplyType.Ack)
+        {
+            return Refuse(option, problem, problem == NbdOptionReplyType.ErrTooBig ? "too many queries" : "malformed queries", reply);
+        }
+
+        if (Find(query.ExportName) is not { } export)
+        {
+            return Refuse(option, NbdOptionReplyType.ErrUnknown, "no such export", reply);
+        }
+
+        // Listing without queries asks for everything; so does a query of the bare namespace, but only in a list.
+        var wanted = query.Queries.Count == 0 && !set;
+        foreach (var text in query.Queries)
+        {
+            wanted |= text == NbdProtocol.AllocationContext || (!set && text == "base:");
+        }
+
+        if (wanted)
+        {
+            var body = new byte[4 + NbdProtocol.AllocationContext.Length];
+            BinaryPrimitives.WriteUInt32BigEndian(body, set ? AllocationContextId : 0);
+            Encoding.ASCII.GetBytes(NbdProtocol.AllocationContext, body.AsSpan(4));
+            Reply(option, NbdOptionReplyType.MetaContext, body, reply);
+            _contextExport = set ? export : _contextExport;
+        }
+
+        Reply(option, NbdOptionReplyType.Ack, [], reply);
+        return HandshakeStep.NextOption;
+    }
+
+    /// <summary>An export by name; the empty name means the only one there is.</summary>
+    private NbdExport? Find(string name)
+    {
+        if (exports.TryGetValue(name, out var export))
+        {
+            return export;
+        }
+
+        return name.Length == 0 && exports.Count == 1 ? exports.First().Value : null;
+    }
+
+    private string NameOf(NbdExport export)
+    {
+        foreach (var (name, known) in exports)
+        {
+            if (ReferenceEquals(known, export))
+            {
+                return name;
+            }
+        }
+
+        return string.Empty;
+    }
+
+    private NbdExportDetails Details(NbdExport export) => new((ulong)export.Node.VirtualSize, Flags);
+
+    private static HandshakeStep Refuse(NbdOption option, NbdOptionReplyType type, string message, IBufferWriter<byte> reply)
+    {
+        Reply(option, type, Encoding.UTF8.GetBytes(message), reply);
+        return HandshakeStep.NextOption;
+    }
+
+    private static void ReplyText(NbdOption option, NbdInfoType type, string text, IBufferWriter<byte> reply)
+    {
+        var body = new byte[2 + Encoding.UTF8.GetByteCount(text)];
+        BinaryPrimitives.WriteUInt16BigEndian(body, (ushort)type);
+        Encoding.UTF8.GetBytes(text, body.AsSpan(2));
+        Reply(option, NbdOptionReplyType.Info, body, reply);
+    }
+
+    private static void Reply(NbdOption option, NbdOptionReplyType type, ReadOnlySpan<byte> body, IBufferWriter<byte> reply)
+    {
+        new NbdOptionReplyHeader(option, type, (uint)body.Length).WriteTo(reply.GetSpan(NbdOptionReplyHeader.Size));
+        reply.Advance(NbdOptionReplyHeader.Size);
+        reply.Write(body);
+    }
+}
