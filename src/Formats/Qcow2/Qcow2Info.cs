@@ -75,38 +75,35 @@ internal static class Qcow2Info
             return new JsonObject { ["format"] = "aes" };
         }
 
-        var result = new JsonObject { ["format"] = "luks" };
         if (metadata.Luks is not { } luks)
         {
-            return result;
+            return new JsonObject { ["format"] = "luks" };
         }
 
-        result["cipher-alg"] = luks.CipherAlg;
-        result["cipher-mode"] = luks.Mode;
-        result["ivgen-alg"] = luks.IvGenAlg;
+        // In the order in which the peer prints them.
+        var result = new JsonObject { ["ivgen-alg"] = luks.IvGenAlg, ["hash-alg"] = luks.HashSpec, ["cipher-alg"] = luks.CipherAlg };
+        result["uuid"] = luks.Uuid;
         if (luks.IvGenHashAlg is { } hash)
         {
             result["ivgen-hash-alg"] = hash;
         }
 
-        result["hash-alg"] = luks.HashSpec;
+        result["format"] = "luks";
+        result["cipher-mode"] = luks.Mode;
+        result["slots"] = new JsonArray([.. luks.Slots.Select(Slot)]);
         result["payload-offset"] = luks.PayloadOffset;
         result["master-key-iters"] = luks.MasterKeyDigestIterations;
-        result["uuid"] = luks.Uuid;
-        result["slots"] = new JsonArray([.. luks.Slots.Select(Slot)]);
         return result;
     }
 
     private static JsonObject Slot(LuksKeySlot slot)
     {
-        var result = new JsonObject { ["active"] = slot.IsActive, ["key-offset"] = slot.KeyMaterialOffset };
-        if (slot.IsActive)
-        {
-            result["iters"] = slot.Iterations;
-            result["stripes"] = slot.Stripes;
-        }
-
-        return result;
+        return slot.IsActive
+            ? new JsonObject
+            {
+                ["active"] = true, ["iters"] = slot.Iterations, ["key-offset"] = slot.KeyMaterialOffset, ["stripes"] = slot.Stripes,
+            }
+            : new JsonObject { ["active"] = false, ["key-offset"] = slot.KeyMaterialOffset };
     }
 
     private static JsonObject Bitmap(BitmapDirectoryEntry bitmap)
