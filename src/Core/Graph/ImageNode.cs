@@ -135,15 +135,16 @@ public sealed class ImageNode : BlockNode
         var inside = storage.Length - extent.HostOffset.Value;
         if (inside <= 0)
         {
-            return Hole(extent);
+            return Hole(extent, isAllocated: false);
         }
 
         var status = await storage.MapAsync(extent.HostOffset, Math.Min(extent.Length, inside), cancellationToken).ConfigureAwait(false);
         var part = extent.Take(status.Length);
-        return status.ReadsZero ? Hole(part) : part;
+        return status.ReadsZero ? Hole(part, status.IsAllocated) : part;
     }
 
-    private Extent Hole(Extent extent) => Driver.IsTransparent
+    // An export may have zeros that it spends space on: those are data that read as zeros, as in any image.
+    private Extent Hole(Extent extent, bool isAllocated) => Driver.IsTransparent && !isAllocated
         ? extent with { Kind = ExtentKind.Zero, Flags = ExtentFlags.None }
         : extent with { Flags = ExtentFlags.StorageHole };
 }

@@ -59,6 +59,8 @@ public sealed class RawImage : ImageDriver
         Format = FormatName,
         VirtualSize = VirtualSize,
         AllocatedSize = Storage.AllocatedSize,
-        Dirty = false,
+
+        // A file is as it is; of an export nobody can tell, and the peers then say nothing.
+        Dirty = Storage.AllocatedSize is null ? null : false,
     });
 }
