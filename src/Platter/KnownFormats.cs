@@ -17,5 +17,5 @@ public static class KnownFormats
         [new ParallelsBundleFormat()]);
 
     /// <summary>Decompressors.</summary>
-    public static CodecProvider Codecs { get; } = HostCodecs.Instance;
+    public static CodecProvider Codecs => HostCodecs.Instance;
 }

@@ -109,8 +109,8 @@ public sealed class ImageNode : BlockNode
         var inside = backing.VirtualSize - at.Value;
         if (inside <= 0)
         {
-            // A short backing file reads as zeros beyond its end; the zeros count as its own.
-            return new(extent with { Kind = ExtentKind.Zero, Flags = ExtentFlags.BeyondBacking, Depth = 1, Storage = null });
+            // Beyond the end of a short backing file nothing has the range: it reads as zeros, and map shows it as this image's hole.
+            return new(extent);
         }
 
         var below = backing.MapAsync(at, Math.Min(extent.Length, inside), detail, cancellationToken);

@@ -37,9 +37,6 @@ public enum ExtentFlags : byte
 
     /// <summary>The storage was asked and has a hole here: the bytes are allocated in the image and read as zeros.</summary>
     StorageHole = 8,
-
-    /// <summary>Zero because a backing file ends before it (<see cref="ExtentKind.Zero"/>): the peers' <c>map</c> calls this absent, one image higher.</summary>
-    BeyondBacking = 16,
 }
 
 /// <summary>A guest range of one status: the one answer that reading, <c>map</c>, <c>convert</c>, <c>compare</c> and NBD's block status stand on.</summary>

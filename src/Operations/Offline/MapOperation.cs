@@ -69,12 +69,11 @@ public static class MapOperation
     private static MapEntry Describe(in Extent extent)
     {
         var plain = extent.Storage is not null && extent.Kind != ExtentKind.Encoded;
-        var beyond = (extent.Flags & ExtentFlags.BeyondBacking) != 0;
         return new MapEntry(
             extent.Offset,
             extent.Length,
-            beyond ? extent.Depth - 1 : extent.Depth,
-            Present: extent.Kind != ExtentKind.Unallocated && !beyond,
+            extent.Depth,
+            Present: extent.Kind != ExtentKind.Unallocated,
             Zero: extent.ReadsZero,
             Data: extent.Kind is ExtentKind.Data or ExtentKind.Encoded,
             Compressed: (extent.Flags & ExtentFlags.Compressed) != 0,

@@ -7,6 +7,7 @@ using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2;
 using Platter.Formats.Raw;
+using Platter.Host.Codecs;
 using Platter.Host.Files;
 using Platter.Operations.Offline;
 using Platter.TestKit;
@@ -22,7 +23,7 @@ internal static class Qcow2Interop
         Formats = new FormatRegistry([new RawFormat(), new Qcow2Format()], []),
         Storages = new FilesOnly(),
         Gate = new LocalFilesGate(),
-        Codecs = codecs ?? KnownFormats.Codecs,
+        Codecs = codecs ?? HostCodecs.Instance,
         MetadataOnly = metadataOnly,
         Secrets = secrets ?? NoSecrets.Instance,
         Cache = cache ?? new MetadataCache(MetadataCache.DefaultBudgetBytes),
@@ -100,6 +101,65 @@ internal static class Qcow2Interop
         // The peer's tool does not know compression in its map and so merges across it.
         Assert.Equal(
             Merge(JsonNode.Parse(theirs)!.AsArray().Select(e => e!.ToJsonString())), Merge(lines));
+    }
+
+    /// <summary>Compares what info tells with the tool's, as parsed JSON.</summary>
+    public static async Task AssertSameInfoAsync(BlockNode node, string image, params string[] more)
+    {
+        var theirs = JsonNode.Parse(QemuImg(["info", "--output=json", .. more, image]).Text)!.AsObject();
+        var info = await node.GetInfoAsync();
+        var ours = new JsonObject
+        {
+            ["virtual-size"] = info.VirtualSize,
+            ["filename"] = info.FileName,
+            ["cluster-size"] = info.ClusterSize,
+            ["format"] = info.Format,
+            ["actual-size"] = info.AllocatedSize,
+            ["format-specific"] = new JsonObject { ["type"] = "qcow2", ["data"] = info.FormatSpecific!.DeepClone() },
+            ["dirty-flag"] = info.Dirty,
+        };
+        Add(ours, "backing-filename", info.BackingName);
+        Add(ours, "full-backing-filename", info.FullBackingName);
+        Add(ours, "backing-filename-format", info.BackingFormat);
+        if (info.Encrypted)
+        {
+            ours["encrypted"] = true;
+        }
+
+        if (info.Snapshots.Count > 0)
+        {
+            ours["snapshots"] = new JsonArray([.. info.Snapshots.Select(Snapshot)]);
+        }
+
+        Assert.True(JsonNode.DeepEquals(theirs, ours), $"theirs: {theirs}\nours: {ours}");
+    }
+
+    private static JsonObject Snapshot(SnapshotInfo snapshot)
+    {
+        var result = new JsonObject
+        {
+            ["id"] = snapshot.Id,
+            ["name"] = snapshot.Name,
+            ["vm-state-size"] = snapshot.VmStateSize,
+            ["date-sec"] = snapshot.Date.ToUnixTimeSeconds(),
+            ["date-nsec"] = snapshot.DateNanoseconds,
+            ["vm-clock-sec"] = snapshot.VmClockNanoseconds / 1_000_000_000,
+            ["vm-clock-nsec"] = snapshot.VmClockNanoseconds % 1_000_000_000,
+        };
+        if (snapshot.InstructionCount is { } count)
+        {
+            result["icount"] = count;
+        }
+
+        return result;
+    }
+
+    private static void Add(JsonObject json, string key, string? value)
+    {
+        if (value is not null)
+        {
+            json[key] = value;
+        }
     }
 
     // Our own entries tell compressed from other encoded clusters; the tool of this version does not, and merges.

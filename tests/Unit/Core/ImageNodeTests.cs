@@ -26,7 +26,7 @@ public sealed class ImageNodeTests
         var below = await top.MapAsync(new(1024), 4096);
         Assert.Equal((ExtentKind.Data, 1, 1024L), (below.Kind, below.Depth, below.Length));
         var beyond = await top.MapAsync(new(2048), 4096);
-        Assert.Equal((ExtentKind.Zero, 1, 2048L), (beyond.Kind, beyond.Depth, beyond.Length));
+        Assert.Equal((ExtentKind.Unallocated, 0, 2048L), (beyond.Kind, beyond.Depth, beyond.Length));
     }
 
     [Fact]

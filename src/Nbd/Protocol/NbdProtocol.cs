@@ -1,0 +1,44 @@
+namespace Platter.Nbd.Protocol;
+
+/// <summary>Magic numbers and limits of the protocol. Everything on the wire is big-endian.</summary>
+internal static class NbdProtocol
+{
+    /// <summary>The port that IANA assigned.</summary>
+    public const int DefaultPort = 10809;
+
+    /// <summary><c>NBDMAGIC</c>: first word of every greeting.</summary>
+    public const ulong InitMagic = 0x4e42444d41474943;
+
+    /// <summary><c>IHAVEOPT</c>: second word of a newstyle greeting, and the start of every option.</summary>
+    public const ulong OptionMagic = 0x49484156454f5054;
+
+    /// <summary>Second word of an oldstyle greeting.</summary>
+    public const ulong OldstyleMagic = 0x0000420281861253;
+
+    /// <summary>Start of every option reply.</summary>
+    public const ulong OptionReplyMagic = 0x0003e889045565a9;
+
+    /// <summary>Start of a request.</summary>
+    public const uint RequestMagic = 0x25609513;
+
+    /// <summary>Start of a simple reply.</summary>
+    public const uint SimpleReplyMagic = 0x67446698;
+
+    /// <summary>Start of a chunk of a structured reply.</summary>
+    public const uint StructuredReplyMagic = 0x668e33ef;
+
+    /// <summary>Longest string (export name, error message, context name), in bytes.</summary>
+    public const int MaxStringBytes = 4096;
+
+    /// <summary>Payload that any peer should accept, in bytes; also the most we ask for or send in one request.</summary>
+    public const int MaxPayloadBytes = 32 << 20;
+
+    /// <summary>Most descriptors that a server should put in one block status chunk.</summary>
+    public const int MaxStatusDescriptors = 1 << 20;
+
+    /// <summary>Zeros after the answer to <see cref="NbdOption.ExportName"/> unless both sides agreed to leave them out.</summary>
+    public const int ExportNameZeroes = 124;
+
+    /// <summary>The one metadata context that the protocol defines.</summary>
+    public const string AllocationContext = "base:allocation";
+}
