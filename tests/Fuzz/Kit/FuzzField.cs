@@ -40,30 +40,42 @@ public readonly record struct FuzzField(string Name, long At, int Size, bool Big
         }
     }
 
-    /// <summary>The values that break parsers: ends of ranges, their neighbours, wrap-arounds, and what hurts with this file's length.</summary>
-    public IEnumerable<ulong> Interesting(SparseBytes bytes)
+    /// <summary>The ends of the field's range and of what is legal, wrap-arounds, and what hurts with this file's length.</summary>
+    public IEnumerable<ulong> Extremes(SparseBytes bytes)
     {
         var now = Get(bytes);
         var length = (ulong)bytes.Length;
-        var values = new HashSet<ulong>
-        {
-            0, 1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 511, 512, 513,
-            AllOnes, AllOnes - 1, AllOnes >> 1, (AllOnes >> 1) + 1, AllOnes >> 2, AllOnes >> 3, AllOnes >> 9, (AllOnes >> 9) + 1, AllOnes & ~511UL,
-            now + 1, now - 1, now * 2, now / 2, ~now, now ^ 1, now ^ (1UL << ((8 * Size) - 1)), now + 512, now - 512,
-            length, length - 1, length + 1, length - 512, length / 512, (length / 512) + 1, (length + 511) & ~511UL, length & ~511UL,
-        };
+        HashSet<ulong> values =
+        [
+            0, 1, 2, AllOnes, AllOnes - 1, AllOnes >> 1, (AllOnes >> 1) + 1, AllOnes & ~511UL, AllOnes >> 9, (AllOnes >> 9) + 1,
+            now + 1, now - 1, now ^ (1UL << ((8 * Size) - 1)), now + 512, length, length & ~511UL, (length + 511) & ~511UL,
+        ];
         if (LegalMax != 0)
         {
             values.UnionWith([LegalMax, LegalMax - 1, LegalMax + 1]);
         }
 
+        var mask = AllOnes;
+        return values.Select(v => v & mask).Distinct().Where(v => v != now).Order();
+    }
+
+    /// <summary>The extremes and much between: powers of two and their neighbours, small numbers, relatives of the value that is there.</summary>
+    public IEnumerable<ulong> Interesting(SparseBytes bytes)
+    {
+        var now = Get(bytes);
+        var length = (ulong)bytes.Length;
+        HashSet<ulong> values =
+        [
+            3, 7, 8, 31, 32, 33, 63, 64, 65, 511, 512, 513, AllOnes >> 2, AllOnes >> 3, now * 2, now / 2, ~now, now ^ 1, now - 512,
+            length - 1, length + 1, length - 512, length / 512, (length / 512) + 1,
+        ];
         for (var bit = 8; bit < 8 * Size; bit += 4)
         {
             values.UnionWith([1UL << bit, (1UL << bit) - 1]);
         }
 
         var mask = AllOnes;
-        return values.Select(v => v & mask).Distinct().Where(v => v != now).Order();
+        return values.Select(v => v & mask).Concat(Extremes(bytes)).Distinct().Where(v => v != now).Order();
     }
 
     /// <inheritdoc/>

@@ -25,6 +25,9 @@ public sealed class FuzzInput
     /// <summary>Name of the file that is opened; of a bundle, the one that is mutated most.</summary>
     public string Main { get; }
 
+    /// <summary>What is opened: <see cref="Main"/>, or the directory it lies in.</summary>
+    public string OpenName { get => field ?? Main; init; }
+
     /// <summary>Content by name.</summary>
     public Dictionary<string, SparseBytes> Files { get; } = new(StringComparer.Ordinal);
 
@@ -36,5 +39,5 @@ public sealed class FuzzInput
     }
 
     /// <summary>An independent copy, to be mutated.</summary>
-    public FuzzInput Clone() => new(Main, Files.Select(f => KeyValuePair.Create(f.Key, f.Value.Clone())));
+    public FuzzInput Clone() => new(Main, Files.Select(f => KeyValuePair.Create(f.Key, f.Value.Clone()))) { OpenName = OpenName };
 }

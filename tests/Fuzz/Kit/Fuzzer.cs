@@ -60,10 +60,11 @@ internal static class Fuzzer
         private long _done;
         private long _mostAllocated;
         private TimeSpan _elapsed;
+        private (long Allowed, long Refused) _counts;
 
         public string Summary => string.Create(
             CultureInfo.InvariantCulture,
-            $"{target.Name}: {_done} cases in {_elapsed.TotalSeconds:f1} s, {_done / Math.Max(0.001, _elapsed.TotalSeconds):f0} per second, at most {_mostAllocated >> 10} KiB allocated by one");
+            $"{target.Name}: {_done} cases in {_elapsed.TotalSeconds:f1} s, {_done / Math.Max(0.001, _elapsed.TotalSeconds):f0} per second, at most {_mostAllocated >> 10} KiB allocated by one; {_counts.Allowed} requests succeeded, {_counts.Refused} were refused");
 
         public void Do(long first, long last, TimeSpan until) => Watch(() =>
         {
@@ -81,6 +82,7 @@ internal static class Fuzzer
             }
 
             _elapsed = watch.Elapsed;
+            _counts = Oracle.Counts;
         });
 
         public void DoOne(string name, FuzzInput input) => Watch(() => Swallow($"finding {name}", input, new Random(0)));

@@ -8,6 +8,15 @@ internal static class Oracle
     // SafeText cuts what is shown after 4096 characters; a longer message loses its end.
     private const int MaxMessageChars = 4096;
 
+    [ThreadStatic]
+    private static long s_allowed;
+
+    [ThreadStatic]
+    private static long s_refused;
+
+    /// <summary>How many things succeeded and were refused on this thread: a fuzzer whose inputs are all refused tests nothing.</summary>
+    public static (long Allowed, long Refused) Counts => (s_allowed, s_refused);
+
     /// <summary>Runs something that may refuse. Any exception but <see cref="BlockException"/> goes on to fail the case.</summary>
     /// <param name="file">Name that a refusal must mention; null for text that is no file.</param>
     /// <param name="action">What may refuse.</param>
@@ -17,6 +26,7 @@ internal static class Oracle
         try
         {
             await action();
+            s_allowed++;
             return true;
         }
         catch (BlockException e)
@@ -32,6 +42,7 @@ internal static class Oracle
         try
         {
             action();
+            s_allowed++;
             return true;
         }
         catch (BlockException e)
@@ -44,6 +55,7 @@ internal static class Oracle
     /// <summary>A refusal is one line of bounded length that names the file.</summary>
     public static void Judge(BlockException e, string? file)
     {
+        s_refused++;
         Line(e.Message);
         if (file is not null && !e.Message.Contains(file, StringComparison.Ordinal))
         {

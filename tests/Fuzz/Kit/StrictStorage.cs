@@ -9,6 +9,8 @@ internal sealed class StrictStorage(string name, SparseBytes bytes, StorageIdent
 {
     private const int HoleBytes = 4096;
 
+    private long? _allocated;
+
     public override string Name => name;
 
     public override long Length => bytes.Length;
@@ -18,7 +20,7 @@ internal sealed class StrictStorage(string name, SparseBytes bytes, StorageIdent
     public override string? BaseDirectory => ".";
 
     /// <summary>Fewer bytes than the file is long, as with a sparse file, so that readers look for holes.</summary>
-    public override long? AllocatedSize => bytes.DataRanges().Sum(r => r.Length) / 2;
+    public override long? AllocatedSize => _allocated ??= bytes.DataRanges().Sum(r => r.Length) / 2;
 
     public bool IsClosed { get; private set; }
 

@@ -6,7 +6,7 @@ namespace Platter.Tests.Fuzz;
 /// <summary>Finds the fields of a valid Parallels image by walking it, knowing the specification and nothing of our reader.</summary>
 internal static class ParallelsFields
 {
-    public static List<FuzzField> Find(SparseBytes bytes)
+    public static List<FuzzField> Find(SparseBytes bytes, int maxEntries = 64)
     {
         var fields = new List<FuzzField>();
         void Add(string name, long at, int size, ulong max = 0) => fields.Add(new(name, at, size, BigEndian: false, max));
@@ -23,7 +23,7 @@ internal static class ParallelsFields
         Add("data_off", 48, 4);
         Add("flags", 52, 4, 3);
         Add("ext_off", 56, 8, (ulong)(bytes.Length / 512));
-        for (var i = 0; i < Math.Min(entries, 64); i++)
+        for (var i = 0; i < Math.Min(entries, maxEntries); i++)
         {
             Add($"BAT entry {i}", 64 + (i * 4), 4, (ulong)(bytes.Length / 512));
         }

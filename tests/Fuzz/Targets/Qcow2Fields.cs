@@ -6,10 +6,9 @@ namespace Platter.Tests.Fuzz;
 /// <summary>Finds the fields of a valid qcow2 image by walking it, knowing the specification and nothing of our reader.</summary>
 internal static class Qcow2Fields
 {
-    /// <summary>Entries of a table that are listed; the rest are like them.</summary>
-    private const int MaxEntries = 24;
-
-    public static List<FuzzField> Find(SparseBytes bytes)
+    /// <param name="bytes">A valid image.</param>
+    /// <param name="maxEntries">Entries of a table that are listed; the rest are like them.</param>
+    public static List<FuzzField> Find(SparseBytes bytes, int maxEntries = 24)
     {
         var fields = new List<FuzzField>();
         void Add(string name, long at, int size, ulong max = 0) => fields.Add(new(name, at, size, BigEndian: true, max));
@@ -42,9 +41,9 @@ internal static class Qcow2Fields
         }
 
         Extensions(bytes, cluster, version >= 3 ? bytes.U32Be(100) : 72, Add);
-        Mapping(bytes, "", (long)bytes.U64Be(40), bytes.U32Be(36), extended, Add);
-        Refcounts(bytes, cluster, Add);
-        Snapshots(bytes, extended, Add);
+        Mapping(bytes, "", (long)bytes.U64Be(40), bytes.U32Be(36), extended, maxEntries, Add);
+        Refcounts(bytes, cluster, Math.Min(maxEntries, 8), Add);
+        Snapshots(bytes, extended, maxEntries, Add);
         return fields;
     }
 
@@ -116,10 +115,10 @@ internal static class Qcow2Fields
         }
     }
 
-    private static void Mapping(SparseBytes bytes, string of, long l1, long entries, bool extended, Action<string, long, int, ulong> add)
+    private static void Mapping(SparseBytes bytes, string of, long l1, long entries, bool extended, int maxEntries, Action<string, long, int, ulong> add)
     {
         var l2Listed = 0;
-        for (long i = 0; i < Math.Min(entries, MaxEntries); i++)
+        for (long i = 0; i < Math.Min(entries, maxEntries); i++)
         {
             var value = bytes.U64Be(l1 + (i * 8));
             add(string.Create(CultureInfo.InvariantCulture, $"L1 entry {i}{of}"), l1 + (i * 8), 8, 0x00ff_ffff_ffff_fe00);
@@ -129,17 +128,17 @@ internal static class Qcow2Fields
                 continue;
             }
 
-            for (var k = 0; k < MaxEntries; k++)
+            for (var k = 0; k < maxEntries; k++)
             {
                 add($"L2 word {k} of table {i}{of}", l2 + (k * 8), 8, extended && k % 2 == 1 ? 0 : 0x00ff_ffff_ffff_fe00UL);
             }
         }
     }
 
-    private static void Refcounts(SparseBytes bytes, long cluster, Action<string, long, int, ulong> add)
+    private static void Refcounts(SparseBytes bytes, long cluster, int maxEntries, Action<string, long, int, ulong> add)
     {
         var table = (long)bytes.U64Be(48);
-        for (var i = 0; i < Math.Min(bytes.U32Be(56) * cluster / 8, 8); i++)
+        for (var i = 0; i < Math.Min(bytes.U32Be(56) * cluster / 8, maxEntries); i++)
         {
             add($"refcount table entry {i}", table + (i * 8), 8, 0);
             var block = (long)bytes.U64Be(table + (i * 8));
@@ -148,14 +147,14 @@ internal static class Qcow2Fields
                 continue;
             }
 
-            for (var k = 0; k < 8; k++)
+            for (var k = 0; k < maxEntries; k++)
             {
                 add($"refcount word {k} of block {i}", block + (k * 8), 8, 0);
             }
         }
     }
 
-    private static void Snapshots(SparseBytes bytes, bool extended, Action<string, long, int, ulong> add)
+    private static void Snapshots(SparseBytes bytes, bool extended, int maxEntries, Action<string, long, int, ulong> add)
     {
         var at = (long)bytes.U64Be(64);
         for (var i = 0; i < Math.Min(bytes.U32Be(60), 6); i++)
@@ -177,7 +176,7 @@ internal static class Qcow2Fields
 
             if (i < 2)
             {
-                Mapping(bytes, $" of snapshot {i}", (long)bytes.U64Be(at), Math.Min(bytes.U32Be(at + 8), 4), extended, add);
+                Mapping(bytes, $" of snapshot {i}", (long)bytes.U64Be(at), Math.Min(bytes.U32Be(at + 8), 4), extended, Math.Min(maxEntries, 4), add);
             }
 
             at += (40 + extra + bytes.U16Be(at + 12) + bytes.U16Be(at + 14) + 7) & ~7L;
