@@ -5,7 +5,10 @@ namespace Platter.Tests.Fuzz;
 /// <summary>Mutation fuzzing of everything that reads bytes from strangers. See <see cref="Fuzzer"/> for how to replay and how to go on longer.</summary>
 public sealed class FuzzTests
 {
-    private static readonly FuzzTarget[] s_targets = [new Qcow2Target(), new ParallelsTarget(), new BundleTarget(), new NamesTarget()];
+    private static readonly FuzzTarget[] s_targets = 
+    [
+        new Qcow2Target(), new LuksTarget(), new ParallelsTarget(), new BundleTarget(), new NamesTarget(), new NbdWireTarget(), new NbdClientTarget(),
+    ];
 
     public static TheoryData<string> Targets => [.. s_targets.Select(t => t.Name)];
 

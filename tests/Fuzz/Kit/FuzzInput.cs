@@ -28,6 +28,12 @@ public sealed class FuzzInput
     /// <summary>What is opened: <see cref="Main"/>, or the directory it lies in.</summary>
     public string OpenName { get => field ?? Main; init; }
 
+    /// <summary>PBKDF2 iterations that opening may cost.</summary>
+    public long MaxKeyIterations { get; init; } = 10_000;
+
+    /// <summary>Whether the main file claims to be an encrypted qcow2 image, so that a password is worth giving.</summary>
+    public bool IsEncrypted => Files.TryGetValue(OpenName, out var bytes) && bytes.U32Be(0) == 0x514649fb && bytes.U32Be(32) != 0;
+
     /// <summary>Content by name.</summary>
     public Dictionary<string, SparseBytes> Files { get; } = new(StringComparer.Ordinal);
 
@@ -39,5 +45,5 @@ public sealed class FuzzInput
     }
 
     /// <summary>An independent copy, to be mutated.</summary>
-    public FuzzInput Clone() => new(Main, Files.Select(f => KeyValuePair.Create(f.Key, f.Value.Clone()))) { OpenName = OpenName };
+    public FuzzInput Clone() => new(Main, Files.Select(f => KeyValuePair.Create(f.Key, f.Value.Clone()))) { OpenName = OpenName, MaxKeyIterations = MaxKeyIterations };
 }

@@ -12,6 +12,9 @@ public abstract class FuzzTarget
     /// <summary>Bytes that swallowing one input may allocate in sum, however long it is looked at.</summary>
     public virtual long MaxAllocatedBytes => 128L << 20;
 
+    /// <summary>What must be installed and is not, or null.</summary>
+    public virtual string? Missing => null;
+
     /// <summary>An input that follows from the random numbers alone.</summary>
     public abstract FuzzInput Make(Random random);
 

@@ -19,6 +19,7 @@ internal static class Fuzzer
 
     public static void Run(FuzzTarget target, int targets)
     {
+        Assert.SkipWhen(target.Missing is not null, target.Missing ?? string.Empty);
         var (first, last) = (0L, (long)target.BoundedCases);
         var until = TimeSpan.Zero;
         if (Environment.GetEnvironmentVariable("PLATTER_FUZZ_SEED") is { Length: > 0 } replay)

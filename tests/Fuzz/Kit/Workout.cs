@@ -28,14 +28,14 @@ internal sealed class Workout(FuzzInput input, Random random, CancellationToken 
     /// <param name="storages">Opens them.</param>
     /// <param name="gate">Decides.</param>
     /// <param name="metadataOnly">As for <c>info</c>.</param>
-    public static OpenContext Context(StorageOpener storages, OpenGate gate, bool metadataOnly) => new()
+    private OpenContext Context(StorageOpener storages, OpenGate gate, bool metadataOnly) => new()
     {
         Formats = KnownFormats.Registry,
         Storages = storages,
         Gate = gate,
         Codecs = KnownFormats.Codecs,
         Cache = new MetadataCache(1 << 20),
-        Limits = new OpenLimits { MaxChainDepth = 8, MaxKeyIterations = 10_000 },
+        Limits = new OpenLimits { MaxChainDepth = 8, MaxKeyIterations = input.MaxKeyIterations },
         Secrets = new AnySecret(),
         MetadataOnly = metadataOnly,
         Warn = Oracle.Line,
@@ -136,7 +136,11 @@ internal sealed class Workout(FuzzInput input, Random random, CancellationToken 
 
     private ValueTask<BlockNode> OpenAsync(MemoryOpener opener, OpenGate gate, bool metadataOnly, string? format, SnapshotSelector? snapshot) =>
         new ImageOpener(Context(opener, gate, metadataOnly)).OpenAsync(
-            new OpenRequest { Options = NodeOptions.ForFile(input.OpenName), Format = format, Snapshot = snapshot }, cancellationToken);
+            new OpenRequest { Options = Options(metadataOnly), Format = format, Snapshot = snapshot }, cancellationToken);
+
+    private NodeOptions Options(bool metadataOnly) => metadataOnly || !input.IsEncrypted
+        ? NodeOptions.ForFile(input.OpenName)
+        : new NodeOptions { ["driver"] = "qcow2", ["file.driver"] = "file", ["file.filename"] = input.OpenName, ["encrypt.key-secret"] = "s" };
 
     private async ValueTask MapAsync(BlockNode node, MapDetail detail)
     {

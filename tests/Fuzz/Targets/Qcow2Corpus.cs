@@ -11,6 +11,10 @@ internal static class Qcow2Corpus
 
     public static IReadOnlyList<FuzzInput> All => s_all.Value;
 
+    /// <summary>Those of qemu-img that are encrypted, with the password "secret"; none where it is not installed.</summary>
+    public static IEnumerable<FuzzInput> Encrypted =>
+        All.Where(input => input.IsEncrypted).Select(input => new FuzzInput(Main, input.MainBytes) { MaxKeyIterations = 2_000_000 });
+
     /// <summary>The builder's images alone: the same on every machine.</summary>
     public static IEnumerable<FuzzInput> Built()
     {
