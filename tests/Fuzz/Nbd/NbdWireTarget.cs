@@ -10,7 +10,7 @@ internal sealed class NbdWireTarget : FuzzTarget
 {
     public override string Name => "nbd-wire";
 
-    public override int BoundedCases => 20_000;
+    public override int BoundedCases => 8_000;
 
     public override FuzzInput Make(Random random)
     {

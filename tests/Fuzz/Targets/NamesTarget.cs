@@ -18,7 +18,7 @@ internal sealed class NamesTarget : FuzzTarget
 
     public override string Name => "names";
 
-    public override int BoundedCases => 20_000;
+    public override int BoundedCases => 8_000;
 
     public override FuzzInput Make(Random random) =>
         new("text", SparseBytes.From(System.Text.Encoding.Unicode.GetBytes(TextMutator.Mutate(s_seeds[random.Next(s_seeds.Length)], random))));

@@ -9,7 +9,7 @@ internal sealed class ParallelsTarget : FuzzTarget
 
     public override string Name => "parallels";
 
-    public override int BoundedCases => 4000;
+    public override int BoundedCases => 3000;
 
     public override FuzzInput Make(Random random)
     {

@@ -9,7 +9,7 @@ internal sealed class Qcow2Target : FuzzTarget
 
     public override string Name => "qcow2";
 
-    public override int BoundedCases => 4000;
+    public override int BoundedCases => 2000;
 
     public override FuzzInput Make(Random random)
     {
