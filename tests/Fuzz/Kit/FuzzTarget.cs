@@ -9,8 +9,8 @@ public abstract class FuzzTarget
     /// <summary>Cases of the bounded run.</summary>
     public abstract int BoundedCases { get; }
 
-    /// <summary>Bytes that swallowing one input may allocate in sum, however long it is looked at.</summary>
-    public virtual long MaxAllocatedBytes => 128L << 20;
+    /// <summary>Bytes that swallowing one input may allocate in sum, over all openings, and with what the tests write down.</summary>
+    public virtual long MaxAllocatedBytes => 256L << 20;
 
     /// <summary>What must be installed and is not, or null.</summary>
     public virtual string? Missing => null;

@@ -7,6 +7,9 @@ internal static class Sweep
 {
     private const int MaxShown = 10;
 
+    // In sum over half a dozen openings, and what the tests themselves write down.
+    private const long MaxAllocatedBytes = 256L << 20;
+
     /// <summary>Whether there is time for everything: <c>PLATTER_FUZZ_MINUTES</c> asks for a long run.</summary>
     public static bool IsLong => Environment.GetEnvironmentVariable("PLATTER_FUZZ_MINUTES") is { Length: > 0 } minutes && minutes != "0";
 
@@ -22,7 +25,7 @@ internal static class Sweep
             try
             {
                 await new Workout(input, new Random(count), watchdog.Token, maxExtents: 12).RunAsync(format);
-                if (GC.GetAllocatedBytesForCurrentThread() - before is var allocated and > 128L << 20)
+                if (GC.GetAllocatedBytesForCurrentThread() - before is var allocated and > MaxAllocatedBytes)
                 {
                     failures.Add($"{what}: {allocated >> 20} MiB were allocated");
                 }
