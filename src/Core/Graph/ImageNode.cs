@@ -132,13 +132,13 @@ public sealed class ImageNode : BlockNode
     private async ValueTask<Extent> WithHolesAsync(Extent extent, CancellationToken cancellationToken)
     {
         var storage = extent.Storage!;
-        if (extent.HostOffset.Value >= storage.Length)
+        var inside = storage.Length - extent.HostOffset.Value;
+        if (inside <= 0)
         {
             return Hole(extent);
         }
 
-        var status = await storage.MapAsync(
-            extent.HostOffset, Math.Min(extent.Length, storage.Length - extent.HostOffset.Value), cancellationToken).ConfigureAwait(false);
+        var status = await storage.MapAsync(extent.HostOffset, Math.Min(extent.Length, inside), cancellationToken).ConfigureAwait(false);
         var part = extent.Take(status.Length);
         return status.ReadsZero ? Hole(part) : part;
     }

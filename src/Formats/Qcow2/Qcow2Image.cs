@@ -4,6 +4,7 @@ using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Bitmaps;
+using Platter.Formats.Qcow2.Check;
 using Platter.Formats.Qcow2.Compression;
 using Platter.Formats.Qcow2.Mapping;
 using Platter.Formats.Qcow2.Metadata;
@@ -156,6 +157,12 @@ internal sealed class Qcow2Image : ImageDriver
 
         return BitmapReader.ReadAsync(_reader, _metadata.Geometry, bitmap, VirtualSize, cancellationToken);
     }
+
+    /// <inheritdoc/>
+    /// <remarks>A snapshot's driver checks the whole image, as the image's own does.</remarks>
+    public override ValueTask<CheckReport> CheckAsync(
+        Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        new Qcow2Check(Storage, _metadata, report, progress).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()

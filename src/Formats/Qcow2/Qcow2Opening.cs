@@ -34,6 +34,15 @@ internal sealed record Qcow2Metadata
     /// <summary>Persistent bitmaps, in directory order.</summary>
     public IReadOnlyList<BitmapDirectoryEntry> Bitmaps { get; init; } = [];
 
+    /// <summary>What is wrong with the lists, when the image was opened for its metadata only.</summary>
+    public IReadOnlyList<ImageFormatException> Problems { get; init; } = [];
+
+    /// <summary>Where the bitmap directory is, if there are bitmaps that count.</summary>
+    public BitmapsExtension? BitmapsExtension { get; init; }
+
+    /// <summary>Where the LUKS header is, or null.</summary>
+    public EncryptionHeaderPointer? EncryptionHeader { get; init; }
+
     public bool HasDataFile => (Header.Incompatible & IncompatibleFeatures.ExternalDataFile) != 0;
 
     public bool IsRawDataFile => HasDataFile && (Header.Autoclear & AutoclearFeatures.RawExternalData) != 0;
@@ -50,11 +59,7 @@ internal static class Qcow2Opening
     {
         var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, cancellationToken).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
-        metadata = metadata with
-        {
-            Snapshots = await SnapshotTable.ReadAsync(reader, metadata.Header, context.Limits.MaxEagerMetadataBytes, cancellationToken).ConfigureAwait(false),
-            Bitmaps = await ReadBitmapsAsync(reader, metadata, context, cancellationToken).ConfigureAwait(false),
-        };
+        metadata = await ReadListsAsync(storage, reader, metadata, context, cancellationToken).ConfigureAwait(false);
         var dataFile = await OpenDataFileAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         try
         {
@@ -71,22 +76,52 @@ internal static class Qcow2Opening
         }
     }
 
-    private static async ValueTask<IReadOnlyList<BitmapDirectoryEntry>> ReadBitmapsAsync(
-        TableReader reader, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
+    // Info and check look at what there is: for them a broken list is a warning and a finding. For reading it is an error, since the disk may be
+    // opened for one of its snapshots, and nothing should seem to be missing.
+    private static async ValueTask<Qcow2Metadata> ReadListsAsync(
+        Storage storage, TableReader reader, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
     {
+        var maxBytes = context.Limits.MaxEagerMetadataBytes;
+        try
+        {
+            var snapshotReader = context.MetadataOnly ? new TableReader(storage, metadata.Geometry, zerosBeyondEnd: true) : reader;
+            metadata = metadata with
+            {
+                Snapshots = await SnapshotTable.ReadAsync(snapshotReader, metadata.Header, maxBytes, cancellationToken).ConfigureAwait(false),
+            };
+        }
+        catch (ImageFormatException e) when (context.MetadataOnly)
+        {
+            context.Warn(e.Message);
+            metadata = metadata with { Problems = [.. metadata.Problems, e] };
+        }
+
         if (Find(metadata.Extensions, HeaderExtensionType.Bitmaps) is not { } extension)
         {
-            return [];
+            return metadata;
         }
 
         if ((metadata.Header.Autoclear & AutoclearFeatures.Bitmaps) == 0)
         {
             context.Warn($"{reader.FileName}: bitmaps are ignored: a program that does not know them has written to the image");
-            return [];
+            return metadata;
         }
 
-        return await BitmapDirectory.ReadAsync(
-            reader, metadata.Geometry, extension, context.Limits.MaxEagerMetadataBytes, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            var bitmaps = BitmapsExtension.Parse(extension, reader.FileName);
+            bitmaps.Validate(metadata.Geometry, reader.FileName, extension.DataAt);
+            metadata = metadata with { BitmapsExtension = bitmaps };
+            return metadata with
+            {
+                Bitmaps = await BitmapDirectory.ReadAsync(reader, metadata.Geometry, bitmaps, maxBytes, cancellationToken).ConfigureAwait(false),
+            };
+        }
+        catch (ImageFormatException e) when (context.MetadataOnly)
+        {
+            context.Warn(e.Message);
+            return metadata with { Problems = [.. metadata.Problems, e] };
+        }
     }
 
     private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, CancellationToken cancellationToken)
@@ -108,11 +143,13 @@ internal static class Qcow2Opening
         var extensions = HeaderExtension.ParseAll(cluster, header, storage.Name);
         var names = Find(extensions, HeaderExtensionType.FeatureNameTable) is { } table ? new FeatureNameTable(table.Data.Span) : FeatureNameTable.Empty;
         header.Validate(storage.Name, names, lenient);
+        var geometry = new Qcow2Geometry(
+            (int)header.ClusterBits, (int)header.RefcountOrder, (header.Incompatible & IncompatibleFeatures.ExtendedL2) != 0, (int)header.Version);
         return new Qcow2Metadata
         {
             Header = header,
-            Geometry = new Qcow2Geometry(
-                (int)header.ClusterBits, (int)header.RefcountOrder, (header.Incompatible & IncompatibleFeatures.ExtendedL2) != 0, (int)header.Version),
+            Geometry = geometry,
+            EncryptionHeader = EncryptionHeader(extensions, header, geometry, storage.Name),
             Extensions = extensions,
             BackingName = BackingName(cluster.Span, header, storage.Name),
             BackingFormat = Text(extensions, HeaderExtensionType.BackingFormat),
@@ -136,6 +173,20 @@ internal static class Qcow2Opening
 
     private static string? Text(List<HeaderExtension> extensions, HeaderExtensionType type) =>
         Find(extensions, type) is { } extension ? CText(extension.Data.Span) : null;
+
+    private static EncryptionHeaderPointer? EncryptionHeader(
+        List<HeaderExtension> extensions, Qcow2Header header, Qcow2Geometry geometry, string file)
+    {
+        var extension = Find(extensions, HeaderExtensionType.EncryptionHeader);
+        if (extension is not null != (header.CryptMethod == CryptMethod.Luks))
+        {
+            throw new ImageFormatException(
+                file, Qcow2Header.Structure, new(Qcow2Header.CryptMethodAt), "crypt_method", header.CryptMethod.ToString(),
+                extension is null ? "an encryption header pointer is needed and missing" : "an encryption header pointer is there and goes with LUKS only");
+        }
+
+        return extension is { } found ? EncryptionHeaderPointer.Parse(found, geometry, file) : null;
+    }
 
     private static string? BackingName(ReadOnlySpan<byte> cluster, Qcow2Header header, string file)
     {

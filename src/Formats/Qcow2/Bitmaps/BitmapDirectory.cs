@@ -12,12 +12,10 @@ internal static class BitmapDirectory
     // Directories of a bitmap or two are the rule; a long one is read in more steps.
     private const int ChunkBytes = 64 * 1024;
 
-    /// <summary>Reads and judges the directory.</summary>
+    /// <summary>Reads and judges the directory that a judged extension points to.</summary>
     public static async ValueTask<IReadOnlyList<BitmapDirectoryEntry>> ReadAsync(
-        TableReader reader, Qcow2Geometry geometry, HeaderExtension extension, long maxBytes, CancellationToken cancellationToken)
+        TableReader reader, Qcow2Geometry geometry, BitmapsExtension bitmaps, long maxBytes, CancellationToken cancellationToken)
     {
-        var bitmaps = BitmapsExtension.Parse(extension, reader.FileName);
-        bitmaps.Validate(geometry, reader.FileName, extension.DataAt);
         var size = (int)bitmaps.DirectorySize;
         if (size > maxBytes)
         {

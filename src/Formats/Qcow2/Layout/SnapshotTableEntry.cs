@@ -13,6 +13,9 @@ internal sealed record SnapshotTableEntry
     public const int FixedSize = 40;
     public const int MaxExtraBytes = 1024;
 
+    /// <summary>Version 3 demands the machine state's size and the disk's size.</summary>
+    public const int MinExtraBytesV3 = 16;
+
     private const int L1TableOffsetAt = 0, L1SizeAt = 8, IdSizeAt = 12, NameSizeAt = 14, DateSecondsAt = 16, DateNanosecondsAt = 20,
         VmClockAt = 24, VmStateSizeAt = 32, ExtraSizeAt = 36, ExtraAt = 40;
 
@@ -42,6 +45,9 @@ internal sealed record SnapshotTableEntry
 
     /// <summary>Bytes of extra data in the entry.</summary>
     public required uint ExtraSize { get; init; }
+
+    /// <summary>Bytes of the entry with its padding.</summary>
+    public required long EntrySize { get; init; }
 
     /// <summary>The whole entry in bytes, padding included, as its fixed part declares it.</summary>
     /// <param name="bytes">At least <see cref="FixedSize"/> bytes.</param>
@@ -84,6 +90,7 @@ internal sealed record SnapshotTableEntry
             DiskSize = ExtraField(extra, ExtraDiskSizeAt),
             InstructionCount = ExtraField(extra, ExtraInstructionCountAt) is { } count and not ulong.MaxValue ? count : null,
             ExtraSize = extraSize,
+            EntrySize = DeclaredSize(bytes),
         };
     }
 

@@ -1,4 +1,7 @@
+using System.Buffers;
+using System.Buffers.Binary;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Platter.Core.Errors;
 using Platter.Core.Metadata;
 using Platter.Core.Units;
@@ -23,7 +26,7 @@ internal sealed class ClusterMapper
     private readonly Qcow2Geometry _geometry;
     private readonly L2Scanner _scanner;
     private readonly int _owner = MetadataCache.NewOwner();
-    private TableSlice? _last;
+    private L2Slice? _last;
 
     public ClusterMapper(L1Table l1, TableReader reader, MetadataCache cache, Qcow2Geometry geometry, bool hasDataFile)
     {
@@ -101,7 +104,7 @@ internal sealed class ClusterMapper
     private ValueTask<ClusterRun> FindInSliceAsync(GuestOffset at, long length, CancellationToken cancellationToken)
     {
         var index = at.Value >> _geometry.GuestBytesPerSliceBits;
-        return _cache.TryGet(_owner, index, out TableSlice? slice)
+        return _cache.TryGet(_owner, index, out L2Slice? slice)
             ? new(_scanner.Scan(slice, at, length))
             : LoadSliceAndFindAsync(index, at, length, cancellationToken);
     }
@@ -131,11 +134,31 @@ internal sealed class ClusterMapper
         var slicesPerTableBits = _geometry.GuestBytesPerL2Bits - _geometry.GuestBytesPerSliceBits;
         var inTableIndex = index & ((1L << slicesPerTableBits) - 1);
         var sliceAt = table + (inTableIndex * _geometry.SliceBytes);
-        var bytes = new byte[_geometry.SliceBytes];
-        await _reader.ReadAsync(sliceAt, bytes, "L2 table", l1Index, cancellationToken).ConfigureAwait(false);
-        var slice = new TableSlice(index, sliceAt, bytes);
-        _cache.Add(_owner, index, slice, bytes.Length + TableSlice.Overhead);
+        var bytes = ArrayPool<byte>.Shared.Rent(_geometry.SliceBytes);
+        L2Slice slice;
+        try
+        {
+            await _reader.ReadAsync(sliceAt, bytes.AsMemory(0, _geometry.SliceBytes), "L2 table", l1Index, cancellationToken).ConfigureAwait(false);
+            slice = _scanner.Pack(index, sliceAt, ToHostOrder(bytes.AsSpan(0, _geometry.SliceBytes)));
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+        }
+
+        _cache.Add(_owner, index, slice, slice.CostBytes);
         Volatile.Write(ref _last, slice);
         return _scanner.Scan(slice, at, length);
+    }
+
+    private static Span<ulong> ToHostOrder(Span<byte> bytes)
+    {
+        var words = MemoryMarshal.Cast<byte, ulong>(bytes);
+        if (BitConverter.IsLittleEndian)
+        {
+            BinaryPrimitives.ReverseEndianness(words, words);
+        }
+
+        return words;
     }
 }

@@ -10,6 +10,9 @@ namespace Platter.Formats.Qcow2.Mapping;
 /// <remarks>A run is as long as the entries of the piece say the same; the loops over standard entries compare one masked word per cluster.</remarks>
 internal sealed class L2Scanner
 {
+    // Of the largest piece: 2048 entries in 16 KiB.
+    private const int MaxRuns = 1024;
+
     private readonly string _file;
     private readonly Qcow2Geometry _geometry;
     private readonly bool _hasDataFile;
@@ -31,7 +34,7 @@ internal sealed class L2Scanner
     /// <param name="at">Guest offset.</param>
     /// <param name="length">Guest bytes wanted at most.</param>
     /// <returns>A run of at most <paramref name="length"/> bytes that ends with the piece at the latest.</returns>
-    public ClusterRun Scan(TableSlice slice, GuestOffset at, long length)
+    public ClusterRun Scan(L2Slice slice, GuestOffset at, long length)
     {
         var index = (int)(at.Value >> _geometry.ClusterBits) & ((1 << _geometry.SliceEntryBits) - 1);
         var inCluster = (int)(at.Value & _geometry.ClusterMask);
@@ -40,54 +43,109 @@ internal sealed class L2Scanner
             : ScanStandard(slice, index, at, inCluster, length);
     }
 
-    private ClusterRun ScanStandard(TableSlice slice, int index, GuestOffset at, int inCluster, long length)
+    /// <summary>Makes the cached form of a piece.</summary>
+    /// <param name="index">Its number.</param>
+    /// <param name="at">Where it is in the file.</param>
+    /// <param name="entries">Its words in host byte order.</param>
+    public L2Slice Pack(long index, HostOffset at, ReadOnlySpan<ulong> entries)
     {
-        var entries = slice.Words[index..];
-        var wanted = (int)Math.Min(entries.Length, ((inCluster + length - 1) >> _geometry.ClusterBits) + 1);
-        entries = entries[..wanted];
-        var first = entries[0] & _statusMask;
-        var offset = first & L2Entry.OffsetMask;
-        int count;
-        if (first == 0)
+        if (_geometry.HasExtendedL2)
         {
-            count = CountUnallocated(entries);
+            return L2Slice.Create(index, at, entries, []);
+        }
+
+        // A run costs 10 bytes, an entry 8; a piece of too many runs is better left alone.
+        Span<ushort> starts = stackalloc ushort[MaxRuns];
+        var count = 0;
+        for (var i = 0; i < entries.Length; i += CountRun(entries[i..]))
+        {
+            if (count == Math.Min(MaxRuns, entries.Length / 2))
+            {
+                return L2Slice.Create(index, at, entries, []);
+            }
+
+            starts[count++] = (ushort)i;
+        }
+
+        return L2Slice.Create(index, at, entries, starts[..count]);
+    }
+
+    private ClusterRun ScanStandard(L2Slice slice, int index, GuestOffset at, int inCluster, long length)
+    {
+        ulong value;
+        int count;
+        if (slice.IsRuns)
+        {
+            count = slice.FindRun(index, out value, out var behind);
+            if ((value & _statusMask) is var first and not 0 && !IsZeroPlain(first))
+            {
+                value += (ulong)behind << _geometry.ClusterBits;
+            }
+        }
+        else
+        {
+            var wanted = ((inCluster + length - 1) >> _geometry.ClusterBits) + 1;
+            var entries = slice.Entries[index..];
+            entries = entries[..(int)Math.Min(entries.Length, wanted)];
+            value = entries[0];
+            count = CountRun(entries);
+        }
+
+        var entry = new L2Entry(value);
+        var status = value & _statusMask;
+        if (status == 0)
+        {
             return Run(ClusterKind.Unallocated, count, inCluster, length, default);
         }
 
-        var entry = new L2Entry(entries[0]);
         if (entry.IsCompressed)
         {
             return Compressed(entry, slice, index, inCluster, length);
         }
 
-        if ((offset & (ulong)_geometry.ClusterMask) != 0)
+        if ((entry.Offset.Value & _geometry.ClusterMask) != 0)
         {
             throw Misaligned(slice, index, entry);
         }
 
-        if ((first & L2Entry.ZeroFlag) != 0)
+        if (entry.IsZero && _geometry.Version == 2)
         {
-            if (_geometry.Version == 2)
-            {
-                throw Bad(slice, index, entry, "has the zero flag, which version 2 does not know");
-            }
-
-            if (offset == 0)
-            {
-                // In a data file the zero flag decides, whatever COPIED says of offset 0.
-                count = CountEqual(entries, L2Entry.ZeroFlag, 0, _statusMask & ~L2Entry.CopiedFlag);
-                return Run(ClusterKind.ZeroPlain, count, inCluster, length, default);
-            }
+            throw Bad(slice, index, entry, "has the zero flag, which version 2 does not know");
         }
 
-        if (_hasDataFile && offset != (ulong)(at.Value - inCluster))
+        if (IsZeroPlain(status))
+        {
+            return Run(ClusterKind.ZeroPlain, count, inCluster, length, default);
+        }
+
+        if (_hasDataFile && entry.Offset.Value != at.Value - inCluster)
         {
             throw Bad(slice, index, entry, $"must point to its guest offset 0x{at.Value - inCluster:x} in the data file");
         }
 
-        count = CountEqual(entries, first & ~L2Entry.CopiedFlag, (ulong)_geometry.ClusterSize, _statusMask & ~L2Entry.CopiedFlag);
-        return Run((first & L2Entry.ZeroFlag) != 0 ? ClusterKind.ZeroAllocated : ClusterKind.Data, count, inCluster, length, entry.Offset);
+        return Run(entry.IsZero ? ClusterKind.ZeroAllocated : ClusterKind.Data, count, inCluster, length, entry.Offset);
     }
+
+    // How many entries from the first on say the same, host offsets going on from each other. What cannot be mapped stands alone.
+    private int CountRun(ReadOnlySpan<ulong> entries)
+    {
+        var first = entries[0] & _statusMask;
+        if (first == 0)
+        {
+            return CountUnallocated(entries);
+        }
+
+        if ((first & (L2Entry.CompressedFlag | (L2Entry.OffsetMask & (ulong)_geometry.ClusterMask))) != 0)
+        {
+            return 1;
+        }
+
+        return CountEqual(
+            entries, first & ~L2Entry.CopiedFlag, IsZeroPlain(first) ? 0 : (ulong)_geometry.ClusterSize, _statusMask & ~L2Entry.CopiedFlag);
+    }
+
+    // In a data file the zero flag decides, whatever COPIED says of offset 0.
+    private static bool IsZeroPlain(ulong status) => (status & (L2Entry.OffsetMask | L2Entry.ZeroFlag)) == L2Entry.ZeroFlag;
 
     private int CountUnallocated(ReadOnlySpan<ulong> entries)
     {
@@ -123,9 +181,9 @@ internal sealed class L2Scanner
         return count;
     }
 
-    private ClusterRun ScanExtended(TableSlice slice, int index, GuestOffset at, int inCluster, long length)
+    private ClusterRun ScanExtended(L2Slice slice, int index, GuestOffset at, int inCluster, long length)
     {
-        var words = slice.Words;
+        var words = slice.Entries;
         var run = default(ClusterRun);
         for (var entryIndex = index; 2 * entryIndex < words.Length && run.Length < length; entryIndex++)
         {
@@ -159,7 +217,7 @@ internal sealed class L2Scanner
     }
 
     private ClusterRun InCluster(
-        TableSlice slice, int index, L2Entry entry, SubclusterBitmap bitmap, GuestOffset clusterAt, int inCluster, long length)
+        L2Slice slice, int index, L2Entry entry, SubclusterBitmap bitmap, GuestOffset clusterAt, int inCluster, long length)
     {
         if (entry.IsCompressed)
         {
@@ -194,7 +252,7 @@ internal sealed class L2Scanner
         return new(kind, Math.Min(length, end - inCluster), isAllocated ? entry.Offset + inCluster : default, 0);
     }
 
-    private ClusterRun Compressed(L2Entry entry, TableSlice slice, int index, int inCluster, long length)
+    private ClusterRun Compressed(L2Entry entry, L2Slice slice, int index, int inCluster, long length)
     {
         if (_hasDataFile)
         {
@@ -209,10 +267,10 @@ internal sealed class L2Scanner
         new(kind, Math.Min(length, ((long)clusters << _geometry.ClusterBits) - inCluster),
             kind is ClusterKind.Data or ClusterKind.ZeroAllocated ? cluster + inCluster : default, 0);
 
-    private ImageFormatException Misaligned(TableSlice slice, int index, L2Entry entry) =>
+    private ImageFormatException Misaligned(L2Slice slice, int index, L2Entry entry) =>
         Bad(slice, index, entry, $"points to {entry.Offset}, which is not aligned to a cluster");
 
-    private ImageFormatException Bad(TableSlice slice, int index, L2Entry entry, string problem)
+    private ImageFormatException Bad(L2Slice slice, int index, L2Entry entry, string problem)
     {
         var guest = (slice.Index << _geometry.GuestBytesPerSliceBits) + ((long)index << _geometry.ClusterBits);
         return new(

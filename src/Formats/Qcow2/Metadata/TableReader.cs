@@ -8,7 +8,10 @@ namespace Platter.Formats.Qcow2.Metadata;
 /// <summary>Reads pieces of tables from the image file, with one rule for files that are shorter than their clusters.</summary>
 /// <remarks>Fresh images end with the last entry of their L1 table, not with its cluster. So a file may end inside a cluster, and the rest
 /// of that cluster reads as zeros; a table whose cluster begins beyond the end is not there, and that is an error. Thread-safe.</remarks>
-internal sealed class TableReader(Storage storage, Qcow2Geometry geometry)
+/// <param name="storage">The file.</param>
+/// <param name="geometry">Its cluster size.</param>
+/// <param name="zerosBeyondEnd">Anything beyond the end reads as zeros: for examining broken images.</param>
+internal sealed class TableReader(Storage storage, Qcow2Geometry geometry, bool zerosBeyondEnd = false)
 {
     /// <summary>For messages.</summary>
     public string FileName => storage.Name;
@@ -59,6 +62,12 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry)
         // Missing bytes are zeros only in the cluster that the file ends in.
         var end = at.Value + read;
         var lastWanted = at.Value + buffer.Length - 1;
+        if (zerosBeyondEnd)
+        {
+            buffer.Span[read..].Clear();
+            return;
+        }
+
         if ((end & geometry.ClusterMask) == 0 || end >> geometry.ClusterBits != lastWanted >> geometry.ClusterBits)
         {
             var name = index < 0 ? structure : string.Create(CultureInfo.InvariantCulture, $"{structure} {index}");

@@ -1,0 +1,42 @@
+using System.Globalization;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Qcow2.Check;
+
+/// <summary>Counts the references that a structure makes, and reports those that cannot be.</summary>
+internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally, Qcow2Geometry geometry, long fileLength)
+{
+    // A refcount of n bits cannot say more; the reference beyond that is what is wrong.
+    private readonly ulong _max = geometry.RefcountBits == 64 ? ulong.MaxValue : (1UL << geometry.RefcountBits) - 1;
+
+    /// <summary>Counts one reference to each cluster of a range.</summary>
+    /// <param name="offset">Host offset, any alignment; not negative.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="what">Who refers to it, for messages.</param>
+    public void Add(long offset, long length, string what)
+    {
+        if (length <= 0)
+        {
+            return;
+        }
+
+        // The last cluster of a file need not be complete.
+        if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
+        {
+            tally.Corruption(string.Create(
+                CultureInfo.InvariantCulture, $"{what} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), new(offset));
+            return;
+        }
+
+        for (var cluster = offset >> geometry.ClusterBits; cluster <= (end - 1) >> geometry.ClusterBits; cluster++)
+        {
+            if (!counts.TryAdd(cluster, _max))
+            {
+                tally.Corruption(string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {what} is one too many"),
+                    new(cluster << geometry.ClusterBits));
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+using Platter.Formats.Qcow2.Layout;
+
+namespace Platter.Formats.Qcow2.Check;
+
+/// <summary>Walks an L1 table and the L2 tables below it: counts references, judges entries and, in the active tables, their COPIED flags.</summary>
+internal sealed class TableChecker(
+    Storage storage, Qcow2Metadata metadata, ReferenceCounter references, RefcountChecker refcounts, CheckTally tally, IProgress<double>? progress)
+{
+    private const int L1ChunkBytes = 64 * 1024;
+
+    // L2 tables of a disk written at random are scattered over the file: ask for some ahead of time.
+    private const int PrefetchTables = 16;
+
+    private readonly Qcow2Geometry _geometry = metadata.Geometry;
+    private readonly List<(long Cluster, bool IsCopied, string What, GuestOffset? Guest)> _beyondTheEnd = [];
+    private long _nextContiguous;
+
+    /// <summary>Walks one L1 table.</summary>
+    /// <param name="l1At">Where it starts.</param>
+    /// <param name="entryCount">Entries; judged before.</param>
+    /// <param name="what">Its name for messages.</param>
+    /// <param name="isActive">It is the disk's own table and not a snapshot's.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public async ValueTask CheckAsync(HostOffset l1At, long entryCount, string what, bool isActive, CancellationToken cancellationToken)
+    {
+        references.Add(l1At.Value, entryCount * L1Entry.Size, $"the {what}");
+        var l1 = ArrayPool<byte>.Shared.Rent(L1ChunkBytes);
+        var l2 = ArrayPool<byte>.Shared.Rent(_geometry.ClusterSize);
+        try
+        {
+            for (long first = 0; first < entryCount; first += L1ChunkBytes / L1Entry.Size)
+            {
+                var count = (int)Math.Min(L1ChunkBytes / L1Entry.Size, entryCount - first);
+                var chunk = l1.AsMemory(0, count * L1Entry.Size);
+                await ReadAsync(l1At + (first * L1Entry.Size), chunk, cancellationToken).ConfigureAwait(false);
+                for (var i = NextUsed(chunk.Span, 0); i < count; i = NextUsed(chunk.Span, i + 1))
+                {
+                    PrefetchFrom(chunk.Span, i);
+                    await CheckL1EntryAsync(EntryAt(chunk.Span, i), first + i, what, isActive, l2.AsMemory(0, _geometry.ClusterSize), cancellationToken)
+                        .ConfigureAwait(false);
+                }
+
+                if (isActive)
+                {
+                    progress?.Report((double)(first + count) / entryCount * 0.9);
+                }
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(l1);
+            ArrayPool<byte>.Shared.Return(l2);
+        }
+    }
+
+    private async ValueTask CheckL1EntryAsync(
+        L1Entry entry, long index, string what, bool isActive, Memory<byte> table, CancellationToken cancellationToken)
+    {
+        if (entry.ReservedBits != 0)
+        {
+            tally.Corruption(string.Create(
+                CultureInfo.InvariantCulture, $"{what}: entry {index} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
+        }
+
+        // An entry that is not empty and has no offset makes the header an L2 table: that counts as a reference, though no reader follows it.
+        var at = entry.TableOffset;
+        references.Add(at.Value, _geometry.ClusterSize, string.Create(CultureInfo.InvariantCulture, $"{what}: entry {index} (L2 table)"));
+        if ((at.Value & _geometry.ClusterMask) != 0)
+        {
+            tally.Corruption(string.Create(
+                CultureInfo.InvariantCulture, $"{what}: entry {index} points to {at}, which is not aligned to a cluster"), at);
+        }
+
+        // Where the refcount of the table itself is not known, nothing is said about the flags in it either.
+        var judgesCopied = isActive && !entry.IsAbsent;
+        if (judgesCopied)
+        {
+            var cluster = at.Value >> _geometry.ClusterBits;
+            var stored = refcounts.IsBeyondTheEnd(cluster)
+                ? await refcounts.GetBeyondTheEndAsync(cluster, cancellationToken).ConfigureAwait(false)
+                : refcounts.Stored(cluster);
+            JudgeCopied(stored, entry.IsCopied, at, string.Create(CultureInfo.InvariantCulture, $"{what}: entry {index} (L2 table at {at})"), null);
+            judgesCopied = stored != StoredRefcount.Unknown;
+        }
+
+        await ReadAsync(at, table, cancellationToken).ConfigureAwait(false);
+        CheckL2Table(table.Span, index, isActive, judgesCopied);
+        foreach (var (cluster, isCopied, who, guest) in _beyondTheEnd)
+        {
+            var stored = await refcounts.GetBeyondTheEndAsync(cluster, cancellationToken).ConfigureAwait(false);
+            JudgeCopied(stored, isCopied, new(cluster << _geometry.ClusterBits), who, guest);
+        }
+
+        _beyondTheEnd.Clear();
+    }
+
+    private void CheckL2Table(ReadOnlySpan<byte> table, long l1Index, bool isActive, bool judgesCopied)
+    {
+        var words = MemoryMarshal.Cast<byte, ulong>(table);
+        _nextContiguous = 0;
+        var step = _geometry.L2EntryWords;
+        for (var i = 0; i < words.Length;)
+        {
+            var used = words[i..].IndexOfAnyExcept(0UL);
+            if (used < 0)
+            {
+                return;
+            }
+
+            i += used;
+            i -= i & (step - 1);
+            var entry = new L2Entry(Swap(words[i]));
+            var bitmap = new SubclusterBitmap(step == 2 ? Swap(words[i + 1]) : 0);
+            var guest = new GuestOffset(unchecked((l1Index << _geometry.GuestBytesPerL2Bits) + ((long)(i / step) << _geometry.ClusterBits)));
+            CheckL2Entry(entry, bitmap, guest, isActive, judgesCopied);
+            i += step;
+        }
+    }
+
+    private void CheckL2Entry(L2Entry entry, SubclusterBitmap bitmap, GuestOffset guest, bool isActive, bool judgesCopied)
+    {
+        if (entry.IsCompressed)
+        {
+            CheckCompressed(entry, bitmap, guest, isActive);
+            return;
+        }
+
+        if (entry.ReservedBits != 0)
+        {
+            Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set");
+        }
+
+        // In a data file, COPIED makes offset 0 an allocated cluster; the zero flag goes before that.
+        var isAllocated = entry.Offset.Value != 0 || (metadata.HasDataFile && entry.IsCopied && (_geometry.HasExtendedL2 || !entry.IsZero));
+        if (!isAllocated)
+        {
+            if (bitmap.Allocated != 0)
+            {
+                Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} allocates subclusters of a cluster that is not allocated");
+            }
+
+            return;
+        }
+
+        if (_geometry.HasExtendedL2 && bitmap.IsContradictory)
+        {
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x}: a subcluster cannot be both allocated and zero");
+        }
+
+        if (isActive)
+        {
+            tally.AllocatedClusters++;
+            if (_nextContiguous != 0 && entry.Offset.Value != _nextContiguous)
+            {
+                tally.FragmentedClusters++;
+            }
+
+            _nextContiguous = entry.Offset.Value + _geometry.ClusterSize;
+        }
+
+        if ((entry.Offset.Value & _geometry.ClusterMask) != 0)
+        {
+            Corrupt(entry, guest, "the offset is not aligned to a cluster");
+        }
+
+        if (metadata.HasDataFile)
+        {
+            if (entry.Offset.Value != guest.Value)
+            {
+                // Not counted, because the peer does not either; reading this cluster is an error with both.
+                tally.Note($"L2 entry of guest offset {guest} is 0x{entry.Value:x16}: the offset in a data file must be the guest offset", guest, _geometry.ClusterSize);
+            }
+
+            // Clusters of a data file have an implicit refcount of 1.
+            if (judgesCopied)
+            {
+                JudgeCopied(StoredRefcount.One, entry.IsCopied, entry.Offset, $"L2 entry of guest offset {guest} (in the data file)", guest);
+            }
+
+            return;
+        }
+
+        references.Add(entry.Offset.Value, _geometry.ClusterSize, $"the L2 entry of guest offset {guest}");
+        if (judgesCopied)
+        {
+            CheckCopied(entry.IsCopied, entry.Offset, $"L2 entry of guest offset {guest} (cluster at {entry.Offset})", guest);
+        }
+    }
+
+    private void CheckCompressed(L2Entry entry, SubclusterBitmap bitmap, GuestOffset guest, bool isActive)
+    {
+        if (entry.IsCopied)
+        {
+            Corrupt(entry, guest, "COPIED must not be set on a compressed cluster");
+        }
+
+        if (metadata.HasDataFile)
+        {
+            Corrupt(entry, guest, "compressed clusters cannot be in an image with a data file");
+            return;
+        }
+
+        if (bitmap.Value != 0)
+        {
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} of a compressed cluster must be 0");
+            return;
+        }
+
+        references.Add(entry.CompressedOffset(_geometry).Value, entry.CompressedLength(_geometry), $"the L2 entry of guest offset {guest}");
+        if (isActive)
+        {
+            tally.AllocatedClusters++;
+            tally.CompressedClusters++;
+            tally.FragmentedClusters++;
+        }
+    }
+
+    private void CheckCopied(bool isCopied, HostOffset at, string what, GuestOffset? guest)
+    {
+        var cluster = at.Value >> _geometry.ClusterBits;
+        if (refcounts.IsBeyondTheEnd(cluster))
+        {
+            // Its refcount is not in memory; few entries are like that, and only in broken images.
+            _beyondTheEnd.Add((cluster, isCopied, what, guest));
+            return;
+        }
+
+        JudgeCopied(refcounts.Stored(cluster), isCopied, at, what, guest);
+    }
+
+    private void JudgeCopied(StoredRefcount stored, bool isCopied, HostOffset at, string what, GuestOffset? guest)
+    {
+        if (stored != StoredRefcount.Unknown && (stored == StoredRefcount.One) != isCopied)
+        {
+            var refcount = stored switch { StoredRefcount.Zero => "0", StoredRefcount.One => "1", _ => "above 1" };
+            tally.Corruption(
+                $"{what}: COPIED is {(isCopied ? "set" : "not set")} and the refcount is {refcount}", at, guest, guest is null ? 0 : _geometry.ClusterSize);
+        }
+    }
+
+    private void Corrupt(L2Entry entry, GuestOffset guest, string problem) =>
+        tally.Corruption($"L2 entry of guest offset {guest} is 0x{entry.Value:x16}: {problem}", null, guest, _geometry.ClusterSize);
+
+    // What lies beyond the end of the file reads as zeros; that the table itself lies there has been reported as a reference.
+    private async ValueTask ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        var read = await storage.ReadAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        buffer.Span[read..].Clear();
+    }
+
+    private void PrefetchFrom(ReadOnlySpan<byte> l1, int index)
+    {
+        if (index % PrefetchTables == 0)
+        {
+            for (var i = index; i < Math.Min(index + (2 * PrefetchTables), l1.Length / L1Entry.Size); i++)
+            {
+                if (EntryAt(l1, i) is { IsAbsent: false } entry)
+                {
+                    storage.Prefetch(entry.TableOffset, _geometry.ClusterSize);
+                }
+            }
+        }
+    }
+
+    private static L1Entry EntryAt(ReadOnlySpan<byte> l1, int index) => new(BinaryPrimitives.ReadUInt64BigEndian(l1[(index * L1Entry.Size)..]));
+
+    private static int NextUsed(ReadOnlySpan<byte> l1, int from)
+    {
+        var words = MemoryMarshal.Cast<byte, ulong>(l1);
+        var used = from < words.Length ? words[from..].IndexOfAnyExcept(0UL) : -1;
+        return used < 0 ? words.Length : from + used;
+    }
+
+    private static ulong Swap(ulong word) => BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(word) : word;
+}
