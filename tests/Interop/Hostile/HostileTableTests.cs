@@ -79,7 +79,7 @@ public sealed class HostileTableTests
         using var folder = new TempFolder("hostile");
         var image = HostileFiles.Small();
         var table = (long)(Far >> 4);
-        var entries = new byte[8 << 20];
+        var entries = new byte[1 << 20];
         var block = image.Bytes.U64Be(image.RefcountTableAt);
         for (var at = 0; at < entries.Length; at += 8)
         {
@@ -87,7 +87,7 @@ public sealed class HostileTableTests
         }
 
         image.Bytes.Write(table, entries);
-        image.Set(Qcow2Field.RefcountTableClusters, 128).Set(Qcow2Field.RefcountTableOffset, (ulong)table).SaveTo(folder["a.qcow2"]);
+        image.Set(Qcow2Field.RefcountTableClusters, 16).Set(Qcow2Field.RefcountTableOffset, (ulong)table).SaveTo(folder["a.qcow2"]);
 
         HostileRun.Of("info", folder["a.qcow2"]).Done();
         Assert.NotEqual(0, HostileRun.Of("check", folder["a.qcow2"]).ExitCode);
@@ -121,7 +121,24 @@ public sealed class HostileTableTests
         image.Set(Qcow2Field.SnapshotCount, 65536).Set(Qcow2Field.SnapshotsOffset, 1 << 20).Truncate(64 << 20).SaveTo(folder["a.qcow2"]);
 
         HostileRun.Of("info", folder["a.qcow2"]);
-        HostileRun.Of("check", folder["a.qcow2"]);
+        Assert.NotEqual(0, HostileRun.Of("check", folder["a.qcow2"]).ExitCode);
+    }
+
+    [Fact]
+    public void An_L1_table_whose_entries_all_name_one_L2_table()
+    {
+        using var folder = new TempFolder("hostile");
+        var image = HostileFiles.Small();
+        var l1 = new byte[1 << 20];
+        for (var at = 0; at < l1.Length; at += 8)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(l1.AsSpan(at), (ulong)image.L2TableAt[0]);
+        }
+
+        image.Bytes.Write(1 << 20, l1);
+        image.Set(Qcow2Field.L1Size, 128 << 10).Set(Qcow2Field.L1TableOffset, 1 << 20).SaveTo(folder["a.qcow2"]);
+
+        Assert.NotEqual(0, HostileRun.Of("check", "-q", folder["a.qcow2"]).ExitCode);
     }
 
     [Fact]
@@ -139,7 +156,8 @@ public sealed class HostileTableTests
 
         image.Set(Qcow2Field.SnapshotCount, 1000).Set(Qcow2Field.SnapshotsOffset, 1 << 20).SaveTo(folder["a.qcow2"]);
 
-        HostileRun.Of("info", folder["a.qcow2"]).Refused("a.qcow2", "snapshot table");
+        Assert.Contains("snapshot table", HostileRun.Of("info", folder["a.qcow2"]).Error, StringComparison.Ordinal);
+        HostileRun.Of("convert", "-O", "raw", folder["a.qcow2"], folder["out.raw"]).Refused("a.qcow2", "snapshot table");
         image.Set(Qcow2Field.SnapshotCount, 255).SaveTo(folder["b.qcow2"]);
         HostileRun.Of("info", folder["b.qcow2"]).Done();
         HostileRun.Of("info", "--output=json", folder["b.qcow2"]).Done();
@@ -170,7 +188,7 @@ public sealed class HostileTableTests
 
         image.Truncate((1 << 20) + (64 << 20)).SaveTo(folder["a.qcow2"]);
 
-        HostileRun.Of("info", folder["a.qcow2"]).Refused("a.qcow2", "bitmap_directory_size");
+        Assert.Contains("bitmap_directory_size", HostileRun.Of("info", folder["a.qcow2"]).Error, StringComparison.Ordinal);
         image.Bytes.PutU32Be(extension + 8, 16_000);
         image.Bytes.PutU64Be(extension + 16, 16_000 * 1048);
         image.SaveTo(folder["b.qcow2"]);
@@ -190,7 +208,7 @@ public sealed class HostileTableTests
             image.SetL2(i, entry);
         }
 
-        for (long i = 0; i < 1024; i++)
+        for (long i = 0; i < 500; i++)
         {
             image.SetL1(i, image.Bytes.U64Be(image.L1EntryAt(0)));
         }
