@@ -56,8 +56,8 @@ internal static class Sweep
         }
     }
 
-    /// <summary>The file cut at every length up to a point, then around each sector's end up to 1 MiB, then at random; in a long run, at every
-    /// length up to 1 MiB.</summary>
+    /// <summary>The file cut at every length up to a point, then around each sector's end up to 1 MiB, then at random. In a long
+    /// run the point is 16 KiB at least.</summary>
     /// <param name="seed">The whole file.</param>
     /// <param name="everyByteUpTo">The point.</param>
     public static IEnumerable<(string What, FuzzInput Input)> Cuts(FuzzInput seed, long everyByteUpTo)
@@ -65,7 +65,7 @@ internal static class Sweep
         var length = seed.MainBytes.Length;
         var random = new Random(7);
         var lengths = new SortedSet<long>();
-        for (long at = 0; at < Math.Min(length, IsLong ? 1 << 20 : everyByteUpTo); at++)
+        for (long at = 0; at < Math.Min(length, IsLong ? Math.Max(16 << 10, everyByteUpTo) : everyByteUpTo); at++)
         {
             lengths.Add(at);
         }
