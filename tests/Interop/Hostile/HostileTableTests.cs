@@ -256,10 +256,12 @@ public sealed class HostileTableTests
     {
         using var folder = new TempFolder("hostile");
         var image = new ParallelsImageBuilder { ClusterSectors = 1, SizeSectors = 100 }.Build();
-        image.Set(ParallelsField.BatEntries, 500_000_000).Set(ParallelsField.Sectors, 500_000_000);
+        image.Set(ParallelsField.BatEntries, 200_000_000).Set(ParallelsField.Sectors, 200_000_000);
         image.Bytes.SetLength(3L << 30);
         image.SaveTo(folder["a.hds"]);
 
         HostileRun.Of("info", folder["a.hds"]).Done();
+        HostileRun.Of("map", folder["a.hds"]).Done();
+        HostileRun.Of("check", folder["a.hds"]);
     }
 }
