@@ -24,6 +24,7 @@ internal static class HostErrors
         FileNotFoundException or DirectoryNotFoundException => new(BlockErrorKind.NotFound, $"{name}: {attempted}: No such file or directory", e),
         UnauthorizedAccessException => new(BlockErrorKind.AccessDenied, $"{name}: {attempted}: Permission denied", e),
         PathTooLongException => new(BlockErrorKind.NotFound, $"{name}: {attempted}: File name too long", e),
+        ArgumentOutOfRangeException { ParamName: "value" or "length" } => new(BlockErrorKind.NoSpace, $"{name}: {attempted}: File too large", e),
         IOException io when IsDiskFull(io) => new(BlockErrorKind.NoSpace, $"{name}: {attempted}: No space left on device", e),
         _ => new(BlockErrorKind.Io, $"{name}: {attempted}: {SafeText.Clean(e.Message, 256)}", e),
     };

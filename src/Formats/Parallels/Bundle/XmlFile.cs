@@ -12,8 +12,8 @@ namespace Platter.Formats.Parallels.Bundle;
 /// <see cref="ImageFormatException"/> that names the file and, where there is one, the line.</remarks>
 internal static class XmlFile
 {
-    /// <summary>Elements in one file; a disk with 64 layers in 1000 storages stays below.</summary>
-    public const int MaxElements = 300_000;
+    /// <summary>Elements and attributes in one file; 500 snapshots of a disk in 25 storages stay below. Each costs some 300 bytes of memory.</summary>
+    public const int MaxElements = 65_536;
 
     /// <summary>Nesting; what we read is five deep, what others add is hardly deeper.</summary>
     public const int MaxDepth = 64;
@@ -172,10 +172,11 @@ internal static class XmlFile
                     file, string.Empty, line, string.Empty, $"elements are nested deeper than {MaxDepth}", BlockErrorKind.LimitExceeded);
             }
 
-            if (++elements > MaxElements)
+            elements += 1 + reader.AttributeCount;
+            if (elements > MaxElements)
             {
                 throw ImageFormatException.InDescriptor(
-                    file, string.Empty, line, string.Empty, $"has more than {MaxElements} elements", BlockErrorKind.LimitExceeded);
+                    file, string.Empty, line, string.Empty, $"has more than {MaxElements} elements and attributes", BlockErrorKind.LimitExceeded);
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Platter.Core.Errors;
@@ -13,6 +14,11 @@ internal sealed class BatTable
 {
     /// <summary>Entries in a page (64 KiB); with clusters of 1 MiB a page maps 16 GiB.</summary>
     public const int PageEntries = 16 * 1024;
+
+    // What remembering an empty page costs: the cache's own entry.
+    private const int EmptyPageCost = 200;
+
+    private static readonly uint[] s_emptyPage = new uint[PageEntries];
 
     private readonly Storage _storage;
     private readonly MetadataCache _cache;
@@ -53,9 +59,23 @@ internal sealed class BatTable
     private async ValueTask<uint[]> ReadPageAsync(long page, CancellationToken cancellationToken)
     {
         var first = page * PageEntries;
-        var entries = new uint[Math.Min(PageEntries, _count - first)];
-        await ReadAsync(first, entries, new byte[entries.Length * BatEntry.Size], cancellationToken).ConfigureAwait(false);
-        _cache.Add(_owner, page, entries, entries.Length * BatEntry.Size);
-        return entries;
+        var scratch = ArrayPool<byte>.Shared.Rent(PageEntries * BatEntry.Size);
+        var entries = ArrayPool<uint>.Shared.Rent(PageEntries);
+        try
+        {
+            var count = (int)Math.Min(PageEntries, _count - first);
+            await ReadAsync(first, entries.AsMemory(0, count), scratch, cancellationToken).ConfigureAwait(false);
+
+            // A BAT of gigabytes that is a hole in its file shall cost nothing.
+            var isEmpty = count == PageEntries && !entries.AsSpan(0, count).ContainsAnyExcept(0U);
+            var kept = isEmpty ? s_emptyPage : entries.AsSpan(0, count).ToArray();
+            _cache.Add(_owner, page, kept, isEmpty ? EmptyPageCost : count * BatEntry.Size);
+            return kept;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(scratch);
+            ArrayPool<uint>.Shared.Return(entries);
+        }
     }
 }

@@ -9,6 +9,9 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     // A refcount of n bits cannot say more; the reference beyond that is what is wrong.
     private readonly ulong _max = geometry.RefcountBits == 64 ? ulong.MaxValue : (1UL << geometry.RefcountBits) - 1;
 
+    /// <summary>References so far to the cluster at an offset.</summary>
+    public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);
+
     /// <summary>Counts one reference to each cluster of a range.</summary>
     /// <param name="offset">Host offset, any alignment; not negative.</param>
     /// <param name="length">Bytes.</param>

@@ -17,6 +17,9 @@ internal sealed class TableChecker(
     // L2 tables of a disk written at random are scattered over the file: ask for some ahead of time.
     private const int PrefetchTables = 16;
 
+    // More walks of one L2 table than snapshots explain are a corruption that has been found by then.
+    private const int MaxWalks = 64;
+
     private readonly Qcow2Geometry _geometry = metadata.Geometry;
     private readonly List<(long Cluster, bool IsCopied, Referrer Who)> _beyondTheEnd = [];
 
@@ -93,6 +96,12 @@ internal sealed class TableChecker(
                 : refcounts.Stored(cluster);
             JudgeCopied(stored, entry.IsCopied, at, who);
             judgesCopied = stored != StoredRefcount.Unknown;
+        }
+
+        if (references.CountOf(at) > (ulong)(MaxWalks + metadata.Snapshots.Count))
+        {
+            // Each state of the disk may refer to it once. A million entries that name one table would have it walked a million times.
+            return;
         }
 
         await ReadAsync(at, table, cancellationToken).ConfigureAwait(false);

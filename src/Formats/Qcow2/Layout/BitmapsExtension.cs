@@ -11,7 +11,9 @@ internal readonly record struct BitmapsExtension(uint BitmapCount, ulong Directo
 {
     public const int Size = 24;
     public const int MaxBitmaps = 65535;
-    public const long MaxDirectoryBytes = 64 << 20;
+
+    /// <summary>Names become strings of twice their size: 65535 names of 200 characters fit, 65535 of the longest legal ones do not.</summary>
+    public const long MaxDirectoryBytes = 16 << 20;
 
     private const string Structure = "bitmaps extension";
     private const int CountAt = 0, ReservedAt = 4, DirectorySizeAt = 8, DirectoryOffsetAt = 16;

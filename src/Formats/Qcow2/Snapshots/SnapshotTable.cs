@@ -11,7 +11,9 @@ namespace Platter.Formats.Qcow2.Snapshots;
 internal static class SnapshotTable
 {
     private const int ChunkBytes = 256 * 1024;
-    private const long MaxTableBytes = 64 << 20;
+
+    // Ids and names become strings of twice their size. 65536 snapshots with names that people type take less.
+    private const long MaxTableBytes = 16 << 20;
 
     /// <summary>Reads the table entry by entry; a limit stops it before memory does.</summary>
     public static async ValueTask<IReadOnlyList<SnapshotTableEntry>> ReadAsync(

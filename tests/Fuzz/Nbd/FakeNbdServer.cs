@@ -1,0 +1,240 @@
+using System.Buffers.Binary;
+using System.Net.Sockets;
+
+namespace Platter.Tests.Fuzz;
+
+/// <summary>A server for one client that answers rightly, except where its random numbers decide otherwise. Written from the protocol's description.</summary>
+internal sealed class FakeNbdServer : IDisposable
+{
+    private const ulong Greeting = 0x4e42444d41474943, OptionMagic = 0x49484156454F5054, ReplyMagic = 0x3e889045565a9;
+    private const uint RequestMagic = 0x25609513, SimpleMagic = 0x67446698, ChunkMagic = 0x668e33ef;
+    private const uint Ack = 1, Server = 2, InfoReply = 3, MetaContext = 4, ErrUnsupported = 0x8000_0001;
+
+    /// <summary>How long a client may keep silent after something was broken: both may be waiting for the other.</summary>
+    private const int PatienceMilliseconds = 30;
+
+    private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly MutatingWriter _writer;
+    private readonly Random _random;
+    private readonly long _size;
+    private readonly Thread _thread;
+    private bool _structured;
+
+    public FakeNbdServer(string path, Random random, int oneIn, long size)
+    {
+        _random = random;
+        _size = size;
+        _writer = new MutatingWriter(random, oneIn);
+        _listener.Bind(new UnixDomainSocketEndPoint(path));
+        _listener.Listen(8);
+        _thread = new Thread(Serve) { IsBackground = true, Name = "fake NBD server" };
+        _thread.Start();
+    }
+
+    public void Dispose()
+    {
+        _listener.Dispose();
+        _thread.Join(TimeSpan.FromSeconds(5));
+    }
+
+    private void Serve()
+    {
+        try
+        {
+            // Clients may come back: each connection is another conversation with the same dice.
+            for (var connection = 0; connection < 4; connection++)
+            {
+                using var socket = _listener.Accept();
+                try
+                {
+                    _structured = false;
+                    Handshake(socket);
+                }
+                catch (EndOfStreamException)
+                {
+                }
+                catch (SocketException)
+                {
+                    // The client went away, or fell silent after something was broken.
+                }
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // The test is over.
+        }
+    }
+
+    private void Handshake(Socket socket)
+    {
+        Send(socket, _writer.U64(Greeting).U64(OptionMagic).U16(3));
+        Receive(socket, 4);
+        while (true)
+        {
+            var header = Receive(socket, 16);
+            var option = BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(8));
+            var length = BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(12));
+            if (length > 1 << 20)
+            {
+                return;
+            }
+
+            Receive(socket, (int)length);
+            switch (option)
+            {
+                case 1:
+                    Send(socket, _writer.U64((ulong)_size).U16(0x0103));
+                    Transmission(socket);
+                    return;
+                case 2:
+                    Reply(option, Ack, []);
+                    Send(socket, _writer);
+                    return;
+                case 3:
+                    Reply(option, Server, Counted(_writer.Text("disk"u8)));
+                    Reply(option, Ack, []);
+                    break;
+                case 6 or 7:
+                    Information(option);
+                    break;
+                case 8:
+                    _structured = _random.Next(3) != 0;
+                    Reply(option, _structured ? Ack : ErrUnsupported, []);
+                    break;
+                case 9 or 10:
+                    Reply(option, MetaContext, [0, 0, 0, 7, .. _writer.Text("base:allocation"u8)]);
+                    Reply(option, Ack, []);
+                    break;
+                default:
+                    Reply(option, ErrUnsupported, _writer.Text("no"u8));
+                    break;
+            }
+
+            Send(socket, _writer);
+            if (option == 7)
+            {
+                Transmission(socket);
+                return;
+            }
+        }
+    }
+
+    private void Information(uint option)
+    {
+        var inner = new MutatingWriter(_random, _random.Next(4) == 0 ? 4 : 0);
+        Reply(option, InfoReply, inner.U16(0).U64((ulong)_size).U16(0x0103).Take());
+        if (_random.Next(2) == 0)
+        {
+            Reply(option, InfoReply, inner.U16(3).U32(1).U32(4096).U32(32 << 20).Take());
+        }
+
+        if (_random.Next(4) == 0)
+        {
+            Reply(option, InfoReply, [0, 2, .. _writer.Text("a disk"u8)]);
+        }
+
+        Reply(option, Ack, []);
+    }
+
+    private void Transmission(Socket socket)
+    {
+        for (var count = 0; count < 200; count++)
+        {
+            var request = Receive(socket, 28);
+            var type = BinaryPrimitives.ReadUInt16BigEndian(request.AsSpan(6));
+            var cookie = BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(8));
+            var offset = BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(16));
+            var length = BinaryPrimitives.ReadUInt32BigEndian(request.AsSpan(24));
+            if (BinaryPrimitives.ReadUInt32BigEndian(request) != RequestMagic || type == 2 || length > 64 << 20)
+            {
+                return;
+            }
+
+            if (_structured)
+            {
+                Structured(type, cookie, offset, length);
+            }
+            else
+            {
+                _writer.U32(SimpleMagic).U32(_random.Next(10) == 0 ? 5u : 0).U64(cookie).Raw(type == 0 ? new byte[length] : []);
+            }
+
+            Send(socket, _writer);
+        }
+    }
+
+    private void Structured(int type, ulong cookie, ulong offset, uint length)
+    {
+        var kind = _random.Next(12);
+        if (kind == 0)
+        {
+            Chunk(1, 0x8001, cookie, [0, 0, 0, 5, .. Short(_writer.Text("broken"u8))]);
+        }
+        else if (type == 7)
+        {
+            var half = length / 2;
+            var inner = new MutatingWriter(_random, _random.Next(4) == 0 ? 3 : 0);
+            Chunk(1, 5, cookie, inner.U32(7).U32(half).U32(0).U32(length - half).U32(3).Take());
+        }
+        else if (type != 0)
+        {
+            Chunk(1, 0, cookie, []);
+        }
+        else if (kind < 4)
+        {
+            var half = length / 2;
+            if (half > 0)
+            {
+                Chunk(0, 1, cookie, [.. Big(offset), .. new byte[half]]);
+            }
+
+            Chunk(1, 2, cookie, [.. Big(offset + half), .. Big((ulong)(length - half)).AsSpan(4)]);
+        }
+        else
+        {
+            Chunk(1, 1, cookie, [.. Big(offset), .. new byte[length]]);
+        }
+    }
+
+    private void Chunk(ulong flags, ulong type, ulong cookie, byte[] payload) =>
+        _writer.U32(ChunkMagic).U16(flags).U16(type).U64(cookie).Counted(payload);
+
+    private void Reply(uint option, uint type, byte[] data) => _writer.U64(ReplyMagic).U32(option).U32(type).Counted(data);
+
+    private static byte[] Counted(byte[] bytes) => [.. Big((ulong)bytes.Length).AsSpan(4), .. bytes];
+
+    private static byte[] Short(byte[] bytes) => [(byte)(bytes.Length >> 8), (byte)bytes.Length, .. bytes];
+
+    private static byte[] Big(ulong value)
+    {
+        var bytes = new byte[8];
+        BinaryPrimitives.WriteUInt64BigEndian(bytes, value);
+        return bytes;
+    }
+
+    private void Send(Socket socket, MutatingWriter writer)
+    {
+        var bytes = writer.Take();
+        if (writer.HasBroken)
+        {
+            socket.ReceiveTimeout = PatienceMilliseconds;
+        }
+
+        for (var sent = 0; sent < bytes.Length;)
+        {
+            sent += socket.Send(bytes.AsSpan(sent));
+        }
+    }
+
+    private static byte[] Receive(Socket socket, int count)
+    {
+        var bytes = new byte[count];
+        for (var done = 0; done < count;)
+        {
+            var read = socket.Receive(bytes.AsSpan(done));
+            done += read > 0 ? read : throw new EndOfStreamException();
+        }
+
+        return bytes;
+    }
+}

@@ -1,0 +1,42 @@
+using System.Net.Sockets;
+
+namespace Platter.Tests.Fuzz;
+
+/// <summary>Says everything at once, then listens until the server hangs up.</summary>
+internal static class NbdTalk
+{
+    /// <returns>Bytes that came back.</returns>
+    public static long Talk(string path, byte[] bytes, CancellationToken cancellationToken)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(new UnixDomainSocketEndPoint(path));
+        socket.ReceiveTimeout = socket.SendTimeout = 5000;
+        long received = 0;
+        var buffer = new byte[1 << 16];
+        try
+        {
+            // Both ways at once: a server that waits for us to take its answers must not wait for ever.
+            for (var sent = 0; sent < bytes.Length;)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                sent += socket.Poll(0, SelectMode.SelectWrite) ? socket.Send(bytes.AsSpan(sent, Math.Min(bytes.Length - sent, 1 << 16))) : 0;
+                while (socket.Available > 0)
+                {
+                    received += socket.Receive(buffer);
+                }
+            }
+
+            socket.Shutdown(SocketShutdown.Send);
+            for (int read; (read = socket.Receive(buffer)) > 0;)
+            {
+                received += read;
+            }
+        }
+        catch (SocketException e) when (e.SocketErrorCode is SocketError.ConnectionReset or SocketError.Shutdown or SocketError.ConnectionAborted)
+        {
+            // Hanging up at once is a good answer to nonsense.
+        }
+
+        return received;
+    }
+}

@@ -1,0 +1,101 @@
+using System.Text.RegularExpressions;
+using Platter.TestKit;
+using Xunit;
+using static Platter.Tests.Interop.Hostile.HostileFiles;
+
+namespace Platter.Tests.Interop.Hostile;
+
+/// <summary>What the program opens, seen from outside: the kernel's own word, by <c>strace</c>.</summary>
+public sealed partial class OpenTraceTests
+{
+    [Fact]
+    public void Info_opens_the_named_image_and_nothing_that_it_names()
+    {
+        using var folder = new TempFolder("trace");
+        MakeChain(folder);
+        Assert.Equal(["top.qcow2"], Trace(folder, "info", folder["top.qcow2"]));
+        Assert.Equal(["data.qcow2"], Trace(folder, "info", "--output=json", folder["data.qcow2"]));
+        Assert.Equal(["top.qcow2"], Trace(folder, "check", folder["top.qcow2"]));
+    }
+
+    [Fact]
+    public void Untrusted_convert_opens_nothing_that_the_image_names()
+    {
+        using var folder = new TempFolder("trace");
+        MakeChain(folder);
+        Assert.Equal(["top.qcow2"], Trace(folder, "convert", "--untrusted", "-O", "raw", folder["top.qcow2"], folder["out.raw"]));
+        Assert.Equal(["data.qcow2"], Trace(folder, "convert", "--untrusted", "-O", "raw", folder["data.qcow2"], folder["out.raw"]));
+    }
+
+    [Fact]
+    public void Default_convert_opens_the_chain_and_the_target()
+    {
+        using var folder = new TempFolder("trace");
+        MakeChain(folder);
+        Assert.Equal(["base.raw", "out.raw", "top.qcow2"], Trace(folder, "convert", "-O", "raw", folder["top.qcow2"], folder["out.raw"]));
+        Assert.Equal(["data.qcow2", "data.raw", "out2.raw"], Trace(folder, "convert", "-O", "raw", folder["data.qcow2"], folder["out2.raw"]));
+    }
+
+    [Fact]
+    public void A_gate_that_refuses_refuses_before_anything_is_opened()
+    {
+        using var folder = new TempFolder("trace");
+        folder.Write("base.raw", new byte[4096]);
+        Overlay(folder, "a.qcow2", $"json:{{\"driver\":\"vvfat\",\"file\":{{\"driver\":\"file\",\"filename\":\"{folder["base.raw"]}\"}}}}");
+        Assert.Equal(["a.qcow2"], Trace(folder, "convert", "-O", "raw", folder["a.qcow2"], folder["out.raw"]));
+    }
+
+    [Fact]
+    public void A_bundle_is_read_inside_its_own_directory()
+    {
+        using var folder = new TempFolder("trace");
+        var builder = new BundleBuilder("disk", 640, 64);
+        builder.AddLayer().FillRandom(1, 0.5);
+        builder.AddTop().FillRandom(2, 0.5);
+        var path = builder.Build().EditDescriptor(root => root.Descendants("File").First().Value = "../secret.hds").SaveTo(folder.Path);
+        folder.Write("secret.hds", new byte[4096]);
+        Assert.DoesNotContain("secret.hds", Trace(folder, "info", path));
+        Assert.DoesNotContain("secret.hds", Trace(folder, "convert", "-O", "raw", path, folder["out.raw"]));
+        Assert.DoesNotContain("secret.hds", Trace(folder, "check", path));
+    }
+
+    private static void MakeChain(TempFolder folder)
+    {
+        folder.Write("base.raw", new byte[1 << 20]);
+        folder.Write("data.raw", new byte[1 << 20]);
+        Overlay(folder, "top.qcow2", "base.raw");
+        WithDataFile(folder, "data.qcow2", folder["data.raw"]);
+    }
+
+    // Names inside the folder that were opened, successfully or not, each once, in order of the alphabet.
+    private static List<string> Trace(TempFolder folder, params string[] arguments)
+    {
+        ToolRunner.RequireOrSkip("strace");
+        var log = Path.Combine(folder.CreateFolder("log"), $"{Guid.NewGuid():N}");
+        var command = PlatterCli.Command(arguments);
+        var run = ToolRunner.Run(new ToolCommand(
+            "strace", ["-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2,creat", "-o", log, command.Tool, .. command.Arguments]));
+        Assert.SkipWhen(run.Error.Contains("PTRACE", StringComparison.Ordinal), "strace may not trace here");
+        Assert.DoesNotContain("internal error", run.Error, StringComparison.Ordinal);
+        var opened = new SortedSet<string>(StringComparer.Ordinal);
+        foreach (var line in File.ReadLines(log))
+        {
+            foreach (Match match in Quoted().Matches(line))
+            {
+                if (match.Groups[1].Value.StartsWith(folder.Path + "/", StringComparison.Ordinal))
+                {
+                    opened.Add(match.Groups[1].Value[(folder.Path.Length + 1)..]);
+                }
+                else if (match.Groups[1].Value.EndsWith("secret.hds", StringComparison.Ordinal))
+                {
+                    opened.Add("secret.hds");
+                }
+            }
+        }
+
+        return [.. opened];
+    }
+
+    [GeneratedRegex("\"([^\"]*)\"")]
+    private static partial Regex Quoted();
+}
