@@ -45,16 +45,16 @@ internal sealed record CipherSpec(string Algorithm, int DataKeyBytes, string Mod
             throw Unsupported("cipher-mode", cipherMode, "xts needs a cipher with blocks of 16 bytes, and cast5 has 8");
         }
 
+        if (generator is not ("plain" or "plain64" or "essiv") && !(mode == "ecb" && generator.Length == 0))
+        {
+            throw Unsupported("cipher-mode", cipherMode, "only the vectors plain, plain64 and essiv are supported");
+        }
+
         var dataKeyBytes = mode == "xts" ? keyBytes / 2 : keyBytes;
         if ((mode == "xts" && keyBytes % 2 != 0) || !IsKeySize(cipherName, dataKeyBytes))
         {
             throw new ImageFormatException(
                 file, "LUKS header", at, "key-bytes", $"{keyBytes}", $"is no key size of {cipherName} in mode {mode}");
-        }
-
-        if (generator is not ("plain" or "plain64" or "essiv") && !(mode == "ecb" && generator.Length == 0))
-        {
-            throw Unsupported("cipher-mode", cipherMode, "only the vectors plain, plain64 and essiv are supported");
         }
 
         LuksHash? hash = null;

@@ -68,6 +68,9 @@ internal sealed record LuksHeader
     /// <summary>Where the payload would start in a volume of its own, in bytes from the start of the header.</summary>
     public long PayloadOffset => (long)PayloadOffsetSectors * Sizes.SectorBytes;
 
+    /// <summary>Where a key slot is, in bytes from the start of the header.</summary>
+    public static int SlotOffset(int index) => SlotsAt + (index * LuksKeySlot.Size);
+
     /// <summary>Reads a header; only magic and version are judged, because the rest depends on them.</summary>
     /// <param name="bytes">At least <see cref="Size"/> bytes.</param>
     /// <param name="file">The file, for errors.</param>
@@ -92,7 +95,7 @@ internal sealed record LuksHeader
         var slots = new LuksKeySlot[SlotCount];
         for (var i = 0; i < slots.Length; i++)
         {
-            slots[i] = LuksKeySlot.Parse(bytes.Slice(SlotsAt + (i * LuksKeySlot.Size), LuksKeySlot.Size));
+            slots[i] = LuksKeySlot.Parse(bytes.Slice(SlotOffset(i), LuksKeySlot.Size));
         }
 
         return new()
@@ -128,7 +131,7 @@ internal sealed record LuksHeader
         Encoding.Latin1.GetBytes(Uuid, bytes.Slice(UuidAt, UuidSize));
         for (var i = 0; i < SlotCount; i++)
         {
-            Slots[i].WriteTo(bytes.Slice(SlotsAt + (i * LuksKeySlot.Size), LuksKeySlot.Size));
+            Slots[i].WriteTo(bytes.Slice(SlotOffset(i), LuksKeySlot.Size));
         }
     }
 
@@ -155,7 +158,7 @@ internal sealed record LuksHeader
 
         for (var i = 0; i < SlotCount; i++)
         {
-            Slots[i].Validate(file, i, at + SlotsAt + (i * LuksKeySlot.Size), (int)KeyBytes, headerLength);
+            Slots[i].Validate(file, i, at + SlotOffset(i), (int)KeyBytes, headerLength);
             for (var other = 0; other < i; other++)
             {
                 if (Overlap(Slots[i], Slots[other]))

@@ -104,7 +104,7 @@ internal sealed class LuksVolume
             if (left < 0)
             {
                 throw new ImageFormatException(
-                    name, $"LUKS key slot {index}", headerAt, "iterations", $"{slot.Iterations}",
+                    name, $"LUKS key slot {index}", headerAt + LuksHeader.SlotOffset(index), "iterations", $"{slot.Iterations}",
                     $"trying the password takes more than {maxIterations} iterations", BlockErrorKind.LimitExceeded);
             }
 
