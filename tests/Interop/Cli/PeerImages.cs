@@ -101,8 +101,8 @@ public sealed class PeerImages : IDisposable
 
     private void MakeEncrypted(string name, string format, string more)
     {
-        ToolRunner.RunChecked(
-            "qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=secret", "-o", $"encrypt.format={format},encrypt.key-secret=s{more}",
+        PeerEncryption.Create(
+            "--object", "secret,id=s,data=secret", "-o", $"encrypt.format={format},encrypt.key-secret=s{more}",
             this[name], "4M");
         ToolRunner.RunChecked(
             "qemu-io", "--object", "secret,id=s,data=secret", "-c", "write -P 7 64k 200k", "--image-opts",

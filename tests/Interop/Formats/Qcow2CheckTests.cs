@@ -168,7 +168,7 @@ public sealed class Qcow2CheckTests
 
     private static void Luks(string image, TempFolder folder)
     {
-        CreateEncrypted(
+        PeerEncryption.Create(
             "--object", "secret,id=s,data=abc",
             "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,cluster_size=4096", image, "4M");
         ToolRunner.RunChecked(

@@ -41,25 +41,6 @@ internal static class Qcow2Interop
 
     public static ToolResult QemuImg(params string[] arguments) => ToolRunner.RunChecked("qemu-img", arguments);
 
-    /// <summary>Makes an encrypted image. The tool measures how fast this machine is and gives up when the machine is too busy to tell.</summary>
-    public static void CreateEncrypted(params string[] arguments)
-    {
-        var result = QemuTry();
-        for (var tries = 1; tries < 5 && result.Error.Contains("accurate CPU usage", StringComparison.Ordinal); tries++)
-        {
-            result = QemuTry();
-        }
-
-        if (result.Error.Contains("accurate CPU usage", StringComparison.Ordinal))
-        {
-            Assert.Skip("qemu-img: " + result.Error);
-        }
-
-        result.Expect();
-
-        ToolResult QemuTry() => ToolRunner.Run("qemu-img", ["create", "-f", "qcow2", .. arguments]);
-    }
-
     public static ToolResult QemuIo(string image, params string[] commands) =>
         ToolRunner.RunChecked("qemu-io", [.. commands.SelectMany(c => new[] { "-c", c }), image]);
 

@@ -191,7 +191,7 @@ public sealed class Qcow2ReadTests
         var image = folder["a.qcow2"];
         const string secret = "secret,id=s,data=open sesame";
         var iterations = format == "luks" ? ",encrypt.iter-time=10" : string.Empty;
-        CreateEncrypted(
+        PeerEncryption.Create(
             "--object", secret, "-o",
             $"encrypt.format={format},encrypt.key-secret=s{iterations},{options.Replace("FOLDER", folder.Path, StringComparison.Ordinal)}", image, "5M");
         string[] opened = ["--object", secret, "--image-opts"];

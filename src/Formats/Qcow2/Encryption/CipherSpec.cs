@@ -50,13 +50,6 @@ internal sealed record CipherSpec(string Algorithm, int DataKeyBytes, string Mod
             throw Unsupported("cipher-mode", cipherMode, "only the vectors plain, plain64 and essiv are supported");
         }
 
-        var dataKeyBytes = mode == "xts" ? keyBytes / 2 : keyBytes;
-        if ((mode == "xts" && keyBytes % 2 != 0) || !IsKeySize(cipherName, dataKeyBytes))
-        {
-            throw new ImageFormatException(
-                file, "LUKS header", at, "key-bytes", $"{keyBytes}", $"is no key size of {cipherName} in mode {mode}");
-        }
-
         LuksHash? hash = null;
         if (generator == "essiv")
         {
@@ -65,6 +58,13 @@ internal sealed record CipherSpec(string Algorithm, int DataKeyBytes, string Mod
             {
                 throw Unsupported("cipher-mode", cipherMode, $"essiv needs a hash whose digest is a key of {cipherName}");
             }
+        }
+
+        var dataKeyBytes = mode == "xts" ? keyBytes / 2 : keyBytes;
+        if ((mode == "xts" && keyBytes % 2 != 0) || !IsKeySize(cipherName, dataKeyBytes))
+        {
+            throw new ImageFormatException(
+                file, "LUKS header", at, "key-bytes", $"{keyBytes}", $"is no key size of {cipherName} in mode {mode}");
         }
 
         return new(cipherName, (int)dataKeyBytes, mode, generator, hash);
