@@ -11,7 +11,7 @@ using Platter.Operations.Offline;
 
 namespace Platter;
 
-/// <summary>A virtual disk, opened for reading: qcow2, Parallels image or bundle, raw, or an NBD export, with its backing chain.</summary>
+/// <summary>A virtual disk, opened for reading, or for writing too where the format can: qcow2, Parallels image or bundle, raw, or an NBD export, with its backing chain.</summary>
 /// <remarks>
 /// Thread-safe: any number of requests may run at once. Offsets and sizes are guest bytes. Every error is a
 /// <see cref="BlockException"/>: switch on its <see cref="BlockException.Kind"/>.
@@ -79,9 +79,34 @@ public sealed class Disk : IAsyncDisposable
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
-        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot };
+        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot, Writable = options.Writable };
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
     }
+
+    /// <summary>Whether the disk was opened for reading only.</summary>
+    public bool IsReadOnly => Node.IsReadOnly;
+
+    /// <summary>Writes guest bytes. Durable after <see cref="FlushAsync"/>.</summary>
+    /// <param name="offset">Any alignment; the range lies inside the disk.</param>
+    /// <param name="buffer">Belongs to the disk until the task completes.</param>
+    /// <param name="cancellationToken">Stops between pieces; what was written by then stays.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.ReadOnly"/>, <see cref="BlockErrorKind.NoSpace"/>, <see cref="BlockErrorKind.InvalidRequest"/> and others as met.</exception>
+    public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+        Node.WriteAsync(new GuestOffset(offset), buffer, WriteFlags.None, cancellationToken);
+
+    /// <summary>Makes a range read as zeros, giving up its space where the format can.</summary>
+    /// <exception cref="BlockException">As for <see cref="WriteAsync"/>.</exception>
+    public ValueTask WriteZeroesAsync(long offset, long length, CancellationToken cancellationToken = default) =>
+        Node.WriteZeroesAsync(new GuestOffset(offset), length, WriteFlags.MayUnmap, cancellationToken);
+
+    /// <summary>Says that a range is no longer needed.</summary>
+    /// <exception cref="BlockException">As for <see cref="WriteAsync"/>.</exception>
+    public ValueTask DiscardAsync(long offset, long length, CancellationToken cancellationToken = default) =>
+        Node.DiscardAsync(new GuestOffset(offset), length, cancellationToken);
+
+    /// <summary>Makes every completed write durable.</summary>
+    /// <exception cref="BlockException">The host could not; nothing is known about writes since the last flush that succeeded.</exception>
+    public ValueTask FlushAsync(CancellationToken cancellationToken = default) => Node.FlushAsync(cancellationToken);
 
     /// <summary>Several disks one after the other as one disk, which owns them.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: together they are larger than 2^63 bytes.</exception>

@@ -16,6 +16,20 @@ public enum MapDetail
     StorageHoles,
 }
 
+/// <summary>How a write is to be done.</summary>
+[Flags]
+public enum WriteFlags
+{
+    /// <summary>As usual.</summary>
+    None = 0,
+
+    /// <summary>Durable when the call ends (FUA).</summary>
+    ForceUnitAccess = 1,
+
+    /// <summary>For zeros: the host's space may be given up.</summary>
+    MayUnmap = 2,
+}
+
 /// <summary>A disk as a guest sees it: an image with its backing chain, a bundle, or a filter around another node.</summary>
 /// <remarks>
 /// All members may be called from many threads at once. Errors are <see cref="BlockException"/>s. Disposing closes everything below.
@@ -72,13 +86,18 @@ public abstract class BlockNode : IAsyncDisposable
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the range reaches beyond the disk; others as met on the way.</exception>
     public virtual ValueTask ReadAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        if (at.Value < 0 || at.Value > VirtualSize || buffer.Length > VirtualSize - at.Value)
+        ThrowIfOutside(at, buffer.Length);
+        return MoveAsync(at, buffer, cancellationToken);
+    }
+
+    /// <summary>Refuses a request that does not lie inside the disk.</summary>
+    protected void ThrowIfOutside(GuestOffset at, long length)
+    {
+        if (at.Value < 0 || length < 0 || at.Value > VirtualSize || length > VirtualSize - at.Value)
         {
             throw new BlockException(
-                BlockErrorKind.InvalidRequest, $"{Name}: {buffer.Length} bytes at {at} reach beyond the end of the disk at 0x{VirtualSize:x}");
+                BlockErrorKind.InvalidRequest, $"{Name}: {length} bytes at {at} reach beyond the end of the disk at 0x{VirtualSize:x}");
         }
-
-        return MoveAsync(at, buffer, cancellationToken);
     }
 
     /// <summary>Reads the bytes of one extent, which <see cref="MapAsync"/> of this node returned (perhaps shortened).</summary>
@@ -117,10 +136,50 @@ public abstract class BlockNode : IAsyncDisposable
         }
     }
 
+    /// <summary>Whether every write is refused.</summary>
+    public virtual bool IsReadOnly => true;
+
+    /// <summary>Writes guest bytes. Durable after a later <see cref="FlushAsync"/>, or at once with <see cref="WriteFlags.ForceUnitAccess"/>.</summary>
+    /// <param name="at">Any alignment; the range lies inside the disk.</param>
+    /// <param name="buffer">Not changed; belongs to the node until the task completes.</param>
+    /// <param name="flags">How.</param>
+    /// <param name="cancellationToken">Stops between pieces; what was written by then stays.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.ReadOnly"/>, <see cref="BlockErrorKind.NoSpace"/>, <see cref="BlockErrorKind.InvalidRequest"/> and others as met.</exception>
+    public virtual ValueTask WriteAsync(
+        GuestOffset at, ReadOnlyMemory<byte> buffer, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default) => throw NotWritable();
+
+    /// <summary>Makes a range read as zeros, without writing them where the format can say so.</summary>
+    /// <param name="at">Any alignment; the range lies inside the disk.</param>
+    /// <param name="length">Guest bytes.</param>
+    /// <param name="flags">How.</param>
+    /// <param name="cancellationToken">Stops between pieces.</param>
+    public virtual ValueTask WriteZeroesAsync(
+        GuestOffset at, long length, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default) => throw NotWritable();
+
+    /// <summary>Says that the content of a range is no longer needed. Parts of units at its ends are left alone; the rest reads as zeros
+    /// afterwards, or as before where the format could not do otherwise.</summary>
+    public virtual ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) => throw NotWritable();
+
+    /// <summary>Stores a whole unit compressed (see <see cref="ImageWriter.WriteCompressedAsync"/>).</summary>
+    public virtual ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default) =>
+        throw NotWritable();
+
+    /// <summary>Makes every completed write durable.</summary>
+    public virtual ValueTask FlushAsync(CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
+
+    /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512.</param>
+    /// <param name="cancellationToken">Stops before anything was changed.</param>
+    public virtual ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) => throw NotWritable();
+
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();
 
-    private async ValueTask MoveAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    /// <summary>The error of a node that cannot be written to.</summary>
+    protected BlockException NotWritable() => new(BlockErrorKind.ReadOnly, $"{Name}: is open for reading only");
+
+    /// <summary>The mover: turns mappings into bytes. The range lies inside the disk.</summary>
+    protected async ValueTask MoveAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         while (buffer.Length > 0)
         {

@@ -6,7 +6,7 @@ using Platter.Core.Units;
 namespace Platter.Core.Graph;
 
 /// <summary>An image with its backing chain: asks the driver first and goes down where it has nothing to say.</summary>
-public sealed class ImageNode : BlockNode
+public sealed partial class ImageNode : BlockNode
 {
     private readonly BlockNode? _backing;
     private readonly IAsyncDisposable? _alsoOwned;
@@ -18,6 +18,7 @@ public sealed class ImageNode : BlockNode
     public ImageNode(ImageDriver driver, BlockNode? backing, IAsyncDisposable? alsoOwned = null)
     {
         Driver = driver;
+        _writer = driver.Writer;
         _backing = backing;
         _alsoOwned = alsoOwned;
     }
@@ -73,7 +74,20 @@ public sealed class ImageNode : BlockNode
     }
 
     /// <inheritdoc/>
+    /// <remarks>A writable image is closed as it should be first: its last changes go to the disk, and errors of that come from here.</remarks>
     public override async ValueTask DisposeAsync()
+    {
+        try
+        {
+            await CloseWriterAsync().ConfigureAwait(false);
+        }
+        finally
+        {
+            await DisposeAllAsync().ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask DisposeAllAsync()
     {
         await Driver.DisposeAsync().ConfigureAwait(false);
         if (_backing is not null)

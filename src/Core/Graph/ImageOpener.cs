@@ -16,6 +16,9 @@ public sealed record OpenRequest
     /// <summary>The snapshot to open instead of the current state.</summary>
     public SnapshotSelector? Snapshot { get; init; }
 
+    /// <summary>Open for reading and writing. What lies below in the chain is only read.</summary>
+    public bool Writable { get; init; }
+
     /// <summary>Whether the name came from an image instead of the caller.</summary>
     public bool NamedByImage { get; init; }
 }
@@ -44,7 +47,7 @@ public sealed class ImageOpener
         }
 
         var storage = await _context.Storages.OpenAsync(
-            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage), cancellationToken).ConfigureAwait(false);
+            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable), cancellationToken).ConfigureAwait(false);
         try
         {
             RefuseLoop(storage, above);
@@ -75,9 +78,21 @@ public sealed class ImageOpener
     private async ValueTask<BlockNode> OpenImageAsync(
         ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
     {
+        if (request.Writable && (_context.MetadataOnly || request.Snapshot is not null))
+        {
+            throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: a snapshot can only be read");
+        }
+
         if (!_context.ForceShare)
         {
-            storage.LockForReading(format.AllowsWriters);
+            if (request.Writable)
+            {
+                storage.LockForWriting();
+            }
+            else
+            {
+                storage.LockForReading(format.AllowsWriters);
+            }
         }
 
         var driver = await format.OpenAsync(storage, options, _context, cancellationToken).ConfigureAwait(false);
@@ -102,6 +117,11 @@ public sealed class ImageOpener
                 }
 
                 backing = await OpenBackingAsync(below, storage, chain, cancellationToken).ConfigureAwait(false);
+            }
+
+            if (request.Writable && driver.Writer is null)
+            {
+                throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: {driver.FormatName} images cannot be written to");
             }
 
             return new ImageNode(driver, backing, whole);
@@ -162,6 +182,11 @@ public sealed class ImageOpener
             throw new BlockException(
                 BlockErrorKind.WrongFormat,
                 format is null ? $"{directory.Name}: is a directory that holds no disk bundle" : $"{directory.Name}: is a directory, not a {format} image");
+        }
+
+        if (request.Writable)
+        {
+            throw new BlockException(BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be written to");
         }
 
         if (request.Snapshot is { } selector)

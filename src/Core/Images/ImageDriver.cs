@@ -36,6 +36,9 @@ public abstract class ImageDriver : IAsyncDisposable
     /// <summary>Whether the storage's bytes are the disk's bytes, so that holes of the storage are holes of the disk (raw).</summary>
     public virtual bool IsTransparent => false;
 
+    /// <summary>The writing half, or null for an image that was opened for reading.</summary>
+    public virtual ImageWriter? Writer => null;
+
     /// <summary>Internal snapshots.</summary>
     public virtual IReadOnlyList<SnapshotInfo> Snapshots => [];
 

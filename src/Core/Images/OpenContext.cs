@@ -43,6 +43,6 @@ public sealed class OpenContext
 
     /// <summary>Opens the storage that a reference leads to, through the gate. For files that hold no image of their own (a data file).</summary>
     /// <exception cref="Errors.BlockException">The gate refuses, or opening fails.</exception>
-    public ValueTask<Storage> OpenReferenceAsync(ImageReference reference, CancellationToken cancellationToken = default) =>
-        Storages.OpenAsync(Gate.Resolve(reference), new StorageOpenMode(ForceShare, NamedByImage: true), cancellationToken);
+    public ValueTask<Storage> OpenReferenceAsync(ImageReference reference, CancellationToken cancellationToken = default, bool writable = false) =>
+        Storages.OpenAsync(Gate.Resolve(reference), new StorageOpenMode(ForceShare, NamedByImage: true, writable), cancellationToken);
 }

@@ -6,12 +6,13 @@ namespace Platter.Core.Images;
 /// <param name="ForceShare">Do not take or respect image locks (<c>-U</c>).</param>
 /// <param name="NamedByImage">An image named it: only regular files, block devices and NBD exports are acceptable, never something that
 /// blocks or runs on opening.</param>
-public readonly record struct StorageOpenMode(bool ForceShare, bool NamedByImage);
+/// <param name="Writable">For reading and writing.</param>
+public readonly record struct StorageOpenMode(bool ForceShare, bool NamedByImage, bool Writable = false);
 
 /// <summary>Opens storages by their options; the façade knows which kinds there are.</summary>
 public abstract class StorageOpener
 {
-    /// <summary>Opens a storage for reading.</summary>
+    /// <summary>Opens a storage.</summary>
     /// <param name="options"><c>driver=file,filename=…</c>, <c>driver=nbd,…</c>.</param>
     /// <param name="mode">How.</param>
     /// <param name="cancellationToken">Gives up a slow connection.</param>

@@ -81,6 +81,12 @@ public abstract class Storage : IAsyncDisposable
     {
     }
 
+    /// <summary>Makes sure that nobody else reads the image's metadata or writes to it while we write, where the host has image locks; held until it is closed.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>, naming the process that holds it where that can be found.</exception>
+    public virtual void LockForWriting()
+    {
+    }
+
     /// <summary>Tells the host that a range will be read soon. A hint: never fails.</summary>
     public virtual void Prefetch(HostOffset at, long length)
     {

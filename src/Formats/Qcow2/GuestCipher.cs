@@ -6,7 +6,7 @@ using Platter.Formats.Qcow2.Encryption;
 
 namespace Platter.Formats.Qcow2;
 
-/// <summary>Reads encrypted clusters. Thread-safe.</summary>
+/// <summary>Reads encrypted clusters, and encrypts what will be written. Thread-safe.</summary>
 /// <remarks>Spec: section "Data encryption". The old method numbers sectors by guest offset, LUKS by host offset. What the file does not have
 /// (a hole, a short tail) is ciphertext of zeros, as for QEMU: only the guest knows whether it ever wrote there.</remarks>
 /// <param name="cipher">With its key.</param>
@@ -30,6 +30,13 @@ internal sealed class GuestCipher(SectorCipher cipher, bool numbersByHost)
             ? ReadSectorsAsync(extent.Storage!, from, at, buffer, cancellationToken)
             : ReadUnalignedAsync(extent.Storage!, from, at, buffer, cancellationToken);
     }
+
+    /// <summary>Encrypts guest bytes in place.</summary>
+    /// <param name="at">Where they are on the disk; whole sectors.</param>
+    /// <param name="host">Where they will be stored.</param>
+    /// <param name="bytes">Whole sectors.</param>
+    public void Encrypt(GuestOffset at, HostOffset host, Span<byte> bytes) =>
+        cipher.EncryptSectors(bytes, (ulong)((numbersByHost ? host.Value : at.Value) >> Sizes.SectorBits));
 
     private async ValueTask ReadSectorsAsync(Storage storage, HostOffset from, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
     {

@@ -24,12 +24,16 @@ internal sealed class Qcow2Image : ImageDriver
     private readonly ClusterDecoder _decoder;
     private readonly PreallocationProbe _preallocation;
     private readonly bool _ownsStorages;
+    private readonly Qcow2Writer? _writer;
+    private readonly long _virtualSize;
     private long _endOfFile;
     private int _warnedOfEnd;
 
     /// <summary>The image as it is now; owns both storages.</summary>
-    public Qcow2Image(Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, TableReader reader, OpenContext context)
+    public Qcow2Image(
+        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, TableReader reader, OpenContext context, Qcow2Writer? writer = null)
     {
+        _writer = writer;
         Storage = storage;
         _dataFile = dataFile;
         _cipher = cipher;
@@ -37,13 +41,13 @@ internal sealed class Qcow2Image : ImageDriver
         _reader = reader;
         _context = context;
         _ownsStorages = true;
-        VirtualSize = metadata.Header.VirtualSize;
+        _virtualSize = metadata.Header.VirtualSize;
         Backing = Qcow2Opening.BackingReference(storage, metadata);
         References = [.. new[] { Backing, Qcow2Opening.DataFileReference(storage, metadata) }.OfType<ImageReference>()];
         Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
         Bitmaps = [.. metadata.Bitmaps.Select(BitmapDirectory.ToInfo)];
         _mapper = MapperFor(new((long)metadata.Header.L1TableOffset), metadata.Header.L1Size);
-        _decoder = new(storage, metadata.Geometry, metadata.Header.CompressionType, context.Codecs, context.Cache);
+        _decoder = new(storage, metadata.Geometry, metadata.Header.CompressionType, context.Codecs, context.Cache, isKept: writer is null);
         _preallocation = new(storage, reader, metadata.Header, metadata.Geometry);
     }
 
@@ -56,7 +60,7 @@ internal sealed class Qcow2Image : ImageDriver
         _metadata = image._metadata;
         _reader = image._reader;
         _context = image._context;
-        VirtualSize = virtualSize;
+        _virtualSize = virtualSize;
         Backing = image.Backing;
         References = image.References;
         Snapshots = image.Snapshots;
@@ -73,7 +77,10 @@ internal sealed class Qcow2Image : ImageDriver
     public override Storage Storage { get; }
 
     /// <inheritdoc/>
-    public override long VirtualSize { get; }
+    public override long VirtualSize => _writer?.VirtualSize ?? _virtualSize;
+
+    /// <inheritdoc/>
+    public override ImageWriter? Writer => _writer;
 
     /// <inheritdoc/>
     public override long ClusterSize => _metadata.Geometry.ClusterSize;
@@ -100,14 +107,15 @@ internal sealed class Qcow2Image : ImageDriver
     /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
     {
-        var pending = _mapper.FindAsync(at, Math.Min(length, VirtualSize - at.Value), cancellationToken);
+        var wanted = Math.Min(length, VirtualSize - at.Value);
+        var pending = _writer is null ? _mapper.FindAsync(at, wanted, cancellationToken) : _writer.FindAsync(at, wanted, cancellationToken);
         if (!pending.IsCompletedSuccessfully)
         {
             return AwaitedAsync(at, pending, cancellationToken);
         }
 
         var run = pending.Result;
-        return run.Kind == ClusterKind.Data && !IsEncrypted && _preallocation.Answer is null
+        return run.Kind == ClusterKind.Data && AsksForHoles
             ? AwaitedAsync(at, new(run), cancellationToken)
             : new(ToExtent(at, run));
     }
@@ -195,6 +203,9 @@ internal sealed class Qcow2Image : ImageDriver
 
     private Storage DataStorage => !_metadata.HasDataFile ? Storage : _dataFile ?? throw MetadataOnly("its data file is not open");
 
+    // While somebody writes, no question about the whole file has an answer that stays true.
+    private bool AsksForHoles => _writer is null && !IsEncrypted && _preallocation.Answer is null;
+
     private bool IsEncrypted => _metadata.Header.CryptMethod != Layout.CryptMethod.None;
 
     private BlockException MetadataOnly(string reason) =>
@@ -206,7 +217,7 @@ internal sealed class Qcow2Image : ImageDriver
     private async ValueTask<Extent> AwaitedAsync(GuestOffset at, ValueTask<ClusterRun> pending, CancellationToken cancellationToken)
     {
         var run = await pending.ConfigureAwait(false);
-        if (run.Kind == ClusterKind.Data && !IsEncrypted && _preallocation.Answer is null)
+        if (run.Kind == ClusterKind.Data && AsksForHoles)
         {
             await _preallocation.FindAsync(cancellationToken).ConfigureAwait(false);
         }

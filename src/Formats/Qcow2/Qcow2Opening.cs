@@ -78,7 +78,10 @@ internal static class Qcow2Opening
         var dataFile = await OpenDataFileAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         try
         {
-            return new Qcow2Image(storage, dataFile, cipher, metadata, reader, context);
+            var writer = storage.IsReadOnly || context.MetadataOnly
+                ? null
+                : await Qcow2WritableOpening.OpenAsync(storage, dataFile, cipher, metadata, options, cancellationToken).ConfigureAwait(false);
+            return new Qcow2Image(storage, dataFile, cipher, metadata, reader, context, writer);
         }
         catch
         {
@@ -149,6 +152,17 @@ internal static class Qcow2Opening
             context.Warn(e.Message);
             return metadata with { Problems = [.. metadata.Problems, e] };
         }
+    }
+
+    /// <summary>Reads header, extensions and lists anew, for a check of what is on the disk now.</summary>
+    internal static async ValueTask<Qcow2Metadata> ReadForCheckAsync(Storage storage, CancellationToken cancellationToken)
+    {
+        var metadata = await ReadMetadataAsync(storage, lenient: false, cancellationToken).ConfigureAwait(false);
+        var context = new OpenContext
+        {
+            Formats = new FormatRegistry([], []), Storages = null!, Gate = null!, MetadataOnly = true,
+        };
+        return await ReadListsAsync(storage, new TableReader(storage, metadata.Geometry), metadata, context, cancellationToken).ConfigureAwait(false);
     }
 
     private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, CancellationToken cancellationToken)
@@ -314,7 +328,7 @@ internal static class Qcow2Opening
         if (given)
         {
             return await context.Storages.OpenAsync(
-                options.Child("data-file"), new StorageOpenMode(context.ForceShare, NamedByImage: false), cancellationToken).ConfigureAwait(false);
+                options.Child("data-file"), new StorageOpenMode(context.ForceShare, NamedByImage: false, Writable: !storage.IsReadOnly), cancellationToken).ConfigureAwait(false);
         }
 
         if (string.IsNullOrEmpty(metadata.DataFileName))
@@ -323,7 +337,7 @@ internal static class Qcow2Opening
                 BlockErrorKind.InvalidRequest, $"{storage.Name}: the image has an external data file and does not name it: option 'data-file' is needed");
         }
 
-        return await context.OpenReferenceAsync(DataFileReference(storage, metadata)!, cancellationToken).ConfigureAwait(false);
+        return await context.OpenReferenceAsync(DataFileReference(storage, metadata)!, cancellationToken, writable: !storage.IsReadOnly).ConfigureAwait(false);
     }
 
     /// <summary>The data file as the image names it, or null.</summary>

@@ -9,6 +9,8 @@ namespace Platter.Formats.Raw;
 public sealed class RawImage : ImageDriver
 {
     private readonly HostOffset _start;
+    private readonly long _virtualSize;
+    private readonly RawWriter? _writer;
 
     /// <summary>Takes over a storage.</summary>
     /// <param name="storage">The bytes.</param>
@@ -18,7 +20,8 @@ public sealed class RawImage : ImageDriver
     {
         Storage = storage;
         _start = start;
-        VirtualSize = virtualSize;
+        _virtualSize = virtualSize;
+        _writer = storage.IsReadOnly ? null : new RawWriter(storage, start, virtualSize);
     }
 
     /// <inheritdoc/>
@@ -28,7 +31,10 @@ public sealed class RawImage : ImageDriver
     public override Storage Storage { get; }
 
     /// <inheritdoc/>
-    public override long VirtualSize { get; }
+    public override long VirtualSize => _writer?.VirtualSize ?? _virtualSize;
+
+    /// <inheritdoc/>
+    public override ImageWriter? Writer => _writer;
 
     /// <inheritdoc/>
     public override bool IsTransparent => true;

@@ -113,7 +113,7 @@ public sealed class FileStorage : Storage
             var storage = FromHandle(path, path, handle, writable: true);
             if (!storage._isDevice)
             {
-                ImageLock.AcquireForReplacing(storage._handle, path);
+                ImageLock.AcquireForWriting(storage._handle, path);
             }
 
             return storage;
@@ -140,6 +140,15 @@ public sealed class FileStorage : Storage
         if (!_isDevice)
         {
             ImageLock.AcquireForReading(_handle, Name, allowWriters);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void LockForWriting()
+    {
+        if (!_isDevice)
+        {
+            ImageLock.AcquireForWriting(_handle, Name);
         }
     }
 

@@ -27,8 +27,8 @@ internal static class ImageLock
         }
     }
 
-    /// <summary>The locks of somebody who is about to empty and rewrite the file.</summary>
-    public static void AcquireForReplacing(SafeFileHandle handle, string name)
+    /// <summary>The locks of somebody who writes to the file, or is about to empty and rewrite it.</summary>
+    public static void AcquireForWriting(SafeFileHandle handle, string name)
     {
         if (HostCalls.Linux)
         {

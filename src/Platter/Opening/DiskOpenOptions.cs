@@ -12,6 +12,9 @@ public sealed record DiskOpenOptions
     /// <summary>The snapshot to open instead of the current state.</summary>
     public SnapshotSelector? Snapshot { get; init; }
 
+    /// <summary>Open for reading and writing: nobody else may use the image meanwhile. The backing chain is only read.</summary>
+    public bool Writable { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

@@ -22,15 +22,20 @@ internal sealed class HostStorageOpener : StorageOpener
         switch (options.Driver)
         {
             case null or "file" or "host_device":
-                return OpenFile(options);
+                return OpenFile(options, mode.Writable);
             case "nbd":
+                if (mode.Writable)
+                {
+                    throw new BlockException(BlockErrorKind.ReadOnly, "an NBD export can only be read");
+                }
+
                 return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
             case var driver:
                 throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
         }
     }
 
-    private static FileStorage OpenFile(NodeOptions options)
+    private static FileStorage OpenFile(NodeOptions options, bool writable)
     {
         foreach (var key in options.Keys)
         {
@@ -44,6 +49,6 @@ internal sealed class HostStorageOpener : StorageOpener
 
         var path = options["filename"]
             ?? throw new BlockException(BlockErrorKind.InvalidRequest, "driver 'file' needs the option 'filename'");
-        return FileStorage.Open(path);
+        return FileStorage.Open(path, writable);
     }
 }

@@ -12,10 +12,11 @@ namespace Platter.Formats.Qcow2.Compression;
 /// <summary>Turns compressed clusters into bytes.</summary>
 /// <remarks>
 /// A whole cluster is decoded straight into the caller's buffer. Part of one is decoded whole once and kept in the graph's cache, so that
-/// small sequential reads do not decode a cluster again and again. Output never exceeds a cluster, input never two. Thread-safe.
+/// small sequential reads do not decode a cluster again and again. Output never exceeds a cluster, input never two. In a writable
+/// image nothing is kept: the place of a cluster may be another's by the next request. Thread-safe.
 /// </remarks>
 internal sealed class ClusterDecoder(
-    Storage storage, Qcow2Geometry geometry, CompressionType type, CodecProvider codecs, MetadataCache cache)
+    Storage storage, Qcow2Geometry geometry, CompressionType type, CodecProvider codecs, MetadataCache cache, bool isKept)
 {
     private readonly int _owner = MetadataCache.NewOwner();
 
@@ -34,7 +35,7 @@ internal sealed class ClusterDecoder(
             return DecodeAsync(guestCluster, at, compressedLength, buffer, cancellationToken);
         }
 
-        if (cache.TryGet(_owner, at.Value, out byte[]? decoded))
+        if (isKept && cache.TryGet(_owner, at.Value, out byte[]? decoded))
         {
             decoded.AsSpan(inCluster, buffer.Length).CopyTo(buffer.Span);
             return ValueTask.CompletedTask;
@@ -48,7 +49,11 @@ internal sealed class ClusterDecoder(
     {
         var decoded = GC.AllocateUninitializedArray<byte>(geometry.ClusterSize);
         await DecodeAsync(guestCluster, at, compressedLength, decoded, cancellationToken).ConfigureAwait(false);
-        cache.Add(_owner, at.Value, decoded, decoded.Length);
+        if (isKept)
+        {
+            cache.Add(_owner, at.Value, decoded, decoded.Length);
+        }
+
         decoded.AsSpan(inCluster, buffer.Length).CopyTo(buffer.Span);
     }
 

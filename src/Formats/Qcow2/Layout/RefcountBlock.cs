@@ -21,6 +21,41 @@ internal static class RefcountBlock
         _ => (ulong)((block[index >> (3 - order)] >> ((index << order) & 7)) & ((1 << (1 << order)) - 1)),
     };
 
+    /// <summary>Changes one refcount.</summary>
+    /// <param name="block">Bytes of the block.</param>
+    /// <param name="index">Which refcount.</param>
+    /// <param name="order">log2 of the width in bits.</param>
+    /// <param name="value">At most <see cref="Max"/>.</param>
+    public static void Set(Span<byte> block, int index, int order, ulong value)
+    {
+        switch (order)
+        {
+            case 6:
+                BinaryPrimitives.WriteUInt64BigEndian(block[(index * 8)..], value);
+                break;
+            case 5:
+                BinaryPrimitives.WriteUInt32BigEndian(block[(index * 4)..], (uint)value);
+                break;
+            case 4:
+                BinaryPrimitives.WriteUInt16BigEndian(block[(index * 2)..], (ushort)value);
+                break;
+            case 3:
+                block[index] = (byte)value;
+                break;
+            default:
+                ref var bits = ref block[index >> (3 - order)];
+                var shift = (index << order) & 7;
+                bits = (byte)((bits & ~(((1 << (1 << order)) - 1) << shift)) | ((int)value << shift));
+                break;
+        }
+    }
+
+    /// <summary>The largest refcount of a width.</summary>
+    public static ulong Max(int order) => order == 6 ? ulong.MaxValue : (1UL << (1 << order)) - 1;
+
+    /// <summary>Where a refcount is in its block, in bytes.</summary>
+    public static int ByteOf(int index, int order) => order >= 3 ? index << (order - 3) : index >> (3 - order);
+
     /// <summary>How many of the first <paramref name="count"/> refcounts are not 0.</summary>
     public static int CountUsed(ReadOnlySpan<byte> block, int count, int order)
     {

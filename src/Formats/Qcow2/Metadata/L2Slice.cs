@@ -61,6 +61,12 @@ internal sealed class L2Slice
         return new(index, at, firsts, runStarts.ToArray(), entries.Length);
     }
 
+    /// <summary>A view of words that may change; whoever changes and whoever reads them holds the same lock.</summary>
+    /// <param name="index">Its number.</param>
+    /// <param name="at">Where it is in the file.</param>
+    /// <param name="entries">Its words; not copied.</param>
+    public static L2Slice Over(long index, HostOffset at, ulong[] entries) => new(index, at, entries, null, entries.Length);
+
     /// <summary>The run that holds an entry.</summary>
     /// <param name="index">Which entry.</param>
     /// <param name="first">The first entry of the run.</param>

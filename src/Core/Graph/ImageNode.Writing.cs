@@ -1,0 +1,336 @@
+using System.Buffers;
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Units;
+
+namespace Platter.Core.Graph;
+
+// The writing half: holds ranges, asks the format where bytes go, fills new clusters from the chain, and publishes what has been written.
+// Order: the bytes of a plan reach the storage before the plan is committed; what makes the storage's own order durable is the format's business.
+public sealed partial class ImageNode
+{
+    // What is written around a request at most in one piece. A larger write is several plans.
+    private const int MaxPieceBytes = 4 << 20;
+
+    private readonly ImageWriter? _writer;
+    private readonly RequestTracker _requests = new();
+    private bool _writerClosed;
+
+    /// <inheritdoc/>
+    public override bool IsReadOnly => _writer is null;
+
+    /// <inheritdoc/>
+    public override ValueTask ReadAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        if (_writer is null)
+        {
+            return base.ReadAsync(at, buffer, cancellationToken);
+        }
+
+        ThrowIfOutside(at, buffer.Length);
+        return HeldReadAsync(at, buffer, cancellationToken);
+    }
+
+    /// <summary>Holds a range against writers: for whoever uses a mapping of a writable node for I/O of their own.</summary>
+    /// <param name="at">Start of the range.</param>
+    /// <param name="length">Guest bytes.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    public ValueTask<RequestTracker.Hold> HoldAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
+        _writer is null ? default : _requests.EnterAsync(at.Value, at.Value + length, exclusive: false, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask WriteAsync(
+        GuestOffset at, ReadOnlyMemory<byte> buffer, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default)
+    {
+        var writer = Writable();
+        ThrowIfOutside(at, buffer.Length);
+        var rest = buffer;
+        while (!rest.IsEmpty)
+        {
+            var part = rest[..(int)Math.Min(rest.Length, MaxPieceBytes)];
+            if (!await TryWriteInPlaceAsync(writer, at, part, cancellationToken).ConfigureAwait(false))
+            {
+                await WriteAllocatingAsync(writer, at, part, cancellationToken).ConfigureAwait(false);
+            }
+
+            at += part.Length;
+            rest = rest[part.Length..];
+        }
+
+        if ((flags & WriteFlags.ForceUnitAccess) != 0)
+        {
+            await writer.FlushAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask WriteZeroesAsync(
+        GuestOffset at, long length, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default)
+    {
+        var writer = Writable();
+        ThrowIfOutside(at, length);
+        var end = at.Value + length;
+        var unit = writer.ZeroUnit;
+
+        // Whole units are the format's to zero; an edge is too, if the rest of its unit reads as zeros anyway.
+        var bodyStart = await GrowsDownAsync(at, unit, cancellationToken).ConfigureAwait(false) ? Sizes.AlignDown(at.Value, unit) : AlignUp(at.Value, unit);
+        var bodyEnd = await GrowsUpAsync(end, unit, cancellationToken).ConfigureAwait(false) ? Math.Min(AlignUp(end, unit), VirtualSize) : Sizes.AlignDown(end, unit);
+        if (bodyStart >= bodyEnd)
+        {
+            await WriteZeroBytesAsync(at, length, cancellationToken).ConfigureAwait(false);
+        }
+        else
+        {
+            await WriteZeroBytesAsync(at, bodyStart - at.Value, cancellationToken).ConfigureAwait(false);
+            using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
+            {
+                // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
+                if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
+                    && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
+                    && await writer.TryWriteZeroesAsync(
+                        new(bodyStart), bodyEnd - bodyStart, (flags & WriteFlags.MayUnmap) != 0, cancellationToken).ConfigureAwait(false))
+                {
+                    bodyStart = bodyEnd;
+                }
+            }
+
+            var from = Math.Max(bodyStart, at.Value);
+            await WriteZeroBytesAsync(new(from), end - from, cancellationToken).ConfigureAwait(false);
+        }
+
+        if ((flags & WriteFlags.ForceUnitAccess) != 0)
+        {
+            await writer.FlushAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        var writer = Writable();
+        ThrowIfOutside(at, length);
+        var unit = writer.AllocationUnit;
+        var start = AlignUp(at.Value, unit);
+        var end = at.Value + length == VirtualSize ? VirtualSize : Sizes.AlignDown(at.Value + length, unit);
+        if (start >= end)
+        {
+            return;
+        }
+
+        using (await HoldUnitsAsync(writer, start, end, cancellationToken).ConfigureAwait(false))
+        {
+            await writer.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default)
+    {
+        var writer = Writable();
+        using (await HoldUnitsAsync(writer, at.Value, at.Value + cluster.Length, cancellationToken).ConfigureAwait(false))
+        {
+            await writer.WriteCompressedAsync(at, cluster, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask FlushAsync(CancellationToken cancellationToken = default) =>
+        _writer is null ? ValueTask.CompletedTask : _writer.FlushAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default)
+    {
+        var writer = Writable();
+        using (await _requests.EnterAsync(0, long.MaxValue, exclusive: true, cancellationToken).ConfigureAwait(false))
+        {
+            await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private ImageWriter Writable() => _writer ?? throw NotWritable();
+
+    private async ValueTask CloseWriterAsync()
+    {
+        if (_writer is not null && !_writerClosed)
+        {
+            _writerClosed = true;
+            await _writer.CloseAsync().ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask HeldReadAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        using (await _requests.EnterAsync(at.Value, at.Value + buffer.Length, exclusive: false, cancellationToken).ConfigureAwait(false))
+        {
+            await MoveAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private ValueTask<RequestTracker.Hold> HoldUnitsAsync(ImageWriter writer, long start, long end, CancellationToken cancellationToken) =>
+        _requests.EnterAsync(Sizes.AlignDown(start, writer.AllocationUnit), AlignUp(end, writer.AllocationUnit), exclusive: true, cancellationToken);
+
+    // All of the range is stored already: it is overwritten where it is, and only itself held.
+    private async ValueTask<bool> TryWriteInPlaceAsync(ImageWriter writer, GuestOffset at, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        // A look without the range: no reason to hold it if even the first byte has no place.
+        if (!writer.TryPlanInPlace(at, data.Length, out var first) || first.Length < data.Length || (first.NeedsEncoding && !IsSectors(at, data.Length)))
+        {
+            return false;
+        }
+
+        using (await _requests.EnterAsync(at.Value, at.Value + data.Length, exclusive: true, cancellationToken).ConfigureAwait(false))
+        {
+            if (!writer.TryPlanInPlace(at, data.Length, out var plan) || plan.Length < data.Length)
+            {
+                return false;
+            }
+
+            await WritePlannedAsync(writer, plan, data, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+    }
+
+    private async ValueTask WriteAllocatingAsync(ImageWriter writer, GuestOffset at, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
+        {
+            while (!data.IsEmpty)
+            {
+                var plan = await writer.ReserveAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
+                var part = data[..(int)plan.Length];
+                try
+                {
+                    await WritePlannedAsync(writer, plan, part, cancellationToken).ConfigureAwait(false);
+                }
+                catch
+                {
+                    await writer.AbandonAsync(plan).ConfigureAwait(false);
+                    throw;
+                }
+
+                if (plan.Token is not null)
+                {
+                    // Published whatever happens: the bytes are there.
+                    await writer.CommitAsync(plan, CancellationToken.None).ConfigureAwait(false);
+                }
+
+                at += part.Length;
+                data = data[part.Length..];
+            }
+        }
+    }
+
+    private ValueTask WritePlannedAsync(ImageWriter writer, in WritePlan plan, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        if (plan is { FillBefore: 0, FillAfter: 0, NeedsEncoding: false })
+        {
+            return plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken);
+        }
+
+        return WriteFilledAsync(writer, plan, data, cancellationToken);
+    }
+
+    // One write for the data and what is filled around it: large requests fill little, small ones are one cluster in all.
+    private async ValueTask WriteFilledAsync(ImageWriter writer, WritePlan plan, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        var (before, after) = (plan.FillBefore, plan.FillAfter);
+        if (plan.NeedsEncoding)
+        {
+            // Encoding works on sectors. What a request in place lacks at its ends is read and written again; nobody else can be there.
+            before += (plan.Offset.Value - before) & (Sizes.SectorBytes - 1);
+            after += -(plan.Offset.Value + data.Length + after) & (Sizes.SectorBytes - 1);
+        }
+        else if (plan.HostReadsZero)
+        {
+            // What is zero on both sides need not be written.
+            before = await ReadsZeroAsync(plan.Offset.Value - before, before, cancellationToken).ConfigureAwait(false) ? 0 : before;
+            after = await ReadsZeroAsync(plan.Offset.Value + data.Length, after, cancellationToken).ConfigureAwait(false) ? 0 : after;
+            if (before == 0 && after == 0)
+            {
+                await plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken).ConfigureAwait(false);
+                return;
+            }
+        }
+
+        var start = plan.Offset + -before;
+        var total = (int)(before + data.Length + after);
+        var buffer = ArrayPool<byte>.Shared.Rent(total);
+        try
+        {
+            var bytes = buffer.AsMemory(0, total);
+            await ReadOrZeroAsync(start, bytes[..(int)before], cancellationToken).ConfigureAwait(false);
+            data.CopyTo(bytes[(int)before..]);
+            await ReadOrZeroAsync(plan.Offset + data.Length, bytes[((int)before + data.Length)..], cancellationToken).ConfigureAwait(false);
+            var host = plan.HostOffset + -before;
+            if (plan.NeedsEncoding)
+            {
+                writer.Encode(start, host, bytes.Span);
+            }
+
+            await plan.Storage.WriteAsync(host, bytes, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer, clearArray: plan.NeedsEncoding);
+        }
+    }
+
+    private async ValueTask ReadOrZeroAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        var inside = (int)Math.Clamp(VirtualSize - at.Value, 0, buffer.Length);
+        buffer.Span[inside..].Clear();
+        await MoveAsync(at, buffer[..inside], cancellationToken).ConfigureAwait(false);
+    }
+
+    private async ValueTask<bool> ReadsZeroAsync(long start, long length, CancellationToken cancellationToken)
+    {
+        for (var end = Math.Min(start + length, VirtualSize); start < end;)
+        {
+            var extent = await MapAsync(new(start), end - start, MapDetail.Metadata, cancellationToken).ConfigureAwait(false);
+            if (!extent.ReadsZero)
+            {
+                return false;
+            }
+
+            start = extent.End.Value;
+        }
+
+        return true;
+    }
+
+    private ValueTask<bool> GrowsDownAsync(GuestOffset at, long unit, CancellationToken cancellationToken) =>
+        ReadsZeroAsync(Sizes.AlignDown(at.Value, unit), at.Value % unit, cancellationToken);
+
+    private ValueTask<bool> GrowsUpAsync(long end, long unit, CancellationToken cancellationToken) =>
+        ReadsZeroAsync(end, AlignUp(end, unit) - end, cancellationToken);
+
+    private ValueTask<bool> StillZeroAsync(long start, long end, CancellationToken cancellationToken) =>
+        start < end ? ReadsZeroAsync(start, end - start, cancellationToken) : new(true);
+
+    private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+    {
+        if (length <= 0)
+        {
+            return;
+        }
+
+        var size = (int)Math.Min(length, 1 << 20);
+        var zeros = ArrayPool<byte>.Shared.Rent(size);
+        try
+        {
+            zeros.AsSpan(0, size).Clear();
+            for (long done = 0; done < length; done += size)
+            {
+                await WriteAsync(at + done, zeros.AsMemory(0, (int)Math.Min(size, length - done)), WriteFlags.None, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(zeros);
+        }
+    }
+
+    private static bool IsSectors(GuestOffset at, int length) => ((at.Value | (long)length) & (Sizes.SectorBytes - 1)) == 0;
+
+    private static long AlignUp(long value, long unit) => Sizes.TryAlignUp(value, unit, out var aligned) ? aligned : long.MaxValue;
+}

@@ -1,0 +1,78 @@
+using Platter.Core.Units;
+
+namespace Platter.Core.Images;
+
+/// <summary>The writing half of an <see cref="ImageDriver"/>: says where bytes are to go, and publishes that once they are there.</summary>
+/// <remarks>
+/// All members may be called from many threads at once. The caller (<see cref="Graph.ImageNode"/>) holds the guest range of every call against other
+/// requests, widened to whole <see cref="AllocationUnit"/>s for everything but <see cref="TryPlanInPlace"/>. A request is durable when a <see cref="FlushAsync"/> that began
+/// after it has ended; a cut of power before that may lose it by sectors, and nothing else (design notes, "Writing").
+/// Errors are <see cref="Errors.BlockException"/>s; <see cref="Errors.BlockErrorKind.NoSpace"/> leaves everything as it was.
+/// </remarks>
+public abstract class ImageWriter
+{
+    /// <summary>Guest bytes, a power of two: changing a mapping may touch everything between multiples of this.</summary>
+    public abstract long AllocationUnit { get; }
+
+    /// <summary>The place of a range that is stored already and belongs to nobody else, so that it can be overwritten where it is.</summary>
+    /// <param name="at">Inside the disk.</param>
+    /// <param name="length">Guest bytes wanted; inside the disk.</param>
+    /// <param name="plan">Covers at least the first byte; has no <see cref="WritePlan.Token"/>.</param>
+    /// <returns>False when it is not so, or not known without waiting: reserve then.</returns>
+    public abstract bool TryPlanInPlace(GuestOffset at, long length, out WritePlan plan);
+
+    /// <summary>Finds or makes a place for guest bytes.</summary>
+    /// <param name="at">Inside the disk.</param>
+    /// <param name="length">Guest bytes wanted, inside the disk; the plan may cover less.</param>
+    /// <param name="cancellationToken">Stops reading tables; nothing stays reserved.</param>
+    public abstract ValueTask<WritePlan> ReserveAsync(GuestOffset at, long length, CancellationToken cancellationToken = default);
+
+    /// <summary>Publishes a plan whose bytes have all been written.</summary>
+    public abstract ValueTask CommitAsync(WritePlan plan, CancellationToken cancellationToken = default);
+
+    /// <summary>Gives back what a plan reserved: its bytes could not be written.</summary>
+    public abstract ValueTask AbandonAsync(WritePlan plan);
+
+    /// <summary>Turns guest bytes into stored bytes, in place. Only for plans that ask for it.</summary>
+    /// <param name="at">Where the bytes are on the disk; a multiple of 512.</param>
+    /// <param name="host">Where they will be stored.</param>
+    /// <param name="bytes">A multiple of 512.</param>
+    public virtual void Encode(GuestOffset at, HostOffset host, Span<byte> bytes) => throw new InvalidOperationException("nothing to encode");
+
+    /// <summary>Makes whole units read as zeros without writing them.</summary>
+    /// <param name="at">A multiple of <see cref="ZeroUnit"/>.</param>
+    /// <param name="length">A multiple of it too, or up to the end of the disk.</param>
+    /// <param name="mayUnmap">The host's space may be given up.</param>
+    /// <param name="cancellationToken">Stops between tables.</param>
+    /// <returns>False when the format cannot say "zero" here: nothing was done, and zeros must be written.</returns>
+    public abstract ValueTask<bool> TryWriteZeroesAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default);
+
+    /// <summary>Guest bytes, a power of two: the smallest range that can be said to be zero or discarded.</summary>
+    public virtual long ZeroUnit => AllocationUnit;
+
+    /// <summary>Gives up whole units. They read as zeros afterwards, or as before where the format could not keep a backing file from showing through.</summary>
+    /// <param name="at">A multiple of <see cref="AllocationUnit"/>.</param>
+    /// <param name="length">A multiple of it too, or up to the end of the disk.</param>
+    /// <param name="cancellationToken">Stops between tables.</param>
+    public abstract ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default);
+
+    /// <summary>Stores whole units compressed.</summary>
+    /// <param name="at">A multiple of <see cref="AllocationUnit"/>, where nothing of this image is stored yet.</param>
+    /// <param name="cluster">One unit of guest bytes; zeros behind the end of the disk.</param>
+    /// <param name="cancellationToken">Stops before anything was written.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format or this image cannot compress.</exception>
+    public virtual ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Compression not supported for this file format");
+
+    /// <summary>Makes everything that was written or changed before durable.</summary>
+    public abstract ValueTask FlushAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>Changes the size of the disk. New bytes read as zeros. No request may be under way.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512.</param>
+    /// <param name="backingSize">Size of the backing file's disk in bytes, 0 without one: what it has behind the old end must not show.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    public abstract ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default);
+
+    /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
+    public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
+}

@@ -1,0 +1,321 @@
+using Platter.Core.Errors;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+using Platter.Formats.Qcow2.Layout;
+
+namespace Platter.Formats.Qcow2.Allocation;
+
+/// <summary>Hands out host clusters, each with refcount 1, and takes them back.</summary>
+/// <remarks>
+/// New clusters come from the end of the file, where nothing can be; so does whatever must be contiguous. Freed clusters are used again once
+/// <see cref="MayReuse"/> is set: the refcounts were compared with every pointer of the image. Used by one caller at a time.
+/// </remarks>
+internal sealed class ClusterAllocator
+{
+    private const int MaxFreeRunsLookedAt = 64;
+
+    private readonly Storage _storage;
+    private readonly Qcow2Geometry _geometry;
+    private readonly RefcountStore _refcounts;
+    private readonly MetadataRegions _regions;
+    private readonly Action<long, long> _retire;
+
+    // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
+    private readonly SortedDictionary<long, long> _free = [];
+    private readonly Dictionary<long, long> _freeByEnd = [];
+    private long _end;
+
+    // Compressed clusters are packed: where the last one ended, and whether more fits behind it.
+    private long _packedAt = -1;
+
+    /// <summary>An allocator for one image.</summary>
+    /// <param name="storage">The file.</param>
+    /// <param name="geometry">Its cluster size.</param>
+    /// <param name="refcounts">Who has been handed out.</param>
+    /// <param name="regions">Told of new refcount blocks and tables.</param>
+    /// <param name="retire">Told of clusters (first, count) whose last pointer goes with the next checkpoint: an old refcount table.</param>
+    public ClusterAllocator(
+        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire)
+    {
+        _retire = retire;
+        _storage = storage;
+        _geometry = geometry;
+        _refcounts = refcounts;
+        _regions = regions;
+        _end = Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
+        foreach (var block in refcounts.BlockClusters)
+        {
+            // A block behind the end of the file is broken, but nothing may be put there.
+            _end = Math.Max(_end, block + 1);
+        }
+    }
+
+    /// <summary>Whether freed clusters may be handed out again.</summary>
+    public bool MayReuse { get; set; }
+
+    /// <summary>Whether there are freed clusters.</summary>
+    public bool HasFree => _free.Count > 0;
+
+    /// <summary>Behind the last cluster that was ever handed out, in clusters.</summary>
+    public long End => _end;
+
+    /// <summary>Hands out some neighbouring clusters: at least one, at most as many as wanted.</summary>
+    /// <returns>The first, how many, and whether they lie behind the old end of the file, where everything reads as zeros.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more.</exception>
+    public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
+    {
+        if (MayReuse && TakeFree(wanted) is { Count: > 0 } free)
+        {
+            await _refcounts.AddAsync(free.First, free.Count, raise: true, null, cancellationToken).ConfigureAwait(false);
+            return (free.First, free.Count, false);
+        }
+
+        while (true)
+        {
+            var first = _end;
+            if (!_refcounts.HasBlock(first))
+            {
+                await MakeBlocksAsync(first, 1, cancellationToken).ConfigureAwait(false);
+                continue;
+            }
+
+            var count = await _refcounts.CountFreeAsync(first, wanted, cancellationToken).ConfigureAwait(false);
+            if (count == 0)
+            {
+                // Refcounts behind the end of the file: a cut before the data came. Leaks, so go past them.
+                _end++;
+                continue;
+            }
+
+            ThrowIfBeyondFormat(first + count);
+            await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
+            _end = first + count;
+            return (first, count, true);
+        }
+    }
+
+    /// <summary>Hands out clusters that are all neighbours, at the end of the file.</summary>
+    public async ValueTask<long> AllocateContiguousAsync(long count, CancellationToken cancellationToken)
+    {
+        var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
+        for (var at = first; at < first + count;)
+        {
+            var free = await _refcounts.CountFreeAsync(at, (int)Math.Min(int.MaxValue, first + count - at), cancellationToken).ConfigureAwait(false);
+            if (free == 0)
+            {
+                _end = at + 1;
+                return await AllocateContiguousAsync(count, cancellationToken).ConfigureAwait(false);
+            }
+
+            at += free;
+        }
+
+        await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
+        _end = first + count;
+        return first;
+    }
+
+    /// <summary>Finds a place for compressed bytes, packed behind the last ones where that is possible.</summary>
+    /// <param name="length">Bytes; less than a cluster.</param>
+    /// <param name="cancellationToken">Stops reading tables.</param>
+    /// <returns>Any byte of the file; every cluster that the bytes touch has been given one more reference.</returns>
+    public async ValueTask<HostOffset> AllocateBytesAsync(int length, CancellationToken cancellationToken)
+    {
+        var clusterSize = (long)_geometry.ClusterSize;
+        var inCluster = _packedAt & _geometry.ClusterMask;
+        if (_packedAt >= 0 && inCluster != 0)
+        {
+            var cluster = _packedAt >> _geometry.ClusterBits;
+            var refcount = await _refcounts.GetAsync(cluster, cancellationToken).ConfigureAwait(false);
+            if (refcount != 0 && refcount < RefcountBlock.Max(_geometry.RefcountOrder))
+            {
+                var fits = inCluster + length <= clusterSize;
+                if (fits || _end == cluster + 1)
+                {
+                    var next = fits ? default : await AllocateAsync(1, cancellationToken).ConfigureAwait(false);
+                    if (fits || next.First == cluster + 1)
+                    {
+                        await _refcounts.AddAsync(cluster, 1, raise: true, null, cancellationToken).ConfigureAwait(false);
+                        var at = _packedAt;
+                        _packedAt += length;
+                        return new(at);
+                    }
+
+                    _packedAt = (next.First << _geometry.ClusterBits) + length;
+                    return new(next.First << _geometry.ClusterBits);
+                }
+            }
+        }
+
+        var fresh = await AllocateAsync(1, cancellationToken).ConfigureAwait(false);
+        _packedAt = (fresh.First << _geometry.ClusterBits) + length;
+        return new(fresh.First << _geometry.ClusterBits);
+    }
+
+    /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
+    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null) =>
+        _refcounts.AddAsync(
+            first, count, raise: false,
+            cluster =>
+            {
+                AddFree(cluster);
+                reachedZero?.Invoke(cluster);
+                if (_packedAt >= 0 && _packedAt >> _geometry.ClusterBits == cluster)
+                {
+                    _packedAt = -1;
+                }
+            },
+            CancellationToken.None);
+
+    /// <summary>Gives a cluster one more reference.</summary>
+    public ValueTask RetainAsync(long first, long count, CancellationToken cancellationToken) =>
+        _refcounts.AddAsync(first, count, raise: true, null, cancellationToken);
+
+    // Blocks for all clusters from `at` on for `count` of them, the blocks themselves first. Returns the first cluster behind the blocks.
+    private async ValueTask<long> MakeBlocksAsync(long at, long count, CancellationToken cancellationToken)
+    {
+        // Skip what cannot be free: refcounts behind the end of the file.
+        while (await _refcounts.CountFreeAsync(at, 1, cancellationToken).ConfigureAwait(false) == 0)
+        {
+            at++;
+        }
+
+        _end = at;
+        var missing = 0L;
+        while (true)
+        {
+            var needed = CountMissing(at, missing + count);
+            if (needed == missing)
+            {
+                break;
+            }
+
+            missing = needed;
+        }
+
+        if (missing == 0)
+        {
+            return at;
+        }
+
+        ThrowIfBeyondFormat(at + missing + count);
+        var last = (at + missing + count - 1) >> _refcounts.BlockBits;
+        var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
+        var grows = last >= _refcounts.TableLength;
+        if (grows)
+        {
+            GrowTable(last + 1);
+        }
+
+        var place = at;
+        for (var index = at >> _refcounts.BlockBits; index <= last; index++)
+        {
+            if (!_refcounts.HasBlock(index << _refcounts.BlockBits))
+            {
+                _refcounts.CreateBlock((int)index, place++);
+            }
+        }
+
+        _regions.Add(at, place - at);
+        await _refcounts.AddAsync(at, place - at, raise: true, null, cancellationToken).ConfigureAwait(false);
+        _end = place;
+        if (!grows)
+        {
+            return place;
+        }
+
+        // The longer table needs a place, and that place blocks, for which GrowTable left room.
+        var clusters = _refcounts.TableClusters;
+        var table = await AllocateContiguousAsync(clusters, cancellationToken).ConfigureAwait(false);
+        _regions.Add(table, clusters);
+        _refcounts.MoveTable(table);
+        _retire(oldTable.First, oldTable.Count);
+        return await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
+    }
+
+    // Half as much again, so that a growing image moves its table rarely, and room for the blocks of the new table's own clusters.
+    private void GrowTable(long needed)
+    {
+        var perCluster = _geometry.ClusterSize / RefcountTableEntry.Size;
+        var most = Qcow2Header.MaxRefcountTableBytes / RefcountTableEntry.Size;
+        var wanted = Math.Max(needed, _refcounts.TableLength) * 3 / 2;
+        wanted += 4 + Sizes.DivideRoundingUp(wanted / perCluster, 1L << _refcounts.BlockBits);
+        wanted = Sizes.DivideRoundingUp(Math.Max(Math.Min(wanted, most), needed), perCluster) * perCluster;
+        _refcounts.GrowTable(wanted);
+    }
+
+    private long CountMissing(long at, long clusters)
+    {
+        var missing = 0L;
+        for (var index = at >> _refcounts.BlockBits; index <= (at + clusters - 1) >> _refcounts.BlockBits; index++)
+        {
+            missing += _refcounts.HasBlock(index << _refcounts.BlockBits) ? 0 : 1;
+        }
+
+        return missing;
+    }
+
+    // The first run that is long enough; of the runs that a short search finds, the longest one otherwise.
+    private (long First, int Count) TakeFree(int wanted)
+    {
+        (long First, long Count) best = default;
+        var looked = 0;
+        foreach (var (first, count) in _free)
+        {
+            best = count > best.Count ? (first, count) : best;
+            if (best.Count >= wanted || ++looked == MaxFreeRunsLookedAt)
+            {
+                break;
+            }
+        }
+
+        if (best.Count == 0)
+        {
+            return default;
+        }
+
+        var taken = (int)Math.Min(wanted, best.Count);
+        _free.Remove(best.First);
+        _freeByEnd.Remove(best.First + best.Count);
+        if (taken < best.Count)
+        {
+            InsertFree(best.First + taken, best.Count - taken);
+        }
+
+        return (best.First, taken);
+    }
+
+    private void AddFree(long cluster)
+    {
+        var (first, count) = (cluster, 1L);
+        if (_freeByEnd.Remove(first, out var left))
+        {
+            count += first - left;
+            first = left;
+            _free.Remove(first);
+        }
+
+        if (_free.Remove(cluster + 1, out var right))
+        {
+            _freeByEnd.Remove(cluster + 1 + right);
+            count += right;
+        }
+
+        InsertFree(first, count);
+    }
+
+    private void InsertFree(long first, long count)
+    {
+        _free.Add(first, count);
+        _freeByEnd.Add(first + count, first);
+    }
+
+    private void ThrowIfBeyondFormat(long endCluster)
+    {
+        // Offsets in L1, L2 and refcount table entries have 56 bits.
+        if (endCluster > 1L << (56 - _geometry.ClusterBits))
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, $"{_storage.Name}: the format cannot address a file of more than 64 PiB");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using Platter.Core.Errors;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+using Platter.Formats.Qcow2.Layout;
+using Platter.Formats.Qcow2.Metadata;
+
+namespace Platter.Formats.Qcow2.Allocation;
+
+/// <summary>The refcounts of a writable image: the table in memory, blocks as they are needed.</summary>
+/// <remarks>
+/// Invariant: a refcount in memory is never lower than the pointers to its cluster in memory or on the disk. It is raised before a pointer is made and lowered after the
+/// last trace of one is gone from the disk, so blocks may be written at any time. A new block is on the disk before the table entry that points to it, and all of a
+/// moved table before the header does: <see cref="Metadata.Checkpoint"/> sees to that. Used by one caller at a time.
+/// </remarks>
+internal sealed class RefcountStore
+{
+    private const long CacheBytes = 8 << 20;
+
+    private readonly Storage _storage;
+    private readonly TableReader _reader;
+    private readonly Qcow2Geometry _geometry;
+    private readonly Dictionary<int, Block> _blocks = [];
+    private readonly Queue<Block> _clock = new();
+    private readonly int _maxBlocks;
+    private readonly SortedSet<int> _dirtyEntries = [];
+    private ulong[] _table;
+
+    private RefcountStore(Storage storage, TableReader reader, Qcow2Geometry geometry, HostOffset tableAt, ulong[] table)
+    {
+        _storage = storage;
+        _reader = reader;
+        _geometry = geometry;
+        _table = table;
+        TableOffset = tableAt;
+        _maxBlocks = (int)Math.Max(4, CacheBytes / geometry.ClusterSize);
+    }
+
+    /// <summary>Where the refcount table is to be.</summary>
+    public HostOffset TableOffset { get; private set; }
+
+    /// <summary>Clusters of the refcount table.</summary>
+    public int TableClusters => (int)(((long)_table.Length * RefcountTableEntry.Size) >> _geometry.ClusterBits);
+
+    /// <summary>Whether the table lies elsewhere than the header on the disk says.</summary>
+    public bool TableMoved { get; private set; }
+
+    /// <summary>log2 of the refcounts in a block.</summary>
+    public int BlockBits => _geometry.RefcountBlockEntryBits;
+
+    /// <summary>Blocks that the table has room for.</summary>
+    public int TableLength => _table.Length;
+
+    /// <summary>Where the blocks are, in host clusters.</summary>
+    public IEnumerable<long> BlockClusters =>
+        _table.Select(e => new RefcountTableEntry(e)).Where(e => !e.IsAbsent).Select(e => e.Offset.Value >> _geometry.ClusterBits);
+
+    /// <summary>Reads the table.</summary>
+    public static async ValueTask<RefcountStore> LoadAsync(
+        Storage storage, TableReader reader, Qcow2Header header, Qcow2Geometry geometry, CancellationToken cancellationToken)
+    {
+        var at = new HostOffset((long)header.RefcountTableOffset);
+        var bytes = new byte[header.RefcountTableBytes];
+        await reader.ReadAsync(at, bytes, "refcount table", -1, cancellationToken).ConfigureAwait(false);
+        var table = BigEndianWords.ToHost(bytes).ToArray();
+        for (var i = 0; i < table.Length; i++)
+        {
+            var entry = new RefcountTableEntry(table[i]);
+            if ((entry.RawOffset & (ulong)geometry.ClusterMask) != 0 || entry.RawOffset > (ulong)(long.MaxValue - geometry.ClusterSize))
+            {
+                throw new ImageFormatException(
+                    storage.Name, "refcount table", at + ((long)i * RefcountTableEntry.Size), $"entry {i}", $"0x{entry.Value:x16}", "points to no cluster");
+            }
+        }
+
+        return new(storage, reader, geometry, at, table);
+    }
+
+    /// <summary>Whether a cluster's refcount has a block.</summary>
+    public bool HasBlock(long cluster) =>
+        cluster >> BlockBits is var index && index < _table.Length && !new RefcountTableEntry(_table[index]).IsAbsent;
+
+    /// <summary>The refcount of a cluster.</summary>
+    public async ValueTask<ulong> GetAsync(long cluster, CancellationToken cancellationToken)
+    {
+        if (!HasBlock(cluster))
+        {
+            return 0;
+        }
+
+        var block = await BlockAsync((int)(cluster >> BlockBits), cancellationToken).ConfigureAwait(false);
+        return RefcountBlock.Get(block.Bytes, IndexOf(cluster), _geometry.RefcountOrder);
+    }
+
+    /// <summary>How many clusters from <paramref name="cluster"/> on have refcount 0, at most <paramref name="limit"/>; stops at the end of a block.</summary>
+    public async ValueTask<int> CountFreeAsync(long cluster, int limit, CancellationToken cancellationToken)
+    {
+        limit = (int)Math.Min(limit, (((cluster >> BlockBits) + 1) << BlockBits) - cluster);
+        if (!HasBlock(cluster))
+        {
+            return limit;
+        }
+
+        var block = await BlockAsync((int)(cluster >> BlockBits), cancellationToken).ConfigureAwait(false);
+        var count = 0;
+        while (count < limit && RefcountBlock.Get(block.Bytes, IndexOf(cluster + count), _geometry.RefcountOrder) == 0)
+        {
+            count++;
+        }
+
+        return count;
+    }
+
+    /// <summary>Raises or lowers the refcounts of neighbouring clusters, all of them or (when one cannot be raised) none.</summary>
+    /// <param name="first">The first cluster.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="raise">By 1 up, or by 1 down.</param>
+    /// <param name="reachedZero">Told of every cluster whose refcount became 0.</param>
+    /// <param name="cancellationToken">Stops before anything was changed.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.LimitExceeded"/>: a refcount is at its maximum.
+    /// <see cref="ImageFormatException"/>: one is to be lowered and is 0.</exception>
+    public async ValueTask AddAsync(long first, long count, bool raise, Action<long>? reachedZero, CancellationToken cancellationToken)
+    {
+        for (long i = 0; i < count; i++)
+        {
+            var cluster = first + i;
+            var refcount = await GetAsync(cluster, cancellationToken).ConfigureAwait(false);
+            if (raise ? refcount < RefcountBlock.Max(_geometry.RefcountOrder) && HasBlock(cluster) : refcount > 0)
+            {
+                await SetAsync(cluster, raise ? refcount + 1 : refcount - 1, cancellationToken).ConfigureAwait(false);
+                if (!raise && refcount == 1)
+                {
+                    reachedZero?.Invoke(cluster);
+                }
+
+                continue;
+            }
+
+            for (long undo = 0; undo < i; undo++)
+            {
+                var changed = await GetAsync(first + undo, CancellationToken.None).ConfigureAwait(false);
+                await SetAsync(first + undo, raise ? changed - 1 : changed + 1, CancellationToken.None).ConfigureAwait(false);
+            }
+
+            var at = new HostOffset(cluster << _geometry.ClusterBits);
+            throw raise
+                ? new BlockException(
+                    BlockErrorKind.LimitExceeded,
+                    $"{_storage.Name}: the refcount of the cluster at {at} cannot grow beyond {RefcountBlock.Max(_geometry.RefcountOrder)}; wider refcounts (refcount_bits) are needed")
+                : new ImageFormatException(
+                    _storage.Name, "refcount", at, string.Empty, refcount.ToString(CultureInfo.InvariantCulture), "is to be lowered: it is less than the references to its cluster");
+        }
+    }
+
+    /// <summary>Makes a block for a range of clusters that has none.</summary>
+    /// <param name="index">Which block.</param>
+    /// <param name="cluster">Where it is to be; free.</param>
+    public void CreateBlock(int index, long cluster)
+    {
+        var block = new Block(index, new(cluster << _geometry.ClusterBits), new byte[_geometry.ClusterSize]);
+        block.MarkDirty(0, _geometry.ClusterSize);
+        Insert(block);
+        _table[index] = (ulong)block.At.Value;
+        _dirtyEntries.Add(index);
+    }
+
+    /// <summary>Makes room in the table, in memory; the caller then finds clusters for it and says where by <see cref="MoveTable"/>.</summary>
+    /// <param name="entries">Fill whole clusters.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: more than a table may have.</exception>
+    public void GrowTable(long entries)
+    {
+        if (entries * RefcountTableEntry.Size > Qcow2Header.MaxRefcountTableBytes)
+        {
+            throw new BlockException(
+                BlockErrorKind.NoSpace, $"{_storage.Name}: its refcount table cannot grow beyond {Qcow2Header.MaxRefcountTableBytes >> 20} MiB: the image is as large as it can be");
+        }
+
+        Array.Resize(ref _table, (int)entries);
+    }
+
+    /// <summary>Says where the grown table is to be.</summary>
+    public void MoveTable(long cluster)
+    {
+        TableOffset = new(cluster << _geometry.ClusterBits);
+        TableMoved = true;
+    }
+
+    /// <summary>Copies what has to be written, and takes it as written from now on.</summary>
+    public RefcountChanges Take()
+    {
+        var changes = new RefcountChanges { TableMoved = TableMoved, TableOffset = TableOffset, TableClusters = TableClusters };
+        foreach (var block in _blocks.Values)
+        {
+            if (block.IsDirty)
+            {
+                changes.Pieces.Add((block.At + block.DirtyLow, block.Bytes.AsSpan(block.DirtyLow, block.DirtyHigh - block.DirtyLow).ToArray(), block.Index, block.DirtyLow));
+                block.MarkClean();
+                block.Busy = true;
+            }
+        }
+
+        if (TableMoved)
+        {
+            changes.Entries.Add((TableOffset, Swapped(_table), 0));
+        }
+        else
+        {
+            const int EntriesPerSector = Sizes.SectorBytes / RefcountTableEntry.Size;
+            foreach (var sector in _dirtyEntries.Select(i => i / EntriesPerSector).Distinct())
+            {
+                var first = sector * EntriesPerSector;
+                changes.Entries.Add((TableOffset + ((long)first * RefcountTableEntry.Size), Swapped(_table.AsSpan(first, EntriesPerSector)), first));
+            }
+        }
+
+        changes.DirtyEntries.AddRange(_dirtyEntries);
+        _dirtyEntries.Clear();
+        TableMoved = false;
+        return changes;
+    }
+
+    /// <summary>The changes have been written: their blocks may be dropped from memory again.</summary>
+    public void Done(RefcountChanges changes)
+    {
+        foreach (var (_, _, index, _) in changes.Pieces)
+        {
+            _blocks[index].Busy = false;
+        }
+    }
+
+    /// <summary>The changes could not be written after all: they are to be taken again.</summary>
+    public void PutBack(RefcountChanges changes)
+    {
+        Done(changes);
+        foreach (var (_, bytes, index, low) in changes.Pieces)
+        {
+            _blocks[index].MarkDirty(low, low + bytes.Length);
+        }
+
+        _dirtyEntries.UnionWith(changes.DirtyEntries);
+        TableMoved |= changes.TableMoved;
+    }
+
+    private static byte[] Swapped(ReadOnlySpan<ulong> words)
+    {
+        var bytes = new byte[words.Length * 8];
+        for (var i = 0; i < words.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(i * 8), words[i]);
+        }
+
+        return bytes;
+    }
+
+    private int IndexOf(long cluster) => (int)(cluster & ((1L << BlockBits) - 1));
+
+    private async ValueTask SetAsync(long cluster, ulong value, CancellationToken cancellationToken)
+    {
+        var block = await BlockAsync((int)(cluster >> BlockBits), cancellationToken).ConfigureAwait(false);
+        var index = IndexOf(cluster);
+        RefcountBlock.Set(block.Bytes, index, _geometry.RefcountOrder, value);
+        var at = RefcountBlock.ByteOf(index, _geometry.RefcountOrder);
+        block.MarkDirty(at, at + Math.Max(1, _geometry.RefcountBits / 8));
+    }
+
+    private async ValueTask<Block> BlockAsync(int index, CancellationToken cancellationToken)
+    {
+        if (_blocks.TryGetValue(index, out var block))
+        {
+            block.Referenced = true;
+            return block;
+        }
+
+        var at = new RefcountTableEntry(_table[index]).Offset;
+        var bytes = new byte[_geometry.ClusterSize];
+        await _reader.ReadAsync(at, bytes, "refcount block", index, cancellationToken).ConfigureAwait(false);
+        block = new Block(index, at, bytes);
+        await MakeRoomAsync(cancellationToken).ConfigureAwait(false);
+        Insert(block);
+        return block;
+    }
+
+    private void Insert(Block block)
+    {
+        _blocks[block.Index] = block;
+        _clock.Enqueue(block);
+    }
+
+    private async ValueTask MakeRoomAsync(CancellationToken cancellationToken)
+    {
+        for (var looked = 0; _blocks.Count >= _maxBlocks && looked < 2 * _clock.Count; looked++)
+        {
+            var candidate = _clock.Dequeue();
+            if (candidate.Referenced || candidate.Busy)
+            {
+                candidate.Referenced = false;
+                _clock.Enqueue(candidate);
+                continue;
+            }
+
+            if (candidate.IsDirty)
+            {
+                // Writing it early is harmless; the next checkpoint's first flush is due anyway, since what made it dirty is in memory still.
+                await _storage.WriteAsync(
+                    candidate.At + candidate.DirtyLow, candidate.Bytes.AsMemory(candidate.DirtyLow, candidate.DirtyHigh - candidate.DirtyLow), cancellationToken).ConfigureAwait(false);
+                candidate.MarkClean();
+            }
+
+            _blocks.Remove(candidate.Index);
+        }
+    }
+
+    private sealed class Block(int index, HostOffset at, byte[] bytes)
+    {
+        public int Index { get; } = index;
+
+        public HostOffset At { get; } = at;
+
+        public byte[] Bytes { get; } = bytes;
+
+        public bool Referenced { get; set; } = true;
+
+        // A checkpoint is writing a copy: until that is on the disk, what would be read from there is old.
+        public bool Busy { get; set; }
+
+        public int DirtyLow { get; private set; }
+
+        public int DirtyHigh { get; private set; }
+
+        public bool IsDirty => DirtyLow < DirtyHigh;
+
+        // In whole sectors: that is what a disk writes.
+        public void MarkDirty(int low, int high)
+        {
+            low &= ~(Sizes.SectorBytes - 1);
+            high = (high + Sizes.SectorBytes - 1) & ~(Sizes.SectorBytes - 1);
+            (DirtyLow, DirtyHigh) = IsDirty ? (Math.Min(DirtyLow, low), Math.Max(DirtyHigh, high)) : (low, high);
+        }
+
+        public void MarkClean() => (DirtyLow, DirtyHigh) = (0, 0);
+    }
+}
+
+/// <summary>Refcounts that a checkpoint writes: copies, so that others may go on.</summary>
+internal sealed class RefcountChanges
+{
+    /// <summary>Parts of blocks: where, what, of which block, from which byte.</summary>
+    public List<(HostOffset At, byte[] Bytes, int Index, int Low)> Pieces { get; } = [];
+
+    /// <summary>Parts of the table, or all of a moved one: where, what, the first entry.</summary>
+    public List<(HostOffset At, byte[] Bytes, int First)> Entries { get; } = [];
+
+    /// <summary>Numbers of the changed entries.</summary>
+    public List<int> DirtyEntries { get; } = [];
+
+    public bool TableMoved { get; init; }
+
+    public HostOffset TableOffset { get; init; }
+
+    public int TableClusters { get; init; }
+
+    public bool IsEmpty => Pieces.Count == 0 && Entries.Count == 0;
+}

@@ -1,0 +1,127 @@
+using Platter.Core.Errors;
+using Platter.Core.Storages;
+using Platter.Formats.Qcow2.Allocation;
+using Platter.Formats.Qcow2.Layout;
+
+namespace Platter.Formats.Qcow2.Metadata;
+
+/// <summary>Brings changed tables to the disk in an order that every power cut survives; the rule and its reasons are in the design notes ("Writing").</summary>
+/// <remarks>
+/// 1. refcount blocks (a moved table), flush, refcount table entries (the header), flush; 2. L2 entries, flush; 3. L1 entries, flush. Steps without
+/// work are left out with their flushes. After any prefix of this, with anything unflushed lost or torn, every pointer on the disk leads to
+/// flushed content, and no refcount on the disk is lower than the pointers to its cluster.
+/// </remarks>
+/// <param name="storage">The image.</param>
+/// <param name="dataFile">Where guest data are, if not in the image.</param>
+/// <param name="header">Its header.</param>
+internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSector header)
+{
+    /// <summary>Set when a flush failed: what is on the disk is not known any more.</summary>
+    public BlockException? Broken { get; private set; }
+
+    /// <summary>Writes changes and makes them durable, and guest data with them.</summary>
+    /// <param name="refcounts">Changed refcounts.</param>
+    /// <param name="tables">Changed L1 and L2 entries.</param>
+    /// <param name="deferRefcounts">Lazy refcounts, and the image says on the disk that it is dirty: what needs no new block can wait.</param>
+    /// <param name="cancellationToken">Stops between writes; the caller takes the changes back.</param>
+    public async ValueTask RunAsync(RefcountChanges refcounts, TableChanges tables, bool deferRefcounts, CancellationToken cancellationToken)
+    {
+        if (!deferRefcounts)
+        {
+            foreach (var (at, bytes, _, _) in refcounts.Pieces)
+            {
+                await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+            }
+
+            if (refcounts.TableMoved)
+            {
+                await WriteEntriesAsync(refcounts, cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        // The one flush that is always due: guest data become durable here, before anything points to them.
+        if (dataFile is not null)
+        {
+            await FlushAsync(dataFile, cancellationToken).ConfigureAwait(false);
+        }
+
+        await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+        if (!deferRefcounts && refcounts.Entries.Count > 0)
+        {
+            if (refcounts.TableMoved)
+            {
+                header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)refcounts.TableOffset.Value);
+                header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)refcounts.TableClusters);
+                await header.WriteAsync(cancellationToken).ConfigureAwait(false);
+            }
+            else
+            {
+                await WriteEntriesAsync(refcounts, cancellationToken).ConfigureAwait(false);
+            }
+
+            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (tables.Slices.Count > 0)
+        {
+            foreach (var (at, bytes, _, _) in tables.Slices)
+            {
+                await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+            }
+
+            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (tables.L1.Count > 0)
+        {
+            foreach (var (at, bytes, _) in tables.L1)
+            {
+                await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+            }
+
+            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Writes the header's changes with a flush before and behind.</summary>
+    public async ValueTask WriteHeaderAsync(CancellationToken cancellationToken)
+    {
+        if (header.IsDirty)
+        {
+            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+            await header.WriteAsync(cancellationToken).ConfigureAwait(false);
+            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Refuses to go on after a flush that failed.</summary>
+    public void ThrowIfBroken()
+    {
+        if (Broken is not null)
+        {
+            throw new BlockException(BlockErrorKind.Io, $"{storage.Name}: an earlier flush failed, so nothing more is written: {Broken.Message}", Broken);
+        }
+    }
+
+    private async ValueTask WriteEntriesAsync(RefcountChanges refcounts, CancellationToken cancellationToken)
+    {
+        foreach (var (at, bytes, _) in refcounts.Entries)
+        {
+            await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask FlushAsync(Storage target, CancellationToken cancellationToken)
+    {
+        ThrowIfBroken();
+        try
+        {
+            await target.FlushAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            Broken = e;
+            throw;
+        }
+    }
+}

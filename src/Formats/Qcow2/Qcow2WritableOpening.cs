@@ -1,0 +1,138 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+using Platter.Formats.Qcow2.Allocation;
+using Platter.Formats.Qcow2.Check;
+using Platter.Formats.Qcow2.Layout;
+using Platter.Formats.Qcow2.Mapping;
+using Platter.Formats.Qcow2.Metadata;
+
+namespace Platter.Formats.Qcow2;
+
+/// <summary>Prepares an image for writing: judges whether it may be written to, and loads what allocation needs.</summary>
+/// <remarks>Nothing is written before every check has passed.</remarks>
+internal static class Qcow2WritableOpening
+{
+    public static async ValueTask<Qcow2Writer> OpenAsync(
+        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, CancellationToken cancellationToken)
+    {
+        var (header, geometry) = (metadata.Header, metadata.Geometry);
+        RefuseBroken(storage, header);
+        if (metadata.Bitmaps.Count > 0)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{storage.Name}: images with persistent bitmaps cannot be written to yet");
+        }
+
+        var reader = new TableReader(storage, geometry);
+        var l1 = await LoadL1Async(reader, header, cancellationToken).ConfigureAwait(false);
+        var refcounts = await RefcountStore.LoadAsync(storage, reader, header, geometry, cancellationToken).ConfigureAwait(false);
+        var regions = new MetadataRegions();
+        AddRegions(regions, metadata, refcounts, l1);
+        var sector = await HeaderSector.LoadAsync(storage, cancellationToken).ConfigureAwait(false);
+        var writer = new Qcow2Writer(new()
+        {
+            Storage = storage,
+            DataFile = dataFile,
+            IsRawDataFile = metadata.IsRawDataFile,
+            Cipher = cipher,
+            Geometry = geometry,
+            Header = sector,
+            Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
+            Refcounts = refcounts,
+            Regions = regions,
+            HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
+            AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
+        });
+        if (header.Version >= 3)
+        {
+            // What we do not know may not describe the image any more once we write.
+            sector.Set64(Qcow2Header.AutoclearAt, (ulong)(header.Autoclear & (AutoclearFeatures.Bitmaps | AutoclearFeatures.RawExternalData)));
+            await sector.WriteAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        return writer;
+    }
+
+    private static void RefuseBroken(Storage storage, Qcow2Header header)
+    {
+        if ((header.Incompatible & IncompatibleFeatures.Corrupt) != 0)
+        {
+            throw new ImageFormatException(
+                storage.Name, Qcow2Header.Structure, new(Qcow2Header.IncompatibleAt), "incompatible_features", $"0x{(ulong)header.Incompatible:x}",
+                "the image is marked corrupt and cannot be written to; 'check -r all' repairs it");
+        }
+
+        if ((header.Incompatible & IncompatibleFeatures.Dirty) != 0)
+        {
+            throw new ImageFormatException(
+                storage.Name, Qcow2Header.Structure, new(Qcow2Header.IncompatibleAt), "incompatible_features", $"0x{(ulong)header.Incompatible:x}",
+                "the image was not closed cleanly and its refcounts may be wrong; 'check -r all' repairs it");
+        }
+    }
+
+    private static async ValueTask<ulong[]> LoadL1Async(TableReader reader, Qcow2Header header, CancellationToken cancellationToken)
+    {
+        var bytes = new byte[header.L1Size * L1Entry.Size];
+        if (bytes.Length > 0)
+        {
+            await reader.ReadAsync(new((long)header.L1TableOffset), bytes, "L1 table", -1, cancellationToken).ConfigureAwait(false);
+        }
+
+        return BigEndianWords.ToHost(bytes).ToArray();
+    }
+
+    private static void AddRegions(MetadataRegions regions, Qcow2Metadata metadata, RefcountStore refcounts, ulong[] l1)
+    {
+        var (header, bits) = (metadata.Header, metadata.Geometry.ClusterBits);
+        regions.Add(0);
+        AddBytes((long)header.L1TableOffset, (long)header.L1Size * L1Entry.Size);
+        AddBytes((long)header.RefcountTableOffset, header.RefcountTableBytes);
+        foreach (var cluster in refcounts.BlockClusters)
+        {
+            regions.Add(cluster);
+        }
+
+        foreach (var entry in l1)
+        {
+            if (!new L1Entry(entry).IsAbsent)
+            {
+                regions.Add(new L1Entry(entry).TableOffset.Value >> bits);
+            }
+        }
+
+        AddBytes((long)header.SnapshotsOffset, metadata.Snapshots.Sum(s => (long)s.EntrySize));
+        foreach (var snapshot in metadata.Snapshots)
+        {
+            AddBytes((long)snapshot.L1TableOffset, (long)snapshot.L1Size * L1Entry.Size);
+        }
+
+        if (metadata.EncryptionHeader is { } pointer)
+        {
+            AddBytes((long)pointer.Offset, (long)pointer.Length);
+        }
+
+        void AddBytes(long at, long length)
+        {
+            if (length > 0)
+            {
+                regions.Add(at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1);
+            }
+        }
+    }
+
+    private static async ValueTask<bool> AreRefcountsTrueAsync(Storage storage, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var metadata = await Qcow2Opening.ReadForCheckAsync(storage, cancellationToken).ConfigureAwait(false);
+            var report = await new Qcow2Check(storage, metadata, static _ => { }, null).RunAsync(cancellationToken).ConfigureAwait(false);
+            return report is { Corruptions: 0, Errors: 0 };
+        }
+        catch (BlockException)
+        {
+            // What cannot be checked is not trusted; writing goes on at the end of the file.
+            return false;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Formats.Raw;
+
+/// <summary>Writing a raw image: everything is in its place already. Thread-safe.</summary>
+internal sealed class RawWriter(Storage storage, HostOffset start, long virtualSize) : ImageWriter
+{
+    private long _virtualSize = virtualSize;
+
+    /// <summary>Size of the disk in bytes, as it is now.</summary>
+    public long VirtualSize => Volatile.Read(ref _virtualSize);
+
+    /// <inheritdoc/>
+    public override long AllocationUnit => 1;
+
+    /// <inheritdoc/>
+    public override bool TryPlanInPlace(GuestOffset at, long length, out WritePlan plan)
+    {
+        plan = new() { Offset = at, Length = length, Storage = storage, HostOffset = start + at.Value };
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<WritePlan> ReserveAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        _ = TryPlanInPlace(at, length, out var plan);
+        return new(plan);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask CommitAsync(WritePlan plan, CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
+
+    /// <inheritdoc/>
+    public override ValueTask AbandonAsync(WritePlan plan) => ValueTask.CompletedTask;
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryWriteZeroesAsync(
+        GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        await storage.WriteZeroesAsync(start + at.Value, length, mayUnmap, cancellationToken).ConfigureAwait(false);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>A hole, where the host can make one.</remarks>
+    public override ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
+        storage.WriteZeroesAsync(start + at.Value, length, mayUnmap: true, cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => storage.FlushAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    {
+        if (start.Value != 0)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{storage.Name}: a part of a file (option 'offset') cannot change its size");
+        }
+
+        await storage.SetLengthAsync(virtualSize, cancellationToken).ConfigureAwait(false);
+        await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
+        Volatile.Write(ref _virtualSize, virtualSize);
+    }
+}
