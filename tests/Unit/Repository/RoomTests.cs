@@ -20,7 +20,6 @@ public sealed partial class RoomTests
         ["Daemon"] = ["Platter"],
     };
 
-    // The one thing a room may know of its own kind beyond Core: nothing, where it is not listed.
     private static readonly string[] s_formats = ["Raw", "Qcow2", "Parallels"];
 
     [Fact]
