@@ -52,7 +52,7 @@ public sealed partial class RoomTests
     [Fact]
     public void Unsafe_code_is_allowed_in_Host_alone()
     {
-        foreach (var file in RepositoryFile.List(["", "src", "tests", "samples", "bench"], ".csproj", ".props", ".targets"))
+        foreach (var file in RepositoryFile.List(["", "src", "tests", "samples", "benchmarks"], ".csproj", ".props", ".targets"))
         {
             var allows = XDocument.Parse(RepositoryFile.Read(file)).Descendants("AllowUnsafeBlocks").Any(e => e.Value.Trim() != "false");
             Assert.True(allows == (file == "src/Host/Platter.Host.csproj"), $"{file}: AllowUnsafeBlocks");
@@ -78,7 +78,7 @@ public sealed partial class RoomTests
     [Fact]
     public void Every_package_version_is_used()
     {
-        var projects = string.Concat(RepositoryFile.List(["", "src", "tests", "samples", "bench"], ".csproj", ".props").Where(f => f != "Directory.Packages.props").Select(RepositoryFile.Read));
+        var projects = string.Concat(RepositoryFile.List(["", "src", "tests", "samples", "benchmarks"], ".csproj", ".props").Where(f => f != "Directory.Packages.props").Select(RepositoryFile.Read));
         var versions = XDocument.Parse(RepositoryFile.Read("Directory.Packages.props")).Descendants("PackageVersion").Select(v => v.Attribute("Include")!.Value);
         Assert.All(versions, name => Assert.Contains($"PackageReference Include=\"{name}\"", projects, StringComparison.Ordinal));
     }

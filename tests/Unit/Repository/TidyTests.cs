@@ -12,7 +12,7 @@ public sealed partial class TidyTests
 {
     private const int MaxLines = 600;
 
-    private static readonly string[] s_ours = ["", "src", "tests", "docs", "samples", "bench"];
+    private static readonly string[] s_ours = ["", "src", "tests", "docs", "samples", "benchmarks"];
 
     [Fact]
     public void No_source_file_is_longer_than_600_lines() => Assert.All(
@@ -22,7 +22,7 @@ public sealed partial class TidyTests
     [Fact]
     public void No_paths_of_somebodys_machine_are_in_sources_and_documents()
     {
-        foreach (var file in RepositoryFile.List(["", "src", "docs", "samples", "bench"], ".cs", ".md", ".csproj", ".props", ".sh", ".xml", ".json", ".slnx", ""))
+        foreach (var file in RepositoryFile.List(["", "src", "docs", "samples", "benchmarks"], ".cs", ".md", ".csproj", ".props", ".sh", ".xml", ".json", ".slnx", ""))
         {
             var found = MachinePath().Match(RepositoryFile.Read(file));
             Assert.False(found.Success, $"{file}: {found.Value}");
