@@ -10,7 +10,7 @@ namespace Platter.Tests.Fuzz;
 /// <remarks>
 /// A case follows from its seed alone. The bounded run uses the same seeds each time; <c>PLATTER_FUZZ_MINUTES=N</c> goes on with fresh ones, N
 /// minutes shared by all targets. <c>PLATTER_FUZZ_SEED=TARGET:SEED</c> runs one case, <c>PLATTER_FUZZ_SAVE=FOLDER</c> keeps the input of a
-/// failing one. A failing input belongs into <c>Findings/TARGET</c>, where it is run first for ever.
+/// failing one, and of one that is replayed. A failing input belongs into <c>Findings/TARGET</c>, where it is run first for ever.
 /// </remarks>
 internal static class Fuzzer
 {
@@ -97,7 +97,13 @@ internal static class Fuzzer
 
             // Making the input is not watched: the first one builds the corpus, with other people's tools.
             Volatile.Write(ref _caseStarted, long.MaxValue);
-            Swallow(name, target.Make(random), random);
+            var input = target.Make(random);
+            if (Environment.GetEnvironmentVariable("PLATTER_FUZZ_SEED") is { Length: > 0 })
+            {
+                Save(name, input);
+            }
+
+            Swallow(name, input, random);
             _done++;
         }
 
