@@ -1,3 +1,7 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Platter.Core.Errors;
 using Platter.Core.Metadata;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
@@ -14,6 +18,8 @@ internal sealed class L1Table
     private readonly TableReader _reader;
     private readonly MetadataCache _cache;
     private readonly int _owner = MetadataCache.NewOwner();
+    private volatile bool _isJudged;
+    private volatile string? _problem;
 
     public L1Table(TableReader reader, MetadataCache cache, HostOffset at, long entryCount)
     {
@@ -106,6 +112,16 @@ internal sealed class L1Table
             return cached;
         }
 
+        if (!_isJudged)
+        {
+            await JudgeAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        if (_problem is { } problem)
+        {
+            throw new ImageFormatException(_reader.FileName, "L1 table", Offset, "size", string.Create(CultureInfo.InvariantCulture, $"{EntryCount} entries"), problem);
+        }
+
         var first = pageIndex << PageEntryBits;
         var bytes = new byte[(int)Math.Min(PageBytes, (EntryCount - first) * L1Entry.Size)];
         var at = Offset + (first * L1Entry.Size);
@@ -113,5 +129,49 @@ internal sealed class L1Table
         var page = new TableSlice(pageIndex, at, bytes);
         _cache.Add(_owner, pageIndex, page, bytes.Length + TableSlice.Overhead);
         return page;
+    }
+
+    // Each L2 table has clusters of its own. More tables than the file has clusters are the same ones again and again: 32 MiB that claim a
+    // disk of 2^51 bytes without a hole. That one is refused instead of being read for hours.
+    private async ValueTask JudgeAsync(CancellationToken cancellationToken)
+    {
+        var possible = _reader.FileClusters;
+        var used = 0L;
+        if (EntryCount > possible)
+        {
+            var window = new TableWindow(_reader, Offset, "L1 table", 64 * 1024);
+            try
+            {
+                for (long first = 0; first < EntryCount && used <= possible; first += PageBytes / L1Entry.Size)
+                {
+                    var count = (int)Math.Min(PageBytes / L1Entry.Size, EntryCount - first);
+                    var bytes = await window.GetAsync(first * L1Entry.Size, count * L1Entry.Size, cancellationToken).ConfigureAwait(false);
+                    used += CountUsed(MemoryMarshal.Cast<byte, ulong>(bytes.Span));
+                }
+            }
+            catch (BlockException)
+            {
+                // A table that cannot be read whole may serve in part; whoever needs the rest will meet the error.
+            }
+        }
+
+        if (used > possible)
+        {
+            _problem = string.Create(CultureInfo.InvariantCulture, $"names more L2 tables than the file's {possible} clusters can hold");
+        }
+
+        _isJudged = true;
+    }
+
+    private static int CountUsed(ReadOnlySpan<ulong> bigEndian)
+    {
+        var absent = BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(L1Entry.OffsetMask) : L1Entry.OffsetMask;
+        var count = 0;
+        foreach (var word in bigEndian)
+        {
+            count += (word & absent) != 0 ? 1 : 0;
+        }
+
+        return count;
     }
 }
