@@ -70,6 +70,7 @@ internal static class Fuzzer
         public void Do(long first, long last, TimeSpan until) => Watch(() =>
         {
             var watch = Stopwatch.StartNew();
+            Oracle.StartCounting();
             for (var seed = first; seed < last; seed++)
             {
                 One(seed);
