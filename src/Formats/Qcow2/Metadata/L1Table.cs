@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using Platter.Core.Errors;
 using Platter.Core.Metadata;
 using Platter.Core.Units;
@@ -18,7 +16,9 @@ internal sealed class L1Table
     private readonly TableReader _reader;
     private readonly MetadataCache _cache;
     private readonly int _owner = MetadataCache.NewOwner();
-    private volatile bool _isJudged;
+    private readonly Lock _judging = new();
+    private readonly HashSet<long> _judgedPages = [];
+    private long _usedEntries;
     private volatile string? _problem;
 
     public L1Table(TableReader reader, MetadataCache cache, HostOffset at, long entryCount)
@@ -112,66 +112,45 @@ internal sealed class L1Table
             return cached;
         }
 
-        if (!_isJudged)
+        var first = pageIndex << PageEntryBits;
+        var bytes = new byte[(int)Math.Min(PageBytes, (EntryCount - first) * L1Entry.Size)];
+        var at = Offset + (first * L1Entry.Size);
+        await _reader.ReadAsync(at, bytes, "L1 table, entries from", first, cancellationToken).ConfigureAwait(false);
+        var page = new TableSlice(pageIndex, at, bytes);
+        Judge(page);
+        _cache.Add(_owner, pageIndex, page, bytes.Length + TableSlice.Overhead);
+        return page;
+    }
+
+    // Each L2 table has clusters of its own. More tables than the file has clusters are the same ones again and again: 32 MiB that claim a
+    // disk of 2^51 bytes without a hole. That one is refused, as soon as its pages have shown it, instead of being read for hours.
+    private void Judge(TableSlice page)
+    {
+        var possible = _reader.FileClusters;
+        if (EntryCount <= possible)
         {
-            await JudgeAsync(cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        lock (_judging)
+        {
+            if (_judgedPages.Add(page.Index))
+            {
+                foreach (var word in page.Words)
+                {
+                    _usedEntries += new L1Entry(word).IsAbsent ? 0 : 1;
+                }
+
+                if (_usedEntries > possible)
+                {
+                    _problem = string.Create(CultureInfo.InvariantCulture, $"names more L2 tables than the file's {possible} clusters can hold");
+                }
+            }
         }
 
         if (_problem is { } problem)
         {
             throw new ImageFormatException(_reader.FileName, "L1 table", Offset, "size", string.Create(CultureInfo.InvariantCulture, $"{EntryCount} entries"), problem);
         }
-
-        var first = pageIndex << PageEntryBits;
-        var bytes = new byte[(int)Math.Min(PageBytes, (EntryCount - first) * L1Entry.Size)];
-        var at = Offset + (first * L1Entry.Size);
-        await _reader.ReadAsync(at, bytes, "L1 table, entries from", first, cancellationToken).ConfigureAwait(false);
-        var page = new TableSlice(pageIndex, at, bytes);
-        _cache.Add(_owner, pageIndex, page, bytes.Length + TableSlice.Overhead);
-        return page;
-    }
-
-    // Each L2 table has clusters of its own. More tables than the file has clusters are the same ones again and again: 32 MiB that claim a
-    // disk of 2^51 bytes without a hole. That one is refused instead of being read for hours.
-    private async ValueTask JudgeAsync(CancellationToken cancellationToken)
-    {
-        var possible = _reader.FileClusters;
-        var used = 0L;
-        if (EntryCount > possible)
-        {
-            var window = new TableWindow(_reader, Offset, "L1 table", 64 * 1024);
-            try
-            {
-                for (long first = 0; first < EntryCount && used <= possible; first += PageBytes / L1Entry.Size)
-                {
-                    var count = (int)Math.Min(PageBytes / L1Entry.Size, EntryCount - first);
-                    var bytes = await window.GetAsync(first * L1Entry.Size, count * L1Entry.Size, cancellationToken).ConfigureAwait(false);
-                    used += CountUsed(MemoryMarshal.Cast<byte, ulong>(bytes.Span));
-                }
-            }
-            catch (BlockException)
-            {
-                // A table that cannot be read whole may serve in part; whoever needs the rest will meet the error.
-            }
-        }
-
-        if (used > possible)
-        {
-            _problem = string.Create(CultureInfo.InvariantCulture, $"names more L2 tables than the file's {possible} clusters can hold");
-        }
-
-        _isJudged = true;
-    }
-
-    private static int CountUsed(ReadOnlySpan<ulong> bigEndian)
-    {
-        var absent = BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(L1Entry.OffsetMask) : L1Entry.OffsetMask;
-        var count = 0;
-        foreach (var word in bigEndian)
-        {
-            count += (word & absent) != 0 ? 1 : 0;
-        }
-
-        return count;
     }
 }
