@@ -22,7 +22,7 @@ internal sealed class HostStorageOpener : StorageOpener
         switch (options.Driver)
         {
             case null or "file" or "host_device":
-                return OpenFile(options);
+                return OpenFile(options, mode.NamedByImage);
             case "nbd":
                 return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
             case var driver:
@@ -30,7 +30,7 @@ internal sealed class HostStorageOpener : StorageOpener
         }
     }
 
-    private static FileStorage OpenFile(NodeOptions options)
+    private static FileStorage OpenFile(NodeOptions options, bool namedByImage)
     {
         foreach (var key in options.Keys)
         {
@@ -44,6 +44,6 @@ internal sealed class HostStorageOpener : StorageOpener
 
         var path = options["filename"]
             ?? throw new BlockException(BlockErrorKind.InvalidRequest, "driver 'file' needs the option 'filename'");
-        return FileStorage.Open(path);
+        return namedByImage ? FileStorage.OpenReferenced(path) : FileStorage.Open(path);
     }
 }
