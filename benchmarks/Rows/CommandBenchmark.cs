@@ -16,7 +16,7 @@ internal sealed record CommandSet(string[] Ours, params PeerCommand[] Peers) : I
     public string? Target { get; init; }
 
     /// <summary>A server they read from, ended after the last run.</summary>
-    public ChildProcess? Server { get; init; }
+    public NbdServer? Server { get; init; }
 
     public void Dispose() => Server?.Dispose();
 }
