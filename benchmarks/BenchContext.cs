@@ -5,6 +5,7 @@ namespace Platter.Bench;
 /// <summary>What every benchmark gets.</summary>
 internal sealed class BenchContext : IDisposable
 {
+    private const string Prefix = "platter-bench-";
     private const long RoomInMemory = 5L << 30;
 
     /// <param name="root">Of the repository.</param>
@@ -18,7 +19,9 @@ internal sealed class BenchContext : IDisposable
         Directory.CreateDirectory(DiskFolder);
         const string memory = "/dev/shm";
         MemoryIsMemory = Directory.Exists(memory) && new DriveInfo(memory).AvailableFreeSpace >= RoomInMemory;
-        Scratch = Path.Combine(MemoryIsMemory ? memory : Path.GetTempPath(), $"platter-bench-{Environment.ProcessId}");
+        var parent = MemoryIsMemory ? memory : Path.GetTempPath();
+        RemoveLeftovers(parent);
+        Scratch = Path.Combine(parent, Prefix + Environment.ProcessId);
         Directory.CreateDirectory(Scratch);
         Tools = new Tools(Scratch);
         Inputs = new InputImages(
@@ -53,7 +56,23 @@ internal sealed class BenchContext : IDisposable
 
     public void Dispose()
     {
-        Directory.Delete(Scratch, recursive: true);
+        if (Directory.Exists(Scratch))
+        {
+            Directory.Delete(Scratch, recursive: true);
+        }
+
         File.Delete(DiskTarget);
+    }
+
+    // A run that was killed could not tidy up, and what it left takes memory.
+    private static void RemoveLeftovers(string parent)
+    {
+        foreach (var folder in Directory.EnumerateDirectories(parent, Prefix + "*"))
+        {
+            if (!Directory.Exists("/proc/" + Path.GetFileName(folder)[Prefix.Length..]))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
     }
 }

@@ -30,9 +30,6 @@ try
         return 0;
     }
 
-    // Whatever ends us ends what we started, too.
-    using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => ChildProcess.EndAll());
-    using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => ChildProcess.EndAll());
     return Run(args[0], options, options.Platter ?? args[1], wanted);
 }
 catch (BenchException e)
@@ -44,6 +41,10 @@ catch (BenchException e)
 static int Run(string root, BenchOptions options, string platter, Benchmark[] wanted)
 {
     using var bench = new BenchContext(root, options, platter);
+
+    // Whatever ends us ends what we started, too.
+    using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, Abandon);
+    using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Abandon);
     var circumstances = Circumstances.Describe(bench, Circumstances.Load());
     Console.WriteLine(circumstances);
     Console.WriteLine();
@@ -51,8 +52,12 @@ static int Run(string root, BenchOptions options, string platter, Benchmark[] wa
     var rows = new List<RowResult>();
     foreach (var benchmark in wanted)
     {
-        foreach (var row in RunOne(bench, benchmark))
+        var before = MachineLoad.Now();
+        var results = RunOne(bench, benchmark);
+        var others = MachineLoad.Now().OthersSince(before);
+        foreach (var result in results)
         {
+            var row = result with { OthersShare = others };
             Console.WriteLine(ResultTable.TerminalLine(row));
             rows.Add(row);
         }
@@ -60,6 +65,7 @@ static int Run(string root, BenchOptions options, string platter, Benchmark[] wa
 
     Console.WriteLine();
     Console.WriteLine("Ratios are ours / the peer's; of times less is better, of throughput (per second) more. CPU is a ratio, too: of time, or of time per request.");
+    Console.WriteLine("Others: CPU time that other processes took meanwhile, of all cores; from a tenth on, wall ratios say little.");
     var judged = rows.Where(r => r.Missing is null && r.Target is not null).ToArray();
     Console.WriteLine(
         $"{judged.Count(r => r.Verdict == "met")} of {judged.Length} targets met, {rows.Count(r => r.Missing is not null && !r.Failed)} skipped, {rows.Count(r => r.Failed)} failed");
@@ -70,6 +76,12 @@ static int Run(string root, BenchOptions options, string platter, Benchmark[] wa
     }
 
     return rows.Any(r => r.Failed) ? 1 : 0;
+
+    void Abandon(PosixSignalContext context)
+    {
+        ChildProcess.EndAll();
+        bench.Dispose();
+    }
 }
 
 static IReadOnlyList<RowResult> RunOne(BenchContext bench, Benchmark benchmark)

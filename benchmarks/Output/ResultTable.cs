@@ -17,6 +17,7 @@ internal static class ResultTable
         ("CPU", 5, r => r.CpuRatio is { } x ? $"{x:0.00}" : "–"),
         ("peer's memory", 9, r => Figures.Memory(r.PeerMemoryBytes)),
         ("our memory", 9, r => Figures.Memory(r.OurMemoryBytes)),
+        ("others", 6, r => $"{r.OthersShare:P0}"),
     ];
 
     public static string TerminalHeader => Line(c => c.Title switch { "peer's memory" => "mem peer", "our memory" => "mem ours", var title => title });

@@ -26,6 +26,9 @@ internal sealed record RowResult(string Name, string Peer)
 
     public Target? Target { get; init; }
 
+    /// <summary>Share of all cores that other processes took meanwhile, 0 to 1.</summary>
+    public double OthersShare { get; init; }
+
     /// <summary>Why there are no figures, or null.</summary>
     public string? Missing { get; init; }
 
