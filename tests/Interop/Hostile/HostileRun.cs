@@ -138,7 +138,7 @@ internal sealed record HostileRun(int ExitCode, string Output, string Error, lon
         {
             return process.TotalProcessorTime;
         }
-        catch (InvalidOperationException)
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
         {
             // It has just ended.
             return TimeSpan.Zero;
