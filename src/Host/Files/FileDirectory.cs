@@ -52,6 +52,20 @@ public sealed class FileDirectory : StorageDirectory
     }
 
     /// <inheritdoc/>
+    public override bool Contains(string path)
+    {
+        try
+        {
+            return IsInside(RealPath.Of(Path.GetFullPath(path), path));
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e) || e is BlockException)
+        {
+            // What cannot be found is not inside.
+            return false;
+        }
+    }
+
+    /// <inheritdoc/>
     public override async ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default)
     {
         var real = Inside(name);

@@ -42,7 +42,7 @@ public sealed class FileStorage : Storage
     public override StorageIdentity? Identity => _identity;
 
     /// <inheritdoc/>
-    public override string? BaseDirectory => Path.GetDirectoryName(_path) is { Length: > 0 } directory ? directory : ".";
+    public override string? BaseDirectory => Path.GetDirectoryName(_path) ?? "/";
 
     /// <summary>Where the open file really is, links resolved; null where the host cannot tell.</summary>
     public string? ResolvedPath =>
