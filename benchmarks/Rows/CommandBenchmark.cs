@@ -86,7 +86,6 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
                 continue;
             }
 
-            written = new FileInfo(target).Length;
             var first = target + ".first";
             if (i == 0)
             {
@@ -94,7 +93,7 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
                 continue;
             }
 
-            var equal = FilesAreEqual(first, target);
+            var equal = FilesAreEqual(first, target, out written);
             File.Delete(target);
             if (i == commands.Length - 1 || !equal)
             {
@@ -110,8 +109,13 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
         return (memory, written);
     }
 
-    private static bool FilesAreEqual(string first, string second)
+    /// <param name="first">A file.</param>
+    /// <param name="second">Another.</param>
+    /// <param name="dataBytes">How much of it is not zeros, in pages of 4 KiB: what a run fills memory with.</param>
+    private static bool FilesAreEqual(string first, string second, out long dataBytes)
     {
+        const int page = 4096;
+        dataBytes = 0;
         using var a = File.OpenHandle(first);
         using var b = File.OpenHandle(second);
         var length = RandomAccess.GetLength(a);
@@ -132,6 +136,11 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
             if (!left.AsSpan(0, size).SequenceEqual(right.AsSpan(0, size)))
             {
                 return false;
+            }
+
+            for (var i = 0; i < size; i += page)
+            {
+                dataBytes += left.AsSpan(i, Math.Min(page, size - i)).ContainsAnyExcept((byte)0) ? page : 0;
             }
 
             at += size;
