@@ -32,7 +32,7 @@ public sealed record CompareResult(CompareOutcome Outcome, GuestOffset At, bool 
 /// <summary>Compares two disks byte by byte, skipping what both know to be zero.</summary>
 public static class CompareOperation
 {
-    private const int ChunkBytes = 1024 * 1024;
+    private const int ChunkBytes = 256 * 1024;
 
     /// <summary>Compares; several chunks at once, the answer is that of the first difference.</summary>
     /// <param name="first">A disk.</param>
