@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Platter.Core.Images;
 using Platter.Core.Units;
 
@@ -6,6 +7,11 @@ namespace Platter.Formats.Qcow2.Check;
 /// <summary>Passes findings on and counts them.</summary>
 internal sealed class CheckTally(Action<CheckFinding> report)
 {
+    private readonly FindingLimit _findings = new(report);
+
+    /// <summary>Whether findings are still passed on, so that their texts are worth making.</summary>
+    public bool WantsTexts => !_findings.IsReached;
+
     public long Corruptions { get; private set; }
 
     public long Leaks { get; private set; }
@@ -21,24 +27,40 @@ internal sealed class CheckTally(Action<CheckFinding> report)
     /// <summary>Compressed clusters.</summary>
     public long CompressedClusters { get; set; }
 
-    public void Corruption(string message, HostOffset? at = null, GuestOffset? guest = null, long guestLength = 0)
+    public void Corruption(
+        [InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset? at = null, GuestOffset? guest = null, long guestLength = 0)
     {
         Corruptions++;
-        report(new(CheckSeverity.Corruption, message) { HostOffset = at, GuestOffset = guest, GuestLength = guestLength });
+        Report(CheckSeverity.Corruption, message.Take(), at, guest, guestLength);
     }
 
-    public void Note(string message, GuestOffset guest, long guestLength) =>
-        report(new(CheckSeverity.Note, message) { GuestOffset = guest, GuestLength = guestLength });
+    public void Note([InterpolatedStringHandlerArgument("")] ref FindingText message, GuestOffset guest, long guestLength) =>
+        Report(CheckSeverity.Note, message.Take(), null, guest, guestLength);
 
-    public void Leak(string message, HostOffset at)
+    public void Leak([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset at)
     {
         Leaks++;
-        report(new(CheckSeverity.Leak, message) { HostOffset = at });
+        Report(CheckSeverity.Leak, message.Take(), at, null, 0);
     }
 
-    public void Error(string message, HostOffset? at = null)
+    public void Error([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset? at = null)
     {
         Errors++;
-        report(new(CheckSeverity.Error, message) { HostOffset = at });
+        Report(CheckSeverity.Error, message.Take(), at, null, 0);
+    }
+
+    /// <summary>After the last finding.</summary>
+    public void Finish() => _findings.Finish();
+
+    private void Report(CheckSeverity severity, string? message, HostOffset? at, GuestOffset? guest, long guestLength)
+    {
+        if (message is null)
+        {
+            _findings.Skip();
+        }
+        else
+        {
+            _findings.Report(new(severity, message) { HostOffset = at, GuestOffset = guest, GuestLength = guestLength });
+        }
     }
 }

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -101,23 +100,22 @@ internal sealed class RefcountChecker(
             var who = Referrer.Entry(RefcountTable, index);
             if (entry.ReservedBits != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
+                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set");
             }
             else if ((entry.RawOffset & (ulong)_geometry.ClusterMask) != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster"));
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster");
             }
             else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file"));
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file");
             }
             else
             {
                 references.Add(entry.Offset.Value, _geometry.ClusterSize, who);
                 if (counts.Count(entry.Offset.Value >> _geometry.ClusterBits) is var count and not 1)
                 {
-                    tally.Corruption(string.Create(
-                        CultureInfo.InvariantCulture, $"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)"),
+                    tally.Corruption($"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)",
                         entry.Offset);
                 }
             }
@@ -150,7 +148,7 @@ internal sealed class RefcountChecker(
                         for (var cluster = first; cluster < end; cluster++)
                         {
                             tally.Error(
-                                string.Create(CultureInfo.InvariantCulture, $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read"),
+                                $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read",
                                 new(cluster << _geometry.ClusterBits));
                         }
 
@@ -295,14 +293,13 @@ internal sealed class RefcountChecker(
     private void Differs(long cluster, ulong stored, ulong counted)
     {
         var at = new HostOffset(cluster << _geometry.ClusterBits);
-        var message = string.Create(CultureInfo.InvariantCulture, $"cluster at {at} has refcount {stored} and {counted} references");
         if (stored < counted)
         {
-            tally.Corruption(message, at);
+            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", at);
         }
         else if (_looksForLeaks)
         {
-            tally.Leak(message, at);
+            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", at);
         }
     }
 

@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Buffers.Binary;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -73,8 +72,7 @@ internal sealed class TableChecker(
     {
         if (entry.ReservedBits != 0)
         {
-            tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set");
         }
 
         // An entry that is not empty and has no offset makes the header an L2 table: that counts as a reference, though no reader follows it.
@@ -308,7 +306,8 @@ internal sealed class TableChecker(
         {
             for (var i = index; i < Math.Min(index + (2 * PrefetchTables), l1.Length / L1Entry.Size); i++)
             {
-                if (EntryAt(l1, i) is { IsAbsent: false } entry)
+                // What was referred to before has been read, or overlaps something that was.
+                if (EntryAt(l1, i) is { IsAbsent: false } entry && references.CountOf(entry.TableOffset) == 0)
                 {
                     storage.Prefetch(entry.TableOffset, _geometry.ClusterSize);
                 }

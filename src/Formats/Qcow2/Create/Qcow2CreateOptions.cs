@@ -30,6 +30,9 @@ internal sealed record Qcow2CreateOptions
     /// <summary>Whether every cluster gets a place from the start.</summary>
     public bool FullyAllocated { get; private init; }
 
+    /// <summary>Whether a backing file is named.</summary>
+    public bool HasBacking { get; private init; }
+
     /// <summary>Whether a LUKS header is part of the image.</summary>
     public bool Luks { get; private init; }
 
@@ -78,6 +81,7 @@ internal sealed record Qcow2CreateOptions
                 "full" or "falloc" => true,
                 var other => throw Invalid($"Invalid parameter '{SafeText.Clean(other, 64)}' for option 'preallocation'"),
             },
+            HasBacking = !string.IsNullOrEmpty(options["backing_file"]),
             Luks = options["encrypt.format"] == "luks",
             Version3 = version3,
         };

@@ -6,7 +6,8 @@ namespace Platter.Formats.Qcow2.Create;
 
 /// <summary>How large an image with given options would be.</summary>
 /// <remarks>Header, one L1 table, all L2 tables, refcount table and blocks for everything including themselves, and the clusters that hold data.
-/// What the source reads as zero costs nothing. L2 tables are counted in full: the figure is an upper bound that cannot be overrun.</remarks>
+/// What the source reads as zero costs nothing. L2 tables are counted in full: the figure is an upper bound that cannot be overrun.
+/// Over a backing file even zeros may have to be stored, so everything counts, as with QEMU.</remarks>
 internal static class Qcow2Measure
 {
     /// <summary>LUKS header and eight key slots with 4000 stripes, in bytes.</summary>
@@ -19,7 +20,7 @@ internal static class Qcow2Measure
         var disk = AlignUp(virtualSize, cluster);
         var luks = options.Luks ? AlignUp(LuksHeaderBytes, cluster) : 0;
         var total = MetadataBytes(disk, options) + disk + luks;
-        var data = options.FullyAllocated
+        var data = options.FullyAllocated || (options.HasBacking && source is not null)
             ? disk
             : source is null ? 0 : await DataBytesAsync(source, cluster, cancellationToken).ConfigureAwait(false);
         var required = total - disk + data;
