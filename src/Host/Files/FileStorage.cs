@@ -302,6 +302,35 @@ public sealed class FileStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override bool HasFixedLength => _isDevice;
+
+    /// <inheritdoc/>
+    public override ValueTask AllocateAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        ThrowIfReadOnly();
+        if (_isDevice || length == 0)
+        {
+            return ValueTask.CompletedTask;
+        }
+
+        if (HostCalls.Linux)
+        {
+            if (LinuxCalls.Fallocate(_handle, 0, at.Value, length) == 0)
+            {
+                return ValueTask.CompletedTask;
+            }
+
+            var errno = Marshal.GetLastPInvokeError();
+            if (errno is not (LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV))
+            {
+                throw HostErrors.FromErrno(errno, Name, $"Could not allocate {length} bytes at {at}");
+            }
+        }
+
+        return base.AllocateAsync(at, length, cancellationToken);
+    }
+
+    /// <inheritdoc/>
     public override long TryCopyFrom(Storage source, HostOffset from, HostOffset to, long length)
     {
         if (!HostCalls.Linux || source is not FileStorage file || IsReadOnly)
