@@ -137,7 +137,7 @@ internal static class Qcow2Creator
         };
     }
 
-    private static ReadOnlyMemory<byte>? BytesOf(string? text) => text is null ? null : Encoding.UTF8.GetBytes(text);
+    private static ReadOnlyMemory<byte>? BytesOf(string? text) => text is null ? default(ReadOnlyMemory<byte>?) : Encoding.UTF8.GetBytes(text);
 
     private static void RequireRoom(Storage storage, long length)
     {

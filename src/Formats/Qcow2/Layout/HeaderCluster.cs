@@ -184,7 +184,11 @@ internal sealed record HeaderCluster
         var at = headerLength;
         Append(HeaderExtensionType.BackingFormat, BackingFormat);
         Append(HeaderExtensionType.DataFileName, DataFileName);
-        Append(HeaderExtensionType.EncryptionHeader, Encryption?.ToBytes());
+        if (Encryption is { } encryption)
+        {
+            Append(HeaderExtensionType.EncryptionHeader, encryption.ToBytes());
+        }
+
         Append(HeaderExtensionType.FeatureNameTable, FeatureNamesToWrite(clusterSize));
         Append(HeaderExtensionType.Bitmaps, Bitmaps);
         foreach (var extension in Unknown)
@@ -237,8 +241,16 @@ internal sealed record HeaderCluster
         }
     }
 
-    private ReadOnlyMemory<byte>? FeatureNamesToWrite(int clusterSize) =>
-        FeatureNames ?? (Header.Version >= 3 && clusterSize > MaxClusterWithoutFeatureNames ? FeatureNameTable.KnownNames() : null);
+    private ReadOnlyMemory<byte>? FeatureNamesToWrite(int clusterSize)
+    {
+        // Not one expression: a null beside an array would become an empty memory, which is an extension without content.
+        if (FeatureNames is null && Header.Version >= 3 && clusterSize > MaxClusterWithoutFeatureNames)
+        {
+            return FeatureNameTable.KnownNames();
+        }
+
+        return FeatureNames;
+    }
 
     private static ImageFormatException TooLong(string file, int bytes) => new(
         file, Structure, default, "header extensions and backing file name", $"{bytes} bytes", "do not fit into the first cluster", BlockErrorKind.NoSpace);
