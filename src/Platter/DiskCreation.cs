@@ -251,13 +251,27 @@ public sealed class DiskCreation
         public Storage Open(string path)
         {
             var existed = File.Exists(path);
-            var storage = FileStorage.OpenForReplacing(path);
+            var storage = OpenOrCreate(path);
             if (!existed && !storage.IsDevice)
             {
                 _new.Add(path);
             }
 
             return storage;
+        }
+
+        // As the peers say it: what is the matter comes behind the name of the file, which may be the data file's.
+        private static FileStorage OpenOrCreate(string path)
+        {
+            var prefix = $"{path}: Could not create file: ";
+            try
+            {
+                return FileStorage.OpenForReplacing(path);
+            }
+            catch (BlockException e) when (e.Message.StartsWith(prefix, StringComparison.Ordinal))
+            {
+                throw new BlockException(e.Kind, $"Could not create '{path}': {e.Message[prefix.Length..]}", e);
+            }
         }
 
         public void RemoveNew()

@@ -46,31 +46,16 @@ internal static class Qcow2Creator
                 RequireRoom(data, layout.DataFileLength);
             }
 
-            await EmptyAsync(storage, layout, cancellationToken).ConfigureAwait(false);
-            if (data is not null)
+            try
             {
-                await MakeDataFileAsync(data, layout, settings.Preallocation, cancellationToken).ConfigureAwait(false);
+                await EmptyAsync(storage, layout, cancellationToken).ConfigureAwait(false);
+                await WriteAsync(storage, data, plan, header, luks, context.Progress, cancellationToken).ConfigureAwait(false);
             }
-
-            await WriteRefcountsAsync(storage, layout, settings, cancellationToken).ConfigureAwait(false);
-            if (luks is not null)
+            catch
             {
-                await storage.WriteAsync(layout.LuksHeader, luks, cancellationToken).ConfigureAwait(false);
+                await GiveUpAsync(storage).ConfigureAwait(false);
+                throw;
             }
-
-            await WriteMappingAsync(storage, layout, settings, context.Progress, cancellationToken).ConfigureAwait(false);
-            if (data is null && layout.GuestClusters > 0)
-            {
-                await PreallocateAsync(
-                    storage, layout.Data, layout.GuestClusters * layout.ClusterSize, settings.Preallocation, cancellationToken).ConfigureAwait(false);
-            }
-
-            if (data is not null)
-            {
-                await data.FlushAsync(cancellationToken).ConfigureAwait(false);
-            }
-
-            await WriteHeaderAsync(storage, header, cancellationToken).ConfigureAwait(false);
         }
         finally
         {
@@ -78,6 +63,54 @@ internal static class Qcow2Creator
             {
                 await data.DisposeAsync().ConfigureAwait(false);
             }
+        }
+    }
+
+    private static async ValueTask WriteAsync(
+        Storage storage, Storage? data, NewImage plan, byte[] header, byte[]? luks, IProgress<double>? progress, CancellationToken cancellationToken)
+    {
+        var (settings, layout) = (plan.Settings, plan.Layout);
+        if (data is not null)
+        {
+            await MakeDataFileAsync(data, layout, settings.Preallocation, cancellationToken).ConfigureAwait(false);
+        }
+
+        await WriteRefcountsAsync(storage, layout, settings, cancellationToken).ConfigureAwait(false);
+        if (luks is not null)
+        {
+            await storage.WriteAsync(layout.LuksHeader, luks, cancellationToken).ConfigureAwait(false);
+        }
+
+        await WriteMappingAsync(storage, layout, settings, progress, cancellationToken).ConfigureAwait(false);
+        if (data is null && layout.GuestClusters > 0)
+        {
+            await PreallocateAsync(
+                storage, layout.Data, layout.GuestClusters * layout.ClusterSize, settings.Preallocation, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (data is not null)
+        {
+            await data.FlushAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        await WriteHeaderAsync(storage, header, cancellationToken).ConfigureAwait(false);
+    }
+
+    // What was in the file is lost, and what is there now is nothing: give the space back. The header goes with it, if it was written at all.
+    private static async ValueTask GiveUpAsync(Storage storage)
+    {
+        if (storage.HasFixedLength)
+        {
+            return;
+        }
+
+        try
+        {
+            await storage.SetLengthAsync(0, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (BlockException)
+        {
+            // The error that brought us here is the one to report.
         }
     }
 
