@@ -8,7 +8,8 @@ namespace Platter.Formats.Qcow2.Layout;
 // The first cluster is the one structure that cannot move, and only one sector of it is written atomically. The first sector has every field of the
 // header; the extensions and the name of the backing file may lie in later ones. So a change is made in three writes: the later sectors, with the
 // old name still where the old header looks for it and the new name elsewhere if there is room; flush; the first sector, which switches to the new
-// header; flush; and the later sectors once more, without the old name. A cut anywhere leaves the old header or the new one, each with its own name.
+// header; flush; and the later sectors once more, without the old name. If the new extensions need the old name's place, it moves away first, in the
+// same way. A cut anywhere leaves the old header or the new one, each with its own name.
 // What that does not cover is an extension that changes behind the first sector. Backing format, data file name and encryption header come before
 // everything else and lie in the first sector unless the data file's name is very long; the names of features are for messages only; whoever changes
 // the bitmaps extension makes it meaningless first, by its autoclear bit. With clusters of 512 bytes there is one sector and one write.
@@ -109,6 +110,16 @@ internal sealed record HeaderCluster
     {
         cancellationToken.ThrowIfCancellationRequested();
         var bytes = Build(storage.Name, old.Span, out var extensionsEnd);
+        if (MoveName(old.Span, extensionsEnd, extensionsEnd + BackingFile.Length) is { } moved)
+        {
+            await storage.WriteAsync(new HostOffset(Sizes.SectorBytes), moved.AsMemory(Sizes.SectorBytes), CancellationToken.None).ConfigureAwait(false);
+            await storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+            await storage.WriteAsync(HostOffset.Zero, moved.AsMemory(0, Sizes.SectorBytes), CancellationToken.None).ConfigureAwait(false);
+            await storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+            old = moved;
+            bytes = Build(storage.Name, old.Span, out extensionsEnd);
+        }
+
         var tail = bytes.AsMemory(Sizes.SectorBytes);
         var tailChanges = !tail.Span.SequenceEqual(old.Span[Sizes.SectorBytes..]);
         if (tailChanges)
@@ -148,6 +159,38 @@ internal sealed record HeaderCluster
 
         var from = (int)Math.Min(header.BackingFileOffset, (ulong)cluster.Length);
         return (from, from + (int)Math.Min(header.BackingFileSize, (uint)(cluster.Length - from)));
+    }
+
+    // An old name that lies where the new extensions go has to be out of the way first: the old header with its name further back.
+    private static byte[]? MoveName(ReadOnlySpan<byte> old, int extensionsEnd, int to)
+    {
+        var (from, end) = NameRange(old);
+        to = Math.Max(to, end);
+        if (end <= Sizes.SectorBytes || from >= extensionsEnd || to + (end - from) > old.Length)
+        {
+            return null;
+        }
+
+        var result = old.ToArray();
+        old[from..end].CopyTo(result.AsSpan(to));
+        var header = Qcow2Header.Parse(old, string.Empty);
+        try
+        {
+            // The name may be what ends the extensions, if the end marker is missing: then it stays.
+            var before = HeaderExtension.ParseAll(old.ToArray(), header, string.Empty);
+            header = header with { BackingFileOffset = (ulong)to };
+            if (HeaderExtension.ParseAll(result, header, string.Empty).Count != before.Count)
+            {
+                return null;
+            }
+        }
+        catch (ImageFormatException)
+        {
+            return null;
+        }
+
+        header.WriteTo(result);
+        return result;
     }
 
     // Where the old name lies in what the new cluster needs, the new cluster wins; that is the case without room for both.
