@@ -9,7 +9,7 @@ public enum DiskPreallocation
     /// <summary>Every cluster has its place in the file, which stays sparse. Not for raw images.</summary>
     Metadata,
 
-    /// <summary>The host sets the space aside without writing it.</summary>
+    /// <summary>The host sets the space aside without writing it; where it cannot, as <see cref="Full"/>.</summary>
     Falloc,
 
     /// <summary>Zeros are written everywhere.</summary>

@@ -11,6 +11,11 @@ internal static class RawConversion
     public static async Task RunAsync(
         BlockNode source, string path, RawCreateOptions options, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
+        if (options.Preallocation == DiskPreallocation.Metadata)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
+        }
+
         var existed = File.Exists(path);
         var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(path);
         await using var closing = target.ConfigureAwait(false);
@@ -36,7 +41,9 @@ internal static class RawConversion
             else
             {
                 target.Replace(source.VirtualSize);
-                copy = copy with { TargetIsZero = true };
+                var writesAll = options.Preallocation == DiskPreallocation.Full
+                    || (options.Preallocation == DiskPreallocation.Falloc && !target.TryReserve(default, source.VirtualSize));
+                copy = copy with { TargetIsZero = true, SparseBytes = writesAll ? 0 : copy.SparseBytes };
             }
 
             await CopyEngine.CopyAsync(source, target, copy, progress, cancellationToken).ConfigureAwait(false);

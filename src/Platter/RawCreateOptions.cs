@@ -15,7 +15,7 @@ public sealed record RawCreateOptions : DiskCreateOptions
     /// <summary>For a conversion: write into the file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
     public bool UseExistingTarget { get; init; }
 
-    /// <summary>How much gets space from the start, for an empty image.</summary>
+    /// <summary>Whether the file gets all its space at once. Without effect on a device or a target that is there already.</summary>
     public DiskPreallocation Preallocation { get; init; }
 
     internal override NodeOptions ToNamed() => new() { ["preallocation"] = NameOf(Preallocation) };

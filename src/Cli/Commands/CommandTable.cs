@@ -14,6 +14,8 @@ internal static class CommandTable
         ("compare", static () => new CompareCommand()),
         ("convert", static () => new ConvertCommand()),
         ("dd", static () => new DdCommand()),
+        ("snapshot", static () => new SnapshotCommand()),
+        ("resize", static () => new ResizeCommand()),
         ("measure", static () => new MeasureCommand()),
         ("serve", static () => new ServeCommand()),
     ];
@@ -21,7 +23,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase", "resize", "snapshot",
+        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase",
     ];
 
     /// <summary>The command of that name.</summary>
@@ -38,7 +40,7 @@ internal static class CommandTable
 
         if (Array.IndexOf(s_later, name) >= 0)
         {
-            throw new UsageException($"'{name}' is not in this version yet, which reads images and writes raw ones; it has: {Names()}");
+            throw new UsageException($"'{name}' is not in this version yet; it has: {Names()}");
         }
 
         var hint = Suggestion.For(name, s_commands, static command => command.Name) is { } near ? $"; did you mean '{near}'?" : string.Empty;

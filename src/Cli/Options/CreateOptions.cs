@@ -69,9 +69,9 @@ internal static class CreateOptions
     private static bool IsOfFiles(string name, string format) => name is "nocow" or "extent_size_hint" || (format == "raw" && name == "preallocation");
 
     /// <summary>What a raw image's options ask for.</summary>
-    /// <returns>Whether every byte is to be allocated.</returns>
+    /// <returns>What space the file gets.</returns>
     /// <exception cref="UsageException">An option that raw images do not have.</exception>
-    public static bool WantsFullAllocation(NodeOptions options)
+    public static DiskPreallocation PreallocationOf(NodeOptions options)
     {
         foreach (var key in options.Keys)
         {
@@ -82,10 +82,11 @@ internal static class CreateOptions
             }
         }
 
-        return options.Has("preallocation") && options["preallocation"] switch
+        return !options.Has("preallocation") ? DiskPreallocation.Off : options["preallocation"] switch
         {
-            "off" => false,
-            "falloc" or "full" => true,
+            "off" => DiskPreallocation.Off,
+            "falloc" => DiskPreallocation.Falloc,
+            "full" => DiskPreallocation.Full,
             var other => throw new UsageException($"invalid parameter value: {SafeText.Clean(other ?? "on", 64)}"),
         };
     }

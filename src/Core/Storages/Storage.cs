@@ -68,18 +68,10 @@ public abstract class Storage : IAsyncDisposable
     /// <summary>Whether the length cannot be changed (a device).</summary>
     public virtual bool HasFixedLength => false;
 
-    /// <summary>Makes the host set space aside for a range, which then reads as before or, beyond the end, as zeros; grows the storage if needed.</summary>
-    /// <remarks>A host that cannot do that gets zeros written beyond the end instead.</remarks>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>, <see cref="BlockErrorKind.Io"/> or <see cref="BlockErrorKind.ReadOnly"/>.</exception>
-    public virtual async ValueTask AllocateAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
-    {
-        var end = at.Value + length;
-        var zeros = new byte[(int)Math.Min(length, 1 << 20)];
-        for (var from = Math.Max(at.Value, Length); from < end; from += zeros.Length)
-        {
-            await WriteAsync(new HostOffset(from), zeros.AsMemory(0, (int)Math.Min(zeros.Length, end - from)), cancellationToken).ConfigureAwait(false);
-        }
-    }
+    /// <summary>Lets the host set space aside for a range, growing the storage if needed; the bytes stay as they are, new ones read as zeros.</summary>
+    /// <returns>False when it cannot; writing the range is then the only way.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: there is not so much.</exception>
+    public virtual bool TryReserve(HostOffset at, long length) => false;
 
     /// <summary>Lets the host copy from another storage into this one without the bytes passing through us.</summary>
     /// <returns>Bytes copied; 0 when it cannot do this pair of storages or this range (the caller then copies itself).</returns>

@@ -43,20 +43,18 @@ internal static class RawCreator
 
         await storage.SetLengthAsync(0, cancellationToken).ConfigureAwait(false);
         await storage.SetLengthAsync(size, cancellationToken).ConfigureAwait(false);
-        if (options["preallocation"] == "falloc" && size > 0)
+        if (options["preallocation"] is null or "off" || (options["preallocation"] == "falloc" && storage.TryReserve(HostOffset.Zero, size)))
         {
-            await storage.AllocateAsync(HostOffset.Zero, size, cancellationToken).ConfigureAwait(false);
+            return;
         }
-        else if (options["preallocation"] == "full")
-        {
-            var zeros = new byte[(int)Math.Min(RunBytes, size)];
-            for (long done = 0; done < size; done += zeros.Length)
-            {
-                await storage.WriteAsync(
-                    new HostOffset(done), zeros.AsMemory(0, (int)Math.Min(zeros.Length, size - done)), cancellationToken).ConfigureAwait(false);
-            }
 
-            await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
+        var zeros = new byte[(int)Math.Min(RunBytes, size)];
+        for (long done = 0; done < size; done += zeros.Length)
+        {
+            await storage.WriteAsync(
+                new HostOffset(done), zeros.AsMemory(0, (int)Math.Min(zeros.Length, size - done)), cancellationToken).ConfigureAwait(false);
         }
+
+        await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
     }
 }

@@ -305,29 +305,28 @@ public sealed class FileStorage : Storage
     public override bool HasFixedLength => _isDevice;
 
     /// <inheritdoc/>
-    public override ValueTask AllocateAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    public override bool TryReserve(HostOffset at, long length)
     {
         ThrowIfReadOnly();
-        if (_isDevice || length == 0)
+        if (!HostCalls.Linux || length == 0)
         {
-            return ValueTask.CompletedTask;
+            return length == 0;
         }
 
-        if (HostCalls.Linux)
+        while (LinuxCalls.Fallocate(_handle, 0, at.Value, length) != 0)
         {
-            if (LinuxCalls.Fallocate(_handle, 0, at.Value, length) == 0)
+            switch (Marshal.GetLastPInvokeError())
             {
-                return ValueTask.CompletedTask;
-            }
-
-            var errno = Marshal.GetLastPInvokeError();
-            if (errno is not (LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV))
-            {
-                throw HostErrors.FromErrno(errno, Name, $"Could not allocate {length} bytes at {at}");
+                case LinuxCalls.EINTR:
+                    continue;
+                case LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV:
+                    return false;
+                case var errno:
+                    throw HostErrors.FromErrno(errno, Name, $"Could not reserve {length} bytes at {at}");
             }
         }
 
-        return base.AllocateAsync(at, length, cancellationToken);
+        return true;
     }
 
     /// <inheritdoc/>

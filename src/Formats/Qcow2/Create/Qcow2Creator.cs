@@ -235,18 +235,16 @@ internal static class Qcow2Creator
     internal static async ValueTask PreallocateAsync(
         Storage storage, HostOffset at, long length, Preallocation preallocation, CancellationToken cancellationToken)
     {
-        if (preallocation == Preallocation.Falloc)
+        if (preallocation is Preallocation.Off or Preallocation.Metadata || (preallocation == Preallocation.Falloc && storage.TryReserve(at, length)))
         {
-            await storage.AllocateAsync(at, length, cancellationToken).ConfigureAwait(false);
+            return;
         }
-        else if (preallocation == Preallocation.Full)
+
+        var zeros = new byte[(int)Math.Min(RunBytes, length)];
+        for (long done = 0; done < length; done += zeros.Length)
         {
-            var zeros = new byte[(int)Math.Min(RunBytes, length)];
-            for (long done = 0; done < length; done += zeros.Length)
-            {
-                await storage.WriteAsync(
-                    at + done, zeros.AsMemory(0, (int)Math.Min(zeros.Length, length - done)), cancellationToken).ConfigureAwait(false);
-            }
+            await storage.WriteAsync(
+                at + done, zeros.AsMemory(0, (int)Math.Min(zeros.Length, length - done)), cancellationToken).ConfigureAwait(false);
         }
     }
 
