@@ -12,6 +12,11 @@ internal static class RawConversion
     public static async Task RunAsync(
         BlockNode source, string path, RawCreateOptions options, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
+        if (options.Preallocation == DiskPreallocation.Metadata)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
+        }
+
         var existed = File.Exists(path);
         await RefusePartOfSourceAsync(source, path, existed).ConfigureAwait(false);
         var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(path);
@@ -39,8 +44,8 @@ internal static class RawConversion
             {
                 replaced = true;
                 target.Replace(source.VirtualSize);
-                var writesAll = options.Preallocation == RawPreallocation.Full
-                    || (options.Preallocation == RawPreallocation.Reserved && !target.TryReserve(default, source.VirtualSize));
+                var writesAll = options.Preallocation == DiskPreallocation.Full
+                    || (options.Preallocation == DiskPreallocation.Falloc && !target.TryReserve(default, source.VirtualSize));
                 copy = copy with { TargetIsZero = true, SparseBytes = writesAll ? 0 : copy.SparseBytes };
             }
 

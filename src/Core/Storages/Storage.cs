@@ -65,6 +65,9 @@ public abstract class Storage : IAsyncDisposable
     /// <summary>Cuts or extends the storage; new bytes read as zeros.</summary>
     public virtual ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) => throw NotWritable();
 
+    /// <summary>Whether the length cannot be changed (a device).</summary>
+    public virtual bool HasFixedLength => false;
+
     /// <summary>Lets the host set space aside for a range, growing the storage if needed; the bytes stay as they are, new ones read as zeros.</summary>
     /// <returns>False when it cannot; writing the range is then the only way.</returns>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: there is not so much.</exception>

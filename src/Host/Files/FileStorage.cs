@@ -348,6 +348,9 @@ public sealed class FileStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override bool HasFixedLength => _isDevice;
+
+    /// <inheritdoc/>
     public override bool TryReserve(HostOffset at, long length)
     {
         ThrowIfReadOnly();
