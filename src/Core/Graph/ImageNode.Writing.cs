@@ -138,12 +138,49 @@ public sealed partial class ImageNode
         _writer is null ? ValueTask.CompletedTask : _writer.FlushAsync(cancellationToken);
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default)
+    public override ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+        AloneAsync(
+            async writer =>
+            {
+                if (virtualSize > VirtualSize)
+                {
+                    await HideRestOfLastUnitAsync(writer, cancellationToken).ConfigureAwait(false);
+                }
+
+                await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, cancellationToken).ConfigureAwait(false);
+            },
+            cancellationToken);
+
+    /// <summary>Takes an internal snapshot of the disk as it is; see <see cref="ImageWriter.CreateSnapshotAsync"/>. Waits for every request under way.</summary>
+    public ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.CreateSnapshotAsync(name, date, cancellationToken), cancellationToken);
+
+    /// <summary>Makes the disk what it was at a snapshot; see <see cref="ImageWriter.ApplySnapshotAsync"/>. Waits for every request under way.</summary>
+    public ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.ApplySnapshotAsync(selector, cancellationToken), cancellationToken);
+
+    /// <summary>Forgets a snapshot; see <see cref="ImageWriter.DeleteSnapshotAsync"/>. Waits for every request under way.</summary>
+    public ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.DeleteSnapshotAsync(selector, cancellationToken), cancellationToken);
+
+    private async ValueTask AloneAsync(Func<ImageWriter, ValueTask> operation, CancellationToken cancellationToken)
     {
         var writer = Writable();
         using (await _requests.EnterAsync(0, long.MaxValue, exclusive: true, cancellationToken).ConfigureAwait(false))
         {
-            await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, cancellationToken).ConfigureAwait(false);
+            await operation(writer).ConfigureAwait(false);
+        }
+    }
+
+    // What a larger disk once had behind the end, or what the backing file has there, must not come to light: zeros are written over it, like any
+    // data, so that a snapshot that shares the cluster keeps its own.
+    private async ValueTask HideRestOfLastUnitAsync(ImageWriter writer, CancellationToken cancellationToken)
+    {
+        var end = VirtualSize;
+        var rest = AlignUp(end, writer.AllocationUnit) - end;
+        if (rest > 0 && ((_backing is not null && _backing.VirtualSize > end) || await writer.HasPlaceAsync(new(end), cancellationToken).ConfigureAwait(false)))
+        {
+            await WriteReservedAsync(writer, new(end), new byte[rest], cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -194,29 +231,34 @@ public sealed partial class ImageNode
     {
         using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
         {
-            while (!data.IsEmpty)
+            await WriteReservedAsync(writer, at, data, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask WriteReservedAsync(ImageWriter writer, GuestOffset at, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        while (!data.IsEmpty)
+        {
+            var plan = await writer.ReserveAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
+            var part = data[..(int)plan.Length];
+            try
             {
-                var plan = await writer.ReserveAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
-                var part = data[..(int)plan.Length];
-                try
-                {
-                    await WritePlannedAsync(writer, plan, part, cancellationToken).ConfigureAwait(false);
-                }
-                catch
-                {
-                    await writer.AbandonAsync(plan).ConfigureAwait(false);
-                    throw;
-                }
-
-                if (plan.Token is not null)
-                {
-                    // Published whatever happens: the bytes are there.
-                    await writer.CommitAsync(plan, CancellationToken.None).ConfigureAwait(false);
-                }
-
-                at += part.Length;
-                data = data[part.Length..];
+                await WritePlannedAsync(writer, plan, part, cancellationToken).ConfigureAwait(false);
             }
+            catch
+            {
+                await writer.AbandonAsync(plan).ConfigureAwait(false);
+                throw;
+            }
+
+            if (plan.Token is not null)
+            {
+                // Published whatever happens: the bytes are there.
+                await writer.CommitAsync(plan, CancellationToken.None).ConfigureAwait(false);
+            }
+
+            at += part.Length;
+            data = data[part.Length..];
         }
     }
 

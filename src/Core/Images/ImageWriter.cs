@@ -67,12 +67,31 @@ public abstract class ImageWriter
     /// <summary>Makes everything that was written or changed before durable.</summary>
     public abstract ValueTask FlushAsync(CancellationToken cancellationToken = default);
 
-    /// <summary>Changes the size of the disk. New bytes read as zeros. No request may be under way.</summary>
+    /// <summary>Changes the size of the disk. Whole units that are new read as zeros; the caller has zeroed the rest of the last old one. No request may be under way.</summary>
     /// <param name="virtualSize">Bytes, a multiple of 512.</param>
     /// <param name="backingSize">Size of the backing file's disk in bytes, 0 without one: what it has behind the old end must not show.</param>
     /// <param name="cancellationToken">Stops before the size was changed.</param>
     public abstract ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default);
 
+    /// <summary>Whether the unit at an offset has a place of its own in the image, so that something may be stored behind the end of the disk.</summary>
+    public virtual ValueTask<bool> HasPlaceAsync(GuestOffset at, CancellationToken cancellationToken = default) => new(false);
+
+    /// <summary>Takes an internal snapshot of the disk as it is. Happens wholly or, at any error or power cut, not at all. No request may be under way.</summary>
+    /// <param name="name">Its name; at most 65535 bytes of UTF-8. Names may repeat.</param>
+    /// <param name="date">When it is said to have been taken.</param>
+    /// <param name="cancellationToken">Stops before it has happened.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format, or this image, has no snapshots.</exception>
+    public virtual ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>Makes the disk what it was at a snapshot, its size included. Wholly or not at all; no request may be under way.</summary>
+    public virtual ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>Forgets a snapshot and gives up its space. Wholly or not at all; no request may be under way.</summary>
+    public virtual ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
+
+    private static Errors.BlockException NoSnapshots() =>
+        new(Errors.BlockErrorKind.Unsupported, "Operation not supported: this image format has no internal snapshots");
 }

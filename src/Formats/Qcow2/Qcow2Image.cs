@@ -26,6 +26,7 @@ internal sealed class Qcow2Image : ImageDriver
     private readonly bool _ownsStorages;
     private readonly Qcow2Writer? _writer;
     private readonly long _virtualSize;
+    private readonly IReadOnlyList<SnapshotInfo> _snapshots;
     private long _endOfFile;
     private int _warnedOfEnd;
 
@@ -44,7 +45,7 @@ internal sealed class Qcow2Image : ImageDriver
         _virtualSize = metadata.Header.VirtualSize;
         Backing = Qcow2Opening.BackingReference(storage, metadata);
         References = [.. new[] { Backing, Qcow2Opening.DataFileReference(storage, metadata) }.OfType<ImageReference>()];
-        Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+        _snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
         Bitmaps = [.. metadata.Bitmaps.Select(BitmapDirectory.ToInfo)];
         _mapper = MapperFor(new((long)metadata.Header.L1TableOffset), metadata.Header.L1Size);
         _decoder = new(storage, metadata.Geometry, metadata.Header.CompressionType, context.Codecs, context.Cache, isKept: writer is null);
@@ -63,7 +64,7 @@ internal sealed class Qcow2Image : ImageDriver
         _virtualSize = virtualSize;
         Backing = image.Backing;
         References = image.References;
-        Snapshots = image.Snapshots;
+        _snapshots = image.Snapshots;
         Bitmaps = [];
         _mapper = MapperFor(l1, l1Entries);
         _decoder = image._decoder;
@@ -95,7 +96,7 @@ internal sealed class Qcow2Image : ImageDriver
     public override bool SupportsBacking => true;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
+    public override IReadOnlyList<SnapshotInfo> Snapshots => _writer?.Snapshots ?? _snapshots;
 
     /// <inheritdoc/>
     /// <remarks>They belong to the current state of the disk: a snapshot has none.</remarks>
@@ -141,6 +142,11 @@ internal sealed class Qcow2Image : ImageDriver
     /// <inheritdoc/>
     public override ValueTask<ImageDriver> OpenSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default)
     {
+        if (_writer is not null)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: a snapshot is opened from an image that is open for reading");
+        }
+
         var found = selector.FindIn(Snapshots)
             ?? throw new BlockException(BlockErrorKind.NotFound, $"{Storage.Name}: no snapshot '{SafeText.Clean(selector.ToString(), 256)}'");
         var index = 0;

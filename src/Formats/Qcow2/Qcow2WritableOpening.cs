@@ -82,7 +82,8 @@ internal static class Qcow2WritableOpening
         return BigEndianWords.ToHost(bytes).ToArray();
     }
 
-    private static void AddRegions(MetadataRegions regions, Qcow2Metadata metadata, RefcountStore refcounts, ulong[] l1)
+    /// <summary>Every cluster that is known to hold metadata.</summary>
+    public static void AddRegions(MetadataRegions regions, Qcow2Metadata metadata, RefcountStore refcounts, ulong[] l1)
     {
         var (header, bits) = (metadata.Header, metadata.Geometry.ClusterBits);
         regions.Add(0);

@@ -152,6 +152,15 @@ internal sealed class ClusterAllocator
         return new(fresh.First << _geometry.ClusterBits);
     }
 
+    /// <summary>Forgets what it knows of free clusters and of compressed bytes: the refcounts were changed without it.</summary>
+    public void Forget()
+    {
+        _free.Clear();
+        _freeByEnd.Clear();
+        _packedAt = -1;
+        MayReuse = false;
+    }
+
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
     public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null) =>
         _refcounts.AddAsync(

@@ -19,6 +19,15 @@ internal sealed class MetadataRegions
         }
     }
 
+    /// <summary>Forgets everything.</summary>
+    public void Clear()
+    {
+        lock (_gate)
+        {
+            _clusters.Clear();
+        }
+    }
+
     /// <summary>Takes neighbouring clusters away.</summary>
     public void Remove(long first, long count = 1)
     {

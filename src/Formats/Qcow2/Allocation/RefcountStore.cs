@@ -25,7 +25,12 @@ internal sealed class RefcountStore
     private readonly Queue<Block> _clock = new();
     private readonly int _maxBlocks;
     private readonly SortedSet<int> _dirtyEntries = [];
+    private readonly HashSet<int> _moved = [];
     private ulong[] _table;
+
+    // Clusters that the table at TableOffset has.
+    private long _placedClusters;
+    private bool _isPinned;
 
     private RefcountStore(Storage storage, TableReader reader, Qcow2Geometry geometry, HostOffset tableAt, ulong[] table)
     {
@@ -34,6 +39,7 @@ internal sealed class RefcountStore
         _geometry = geometry;
         _table = table;
         TableOffset = tableAt;
+        _placedClusters = TableClusters;
         _maxBlocks = (int)Math.Max(4, CacheBytes / geometry.ClusterSize);
     }
 
@@ -143,14 +149,19 @@ internal sealed class RefcountStore
                 await SetAsync(first + undo, raise ? changed - 1 : changed + 1, CancellationToken.None).ConfigureAwait(false);
             }
 
-            var at = new HostOffset(cluster << _geometry.ClusterBits);
-            throw raise
-                ? new BlockException(
-                    BlockErrorKind.LimitExceeded,
-                    $"{_storage.Name}: the refcount of the cluster at {at} cannot grow beyond {RefcountBlock.Max(_geometry.RefcountOrder)}; wider refcounts (refcount_bits) are needed")
-                : new ImageFormatException(
-                    _storage.Name, "refcount", at, string.Empty, refcount.ToString(CultureInfo.InvariantCulture), "is to be lowered: it is less than the references to its cluster");
+            throw CannotAdd(cluster, refcount, raise);
         }
+    }
+
+    private BlockException CannotAdd(long cluster, ulong refcount, bool raise)
+    {
+        var at = new HostOffset(cluster << _geometry.ClusterBits);
+        return raise
+            ? new BlockException(
+                BlockErrorKind.LimitExceeded,
+                $"{_storage.Name}: the refcount of the cluster at {at} cannot grow beyond {RefcountBlock.Max(_geometry.RefcountOrder)}; wider refcounts (refcount_bits) are needed")
+            : new ImageFormatException(
+                _storage.Name, "refcount", at, string.Empty, refcount.ToString(CultureInfo.InvariantCulture), "is to be lowered: it is less than the references to its cluster");
     }
 
     /// <summary>Makes a block for a range of clusters that has none.</summary>
@@ -159,6 +170,7 @@ internal sealed class RefcountStore
     public void CreateBlock(int index, long cluster)
     {
         var block = new Block(index, new(cluster << _geometry.ClusterBits), new byte[_geometry.ClusterSize]);
+        block.IsNew = true;
         block.MarkDirty(0, _geometry.ClusterSize);
         Insert(block);
         _table[index] = (ulong)block.At.Value;
@@ -183,6 +195,7 @@ internal sealed class RefcountStore
     public void MoveTable(long cluster)
     {
         TableOffset = new(cluster << _geometry.ClusterBits);
+        _placedClusters = TableClusters;
         TableMoved = true;
     }
 
@@ -242,6 +255,99 @@ internal sealed class RefcountStore
         TableMoved |= changes.TableMoved;
     }
 
+    /// <summary>Loads every block and keeps them all in memory, unwritten, until <see cref="UnpinAll"/>: for a change that moves what it touches.</summary>
+    public async ValueTask LoadAllAsync(CancellationToken cancellationToken)
+    {
+        _isPinned = true;
+        for (var index = 0; index < _table.Length; index++)
+        {
+            if (!new RefcountTableEntry(_table[index]).IsAbsent)
+            {
+                (await BlockAsync(index, cancellationToken).ConfigureAwait(false)).IsNew = false;
+            }
+        }
+    }
+
+    /// <summary>Blocks may be dropped from memory again.</summary>
+    public void UnpinAll() => _isPinned = false;
+
+    /// <summary>The refcount of a cluster, while all blocks are in memory.</summary>
+    public ulong GetNow(long cluster) =>
+        HasBlock(cluster) ? RefcountBlock.Get(_blocks[(int)(cluster >> BlockBits)].Bytes, IndexOf(cluster), _geometry.RefcountOrder) : 0;
+
+    /// <summary>Raises or lowers refcounts, while all blocks are in memory. An exception leaves some of them changed.</summary>
+    public void AddNow(long first, long count, bool raise)
+    {
+        for (var cluster = first; cluster < first + count; cluster++)
+        {
+            var refcount = GetNow(cluster);
+            if (raise ? refcount >= RefcountBlock.Max(_geometry.RefcountOrder) || !HasBlock(cluster) : refcount == 0)
+            {
+                throw CannotAdd(cluster, refcount, raise);
+            }
+
+            SetNow(_blocks[(int)(cluster >> BlockBits)], IndexOf(cluster), raise ? refcount + 1 : refcount - 1);
+        }
+    }
+
+    /// <summary>Gives every changed block, and the table, a new place: what the disk has stays as it is.</summary>
+    public async ValueTask MoveAsync(ClusterAllocator allocator, CancellationToken cancellationToken)
+    {
+        _moved.Clear();
+        var tableClusters = 0;
+        var table = 0L;
+        while (true)
+        {
+            // Finding places changes refcounts, so it goes on until nothing else has changed.
+            if (_blocks.Values.FirstOrDefault(b => b.IsDirty && !_moved.Contains(b.Index)) is { } block)
+            {
+                _moved.Add(block.Index);
+                if (block.IsNew)
+                {
+                    continue;
+                }
+
+                var old = block.At.Value >> _geometry.ClusterBits;
+                var place = await allocator.AllocateContiguousAsync(1, cancellationToken).ConfigureAwait(false);
+                block.At = new(place << _geometry.ClusterBits);
+                _table[block.Index] = (ulong)block.At.Value;
+                AddNow(old, 1, raise: false);
+                continue;
+            }
+
+            if (tableClusters == TableClusters)
+            {
+                break;
+            }
+
+            AddNow(tableClusters == 0 ? TableOffset.Value >> _geometry.ClusterBits : table, tableClusters == 0 ? _placedClusters : tableClusters, raise: false);
+            tableClusters = TableClusters;
+            table = await allocator.AllocateContiguousAsync(tableClusters, cancellationToken).ConfigureAwait(false);
+        }
+
+        TableOffset = new(table << _geometry.ClusterBits);
+    }
+
+    /// <summary>The moved blocks and the table, where they are to be written; taken as written from now on.</summary>
+    public List<(HostOffset At, byte[] Bytes)> TakeMoved()
+    {
+        var result = new List<(HostOffset At, byte[] Bytes)>();
+        foreach (var index in _moved)
+        {
+            var block = _blocks[index];
+            block.MarkClean();
+            block.IsNew = false;
+            result.Add((block.At, block.Bytes));
+        }
+
+        result.Add((TableOffset, Swapped(_table)));
+        _moved.Clear();
+        _dirtyEntries.Clear();
+        TableMoved = false;
+        _placedClusters = TableClusters;
+        return result;
+    }
+
     private static byte[] Swapped(ReadOnlySpan<ulong> words)
     {
         var bytes = new byte[words.Length * 8];
@@ -257,8 +363,11 @@ internal sealed class RefcountStore
 
     private async ValueTask SetAsync(long cluster, ulong value, CancellationToken cancellationToken)
     {
-        var block = await BlockAsync((int)(cluster >> BlockBits), cancellationToken).ConfigureAwait(false);
-        var index = IndexOf(cluster);
+        SetNow(await BlockAsync((int)(cluster >> BlockBits), cancellationToken).ConfigureAwait(false), IndexOf(cluster), value);
+    }
+
+    private void SetNow(Block block, int index, ulong value)
+    {
         RefcountBlock.Set(block.Bytes, index, _geometry.RefcountOrder, value);
         var at = RefcountBlock.ByteOf(index, _geometry.RefcountOrder);
         block.MarkDirty(at, at + Math.Max(1, _geometry.RefcountBits / 8));
@@ -289,6 +398,11 @@ internal sealed class RefcountStore
 
     private async ValueTask MakeRoomAsync(CancellationToken cancellationToken)
     {
+        if (_isPinned)
+        {
+            return;
+        }
+
         for (var looked = 0; _blocks.Count >= _maxBlocks && looked < 2 * _clock.Count; looked++)
         {
             var candidate = _clock.Dequeue();
@@ -315,7 +429,10 @@ internal sealed class RefcountStore
     {
         public int Index { get; } = index;
 
-        public HostOffset At { get; } = at;
+        public HostOffset At { get; set; } = at;
+
+        /// <summary>No table entry on the disk points to it yet.</summary>
+        public bool IsNew { get; set; }
 
         public byte[] Bytes { get; } = bytes;
 

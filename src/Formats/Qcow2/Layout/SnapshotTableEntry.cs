@@ -94,6 +94,31 @@ internal sealed record SnapshotTableEntry
         };
     }
 
+    /// <summary>Makes a new entry, with the extra data that version 3 demands and an instruction counter of 0 as QEMU's tools write it.</summary>
+    /// <param name="l1At">Where the snapshot's L1 table is.</param>
+    /// <param name="l1Size">Its entries.</param>
+    /// <param name="id">Identifier.</param>
+    /// <param name="name">Name.</param>
+    /// <param name="date">When.</param>
+    /// <param name="diskSize">Size of the disk in bytes.</param>
+    public static byte[] Make(HostOffset l1At, uint l1Size, string id, string name, DateTimeOffset date, long diskSize)
+    {
+        const int ExtraSize = 24;
+        var (idBytes, nameBytes) = (Encoding.UTF8.GetBytes(id), Encoding.UTF8.GetBytes(name));
+        var bytes = new byte[(FixedSize + ExtraSize + idBytes.Length + nameBytes.Length + 7) & ~7];
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(L1TableOffsetAt), (ulong)l1At.Value);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(L1SizeAt), l1Size);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(IdSizeAt), (ushort)idBytes.Length);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(NameSizeAt), (ushort)nameBytes.Length);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(DateSecondsAt), (uint)date.ToUnixTimeSeconds());
+        BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(DateNanosecondsAt), (uint)(date.Ticks % TimeSpan.TicksPerSecond * 100));
+        BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(ExtraSizeAt), ExtraSize);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(ExtraAt + ExtraDiskSizeAt), (ulong)diskSize);
+        idBytes.CopyTo(bytes, ExtraAt + ExtraSize);
+        nameBytes.CopyTo(bytes, ExtraAt + ExtraSize + idBytes.Length);
+        return bytes;
+    }
+
     private static ulong? ExtraField(ReadOnlySpan<byte> extra, int at) =>
         extra.Length >= at + 8 ? BinaryPrimitives.ReadUInt64BigEndian(extra[at..]) : null;
 }

@@ -134,18 +134,15 @@ internal sealed partial class Qcow2Writer
         }
     }
 
-    // New bytes read as zeros, whatever an earlier, larger disk or the backing file has there.
+    /// <inheritdoc/>
+    public override async ValueTask<bool> HasPlaceAsync(GuestOffset at, CancellationToken cancellationToken = default) =>
+        !_tables.GetL1(at.Value >> _geometry.GuestBytesPerL2Bits).IsAbsent
+        && HasHost((await _tables.GetEntryAsync(at, cancellationToken).ConfigureAwait(false)).Entry);
+
+    // New clusters read as zeros, whatever the backing file has there. The rest of the last old one was overwritten by the caller.
     private async ValueTask HideBeyondAsync(long old, long virtualSize, long backingSize, CancellationToken cancellationToken)
     {
         var lastClusterEnd = (old + _geometry.ClusterMask) & ~_geometry.ClusterMask;
-        var run = old < lastClusterEnd && old < virtualSize
-            ? await _tables.FindAsync(new(old), Math.Min(lastClusterEnd, virtualSize) - old, cancellationToken).ConfigureAwait(false)
-            : default;
-        if (run.Kind is ClusterKind.Data && _cipher is null)
-        {
-            await _data.WriteZeroesAsync(run.HostOffset, lastClusterEnd - old, mayUnmap: false, cancellationToken).ConfigureAwait(false);
-        }
-
         var hidden = Math.Min(virtualSize, backingSize);
         if (lastClusterEnd < hidden)
         {

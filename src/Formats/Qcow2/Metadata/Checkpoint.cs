@@ -94,12 +94,15 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         }
     }
 
+    /// <summary>Nothing more is to be written: memory and disk no longer agree.</summary>
+    public void GiveUp(BlockException reason) => Broken ??= reason;
+
     /// <summary>Refuses to go on after a flush that failed.</summary>
     public void ThrowIfBroken()
     {
         if (Broken is not null)
         {
-            throw new BlockException(BlockErrorKind.Io, $"{storage.Name}: an earlier flush failed, so nothing more is written: {Broken.Message}", Broken);
+            throw new BlockException(BlockErrorKind.Io, $"{storage.Name}: an earlier error leaves nothing to go on from, so nothing more is written: {Broken.Message}", Broken);
         }
     }
 

@@ -1,8 +1,6 @@
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
-using Platter.Core.Units;
-using Platter.Formats.Qcow2;
 using Platter.TestKit;
 using Xunit;
 
@@ -65,20 +63,20 @@ public sealed class Qcow2WriteModelTests
         var random = new Random(seed);
         for (var round = 0; round < 6; round++)
         {
-            await using (var node = await OpenAsync(storage, data, below, writable: true))
+            await using (var node = await WriteFixture.OpenAsync(storage, data, below))
             {
-                await AssertReadsAsync(node, model);
+                await WriteFixture.AssertReadsAsync(node, model);
                 for (var i = 0; i < 60; i++)
                 {
                     await RequestAsync(node, model, random, bits, version == 2 && backing);
                 }
 
-                await AssertReadsAsync(node, model);
+                await WriteFixture.AssertReadsAsync(node, model);
             }
 
-            await AssertCleanAsync(storage, data, below);
-            await using var reopened = await OpenAsync(storage, data, below, writable: false);
-            await AssertReadsAsync(reopened, model);
+            await WriteFixture.AssertCleanAsync(storage, data, below);
+            await using var reopened = await WriteFixture.OpenAsync(storage, data, below, writable: false);
+            await WriteFixture.AssertReadsAsync(reopened, model);
             if (dataFile == 2)
             {
                 var raw = new byte[size];
@@ -88,11 +86,11 @@ public sealed class Qcow2WriteModelTests
 
             if (snapshot)
             {
-                var driver = ((ImageNode)reopened).Driver;
-                await using var old = new ImageNode(await driver.OpenSnapshotAsync(SnapshotSelector.Parse("one")), Backing(below));
+                var driver = reopened.Driver;
+                await using var old = new ImageNode(await driver.OpenSnapshotAsync(SnapshotSelector.Parse("one")), WriteFixture.Backing(below));
                 var was = new byte[size];
                 image.Snapshots[0].Model.Read(0, was);
-                await AssertReadsAsync(old, was);
+                await WriteFixture.AssertReadsAsync(old, was);
             }
         }
     }
@@ -104,7 +102,7 @@ public sealed class Qcow2WriteModelTests
         var image = new Qcow2Builder { Size = 64 << 20, ClusterBits = 12 }.FillRandom(3, 0.3).Build();
         var storage = new MemoryStorage("test.qcow2", image.Bytes.ToArray());
         var model = image.Model.ToArray();
-        await using (var node = await OpenAsync(storage, null, null, writable: true))
+        await using (var node = await WriteFixture.OpenAsync(storage))
         {
             // Each thread owns every eighth sector: neighbours share clusters.
             await Task.WhenAll(Enumerable.Range(0, Threads).Select(thread => Task.Run(async () =>
@@ -122,12 +120,12 @@ public sealed class Qcow2WriteModelTests
                     }
                 }
             })));
-            await AssertReadsAsync(node, model);
+            await WriteFixture.AssertReadsAsync(node, model);
         }
 
-        await AssertCleanAsync(storage, null, null);
-        await using var reopened = await OpenAsync(storage, null, null, writable: false);
-        await AssertReadsAsync(reopened, model);
+        await WriteFixture.AssertCleanAsync(storage);
+        await using var reopened = await WriteFixture.OpenAsync(storage, writable: false);
+        await WriteFixture.AssertReadsAsync(reopened, model);
     }
 
     private static async Task RequestAsync(BlockNode node, byte[] model, Random random, int bits, bool discardKeeps)
@@ -179,68 +177,5 @@ public sealed class Qcow2WriteModelTests
                 bytes.CopyTo(model.AsSpan(offset));
                 break;
         }
-    }
-
-    private static async Task AssertReadsAsync(BlockNode node, byte[] model)
-    {
-        var buffer = new byte[model.Length];
-        await node.ReadAsync(default, buffer);
-        var same = buffer.AsSpan().CommonPrefixLength(model);
-        Assert.True(same == model.Length, $"differs from the model at 0x{same:x} of 0x{model.Length:x}");
-    }
-
-    private static async Task AssertCleanAsync(MemoryStorage storage, MemoryStorage? data, ReferenceDisk? below)
-    {
-        await using var node = await OpenAsync(storage, data, below, writable: false);
-        var findings = new List<string>();
-        var report = await node.CheckAsync(f => findings.Add(f.Message));
-        Assert.True(report is { Corruptions: 0, Leaks: 0, Errors: 0 }, string.Join("\n", findings.Take(20)));
-    }
-
-    private static BlockNode? Backing(ReferenceDisk? below) =>
-        below is null ? null : new ImageNode(new Platter.Formats.Raw.RawImage(new MemoryStorage("base", below.ToArray(), readOnly: true), default, below.Size), null);
-
-    private static async Task<BlockNode> OpenAsync(MemoryStorage storage, MemoryStorage? data, ReferenceDisk? below, bool writable)
-    {
-        var context = new OpenContext
-        {
-            Formats = new FormatRegistry([new Qcow2Format()], []),
-            Storages = new OneStorage(data, writable),
-            Gate = new AnyName(),
-            Codecs = Platter.Host.Codecs.HostCodecs.Instance,
-        };
-        var driver = await new Qcow2Format().OpenAsync(writable ? storage : new ReadOnly(storage), new NodeOptions(), context);
-        return new ImageNode(driver, Backing(below));
-    }
-
-    private sealed class AnyName : OpenGate
-    {
-        public override NodeOptions Resolve(ImageReference reference) => NodeOptions.ForFile(reference.Name);
-    }
-
-    private sealed class OneStorage(Storage? data, bool writable) : StorageOpener
-    {
-        public override ValueTask<Storage> OpenAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken = default)
-        {
-            Assert.Equal(writable, mode.Writable);
-            return new(writable ? data! : new ReadOnly(data!));
-        }
-
-        public override bool IsDirectory(NodeOptions options) => false;
-
-        public override ValueTask<StorageDirectory> OpenDirectoryAsync(string path, CancellationToken cancellationToken = default) =>
-            throw new NotSupportedException();
-
-        public override bool IsStorageDriver(string driver) => driver == "file";
-    }
-
-    private sealed class ReadOnly(Storage inner) : Storage
-    {
-        public override string Name => inner.Name;
-
-        public override long Length => inner.Length;
-
-        public override ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default) =>
-            inner.ReadAsync(at, buffer, cancellationToken);
     }
 }
