@@ -43,7 +43,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         CrashViolation.ThrowIf(run.Guest.Compare(state.Time, content));
         await VerifySnapshotsAsync();
         await VerifyBitmapsAsync(content);
-        VerifyRawDataFile();
+        VerifyRawDataFile(content.Length);
         if (isDirty)
         {
             await DemandRefusalAsync();
@@ -110,11 +110,14 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         }
     }
 
-    private void VerifyRawDataFile()
+    // The file may end with the cluster instead of the disk, as with the peer.
+    private void VerifyRawDataFile(int size)
     {
         if (run.Image.HasRawDataFile)
         {
-            var problem = run.Guest.Compare(state.Time, state.Bytes(CrashImage.Data));
+            var bytes = state.Bytes(CrashImage.Data);
+            Array.Resize(ref bytes, size);
+            var problem = run.Guest.Compare(state.Time, bytes);
             CrashViolation.ThrowIf(problem is null ? null : $"the raw data file: {problem}");
         }
     }
