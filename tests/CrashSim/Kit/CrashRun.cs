@@ -7,6 +7,7 @@ internal sealed class CrashRun
 {
     private readonly Dictionary<string, long> _marks = new(StringComparer.Ordinal);
 
+    private readonly List<(CrashWorld World, long Begun, long Ended)> _worlds = [];
     private int _contents = 1000;
 
     private CrashRun(CrashImage image, SimulatedDisk disk, Random random)
@@ -54,6 +55,33 @@ internal sealed class CrashRun
 
     /// <summary>Opens the image as a guest has it.</summary>
     public async Task<CrashGuest> OpenAsync() => new(this, await Storages.OpenAsync(CrashImage.Top, writable: true));
+
+    /// <summary>One step of an operation that turns one world into another: until it has ended, both are allowed.</summary>
+    /// <param name="next">What is true afterwards. Nobody looks at it before the step has ended.</param>
+    /// <param name="step">What is done.</param>
+    public async Task StepAsync(CrashWorld next, Func<Task> step)
+    {
+        var begun = Disk.Tick();
+        await step();
+        _worlds.Add((next, begun, Disk.Tick()));
+    }
+
+    /// <summary>The worlds that a cut may have left.</summary>
+    public IReadOnlyList<CrashWorld> WorldsAt(long time)
+    {
+        List<CrashWorld> result = [new("before", Image.Content, Image.Snapshots)];
+        foreach (var (world, begun, ended) in _worlds.Where(w => w.Begun <= time))
+        {
+            if (ended <= time)
+            {
+                result.Clear();
+            }
+
+            result.Add(ended <= time ? world with { Mixes = null } : world);
+        }
+
+        return result;
+    }
 
     /// <summary>Notes that something has happened, for <see cref="Happened"/>: "the snapshot was taken".</summary>
     public void Mark(string name) => _marks[name] = Disk.Tick();

@@ -71,11 +71,12 @@ internal static class CrashRunner
         }
     }
 
-    /// <summary>Verifies every state of a trace, up to the scenario's bound at each flush.</summary>
+    /// <summary>Verifies every state of a trace, up to the scenario's bound at each flush (or at other moments).</summary>
     /// <returns>Null, or the first state that breaks a promise.</returns>
-    public static async Task<CrashFailure?> EnumerateAsync(CrashScenario scenario, CrashRun run, CrashTrace trace, CrashTally tally)
+    public static async Task<CrashFailure?> EnumerateAsync(
+        CrashScenario scenario, CrashRun run, CrashTrace trace, CrashTally tally, IEnumerable<long>? moments = null)
     {
-        foreach (var time in trace.Epochs)
+        foreach (var time in moments ?? trace.Epochs)
         {
             var cut = trace.CutAt(time);
             var number = 0;
@@ -105,9 +106,9 @@ internal static class CrashRunner
     /// <summary>Verifies some states of a trace, chosen by a seed.</summary>
     /// <returns>Null, or the first state that breaks a promise.</returns>
     public static async Task<CrashFailure?> SampleAsync(
-        CrashScenario scenario, CrashRun run, CrashTrace trace, int seed, CrashTally tally, IReadOnlyList<long>? moments = null)
+        CrashScenario scenario, CrashRun run, CrashTrace trace, int seed, CrashTally tally)
     {
-        moments ??= trace.Epochs;
+        var moments = trace.Epochs;
         CrashFailure? failure = null;
         await Parallel.ForAsync(0, scenario.SampledStates, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (i, _) =>
         {

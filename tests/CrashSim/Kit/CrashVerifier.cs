@@ -16,6 +16,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     private const int RecoveryRequests = 6;
 
     private readonly NamedStorages _storages = new(state.Open);
+    private bool _wroteAgain;
 
     /// <summary>How it came about.</summary>
     public CrashRun Run => run;
@@ -41,7 +42,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
 
         var content = await ReadAsync();
         CrashViolation.ThrowIf(run.Guest.Compare(state.Time, content));
-        await VerifySnapshotsAsync();
+        await VerifySnapshotsAsync(run.Image.Snapshots);
         await VerifyBitmapsAsync(content);
         VerifyRawDataFile(content.Length);
         if (isDirty)
@@ -50,8 +51,45 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         }
         else if (GoesOn)
         {
-            await GoOnAsync(content);
+            await GoOnAsync(content, run.Image.Snapshots);
         }
+    }
+
+    /// <summary>The promises of operations that happen wholly or not at all: the image checks without corruption, is one of the worlds it may be, and can be written to again.</summary>
+    public async Task VerifyWorldAsync()
+    {
+        var isDirty = IsDirty();
+        if (isDirty)
+        {
+            await DemandRefusalAsync();
+        }
+        else
+        {
+            await CheckAsync("after the cut");
+        }
+
+        var content = await ReadAsync();
+        var problems = new List<string>();
+        foreach (var world in run.WorldsAt(state.Time))
+        {
+            try
+            {
+                CrashViolation.ThrowIf(world.Difference(content));
+                await VerifySnapshotsAsync(world.Snapshots);
+                if (!isDirty)
+                {
+                    await GoOnAsync(content, world.Snapshots);
+                }
+
+                return;
+            }
+            catch (CrashViolation e) when (!_wroteAgain)
+            {
+                problems.Add($"not '{world.Name}': {e.Message}");
+            }
+        }
+
+        throw new CrashViolation(string.Join('\n', problems));
     }
 
     /// <summary>Checks the image: leaks are allowed, nothing else.</summary>
@@ -78,10 +116,17 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         return await ReadAllAsync(node);
     }
 
-    /// <summary>Snapshots that were there from the beginning read as ever.</summary>
-    public async Task VerifySnapshotsAsync()
+    /// <summary>The image has these snapshots and no others, and they read as ever.</summary>
+    public async Task VerifySnapshotsAsync(IReadOnlyDictionary<string, byte[]> snapshots)
     {
-        foreach (var (name, content) in run.Image.Snapshots)
+        await using (var node = await _storages.OpenAsync(CrashImage.Top))
+        {
+            var names = string.Join(", ", node.Snapshots.Select(s => s.Name).Order(StringComparer.Ordinal));
+            var wanted = string.Join(", ", snapshots.Keys.Order(StringComparer.Ordinal));
+            CrashViolation.ThrowIf(names == wanted ? null : $"the snapshots are '{names}', they should be '{wanted}'");
+        }
+
+        foreach (var (name, content) in snapshots)
         {
             var found = await ReadAsync(snapshot: name);
             CrashViolation.ThrowIf(Difference($"snapshot '{name}'", content, found));
@@ -143,8 +188,9 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         throw new CrashViolation("the image says that its refcounts may be wrong, and was opened for writing all the same");
     }
 
-    private async Task GoOnAsync(byte[] content)
+    private async Task GoOnAsync(byte[] content, IReadOnlyDictionary<string, byte[]> snapshots)
     {
+        _wroteAgain = true;
         await using (var node = await _storages.OpenAsync(CrashImage.Top, writable: true))
         {
             CrashViolation.ThrowIf(Difference("the disk opened for writing", content, await ReadAllAsync(node)));
@@ -158,7 +204,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
 
         await CheckAsync("after writing and closing again");
         CrashViolation.ThrowIf(Difference("the disk written to after the cut and closed", content, await ReadAsync()));
-        await VerifySnapshotsAsync();
+        await VerifySnapshotsAsync(snapshots);
     }
 
     private async Task RequestAsync(BlockNode node, byte[] content, int seed)

@@ -50,6 +50,11 @@ internal static class AllScenarios
         new Resizes(new("backing") { ClusterBits = 10, Backing = true, BackingBeyond = 9000 * 2 }),
         new Resizes(new("snapshot") { ClusterBits = 9, Snapshot = true, Clusters = 70 }),
         new Resizes(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, BackingBeyond = 40960, Clusters = 6 }),
+        new SnapshotEdits(new("plain") { ClusterBits = 10, Clusters = 20 }, exhaustive: true),
+        new SnapshotEdits(new("v2") { Version = 2, ClusterBits = 9, Clusters = 60 }, exhaustive: false),
+        new SnapshotEdits(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
+        new SnapshotEdits(new("extended") { ExtendedL2 = true, ClusterBits = 14, Snapshot = true, Clusters = 8 }, exhaustive: false),
+        new SnapshotEdits(new("lazy") { Lazy = true, ClusterBits = 9, RefcountOrder = 5, Clusters = 200 }, exhaustive: false),
     ];
 
     /// <summary>A scenario by name.</summary>
