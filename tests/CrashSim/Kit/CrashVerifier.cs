@@ -34,6 +34,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// they do not, and the image can be written to again.</summary>
     public async Task VerifyAsync()
     {
+        CrashViolation.ThrowIf(OverlapCheck.Find(state.Bytes(CrashImage.Top)));
         var isDirty = IsDirty();
         if (!isDirty)
         {
@@ -58,6 +59,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// <summary>The promises of operations that happen wholly or not at all: the image checks without corruption, is one of the worlds it may be, and can be written to again.</summary>
     public async Task VerifyWorldAsync()
     {
+        CrashViolation.ThrowIf(OverlapCheck.Find(state.Bytes(CrashImage.Top)));
         var isDirty = IsDirty();
         if (isDirty)
         {

@@ -31,6 +31,9 @@ internal sealed record DiskShape(string Name)
     /// <summary>Share of clusters that are there from the beginning.</summary>
     public double Filled { get; init; } = 0.4;
 
+    /// <summary>Free clusters in the middle of the file, so that the refcount table is nearly used up.</summary>
+    public int Gap { get; init; }
+
     /// <summary>Bytes in a cluster.</summary>
     public int ClusterBytes => 1 << ClusterBits;
 
@@ -43,7 +46,7 @@ internal sealed record DiskShape(string Name)
         var seed = random.Next();
         var builder = new Qcow2Builder
         {
-            Version = Version, ClusterBits = ClusterBits, RefcountOrder = RefcountOrder, ExtendedL2 = ExtendedL2, Size = size, Seed = seed, FreeClusters = 4,
+            Version = Version, ClusterBits = ClusterBits, RefcountOrder = RefcountOrder, ExtendedL2 = ExtendedL2, Size = size, Seed = seed, FreeClusters = 4, FarGapClusters = Gap,
             Backing = below, BackingFile = Backing ? CrashImage.Base : null, BackingFormat = Backing ? "raw" : null,
             ExternalData = DataFile > 0, DataFileName = DataFile > 0 ? CrashImage.Data : null, DataFileRaw = DataFile == 2,
             CompatibleFeatures = Lazy ? 1UL : 0, TrimEnd = random.Next(3) == 0,
