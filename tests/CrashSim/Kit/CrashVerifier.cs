@@ -34,8 +34,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// they do not, and the image can be written to again.</summary>
     public async Task VerifyAsync()
     {
-        CrashViolation.ThrowIf(OverlapCheck.Find(state.Bytes(CrashImage.Top)));
-        var isDirty = IsDirty();
+        var isDirty = LooksDirty();
         if (!isDirty)
         {
             await CheckAsync("after the cut");
@@ -59,8 +58,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// <summary>The promises of operations that happen wholly or not at all: the image checks without corruption, is one of the worlds it may be, and can be written to again.</summary>
     public async Task VerifyWorldAsync()
     {
-        CrashViolation.ThrowIf(OverlapCheck.Find(state.Bytes(CrashImage.Top)));
-        var isDirty = IsDirty();
+        var isDirty = LooksDirty();
         if (isDirty)
         {
             await DemandRefusalAsync();
@@ -169,10 +167,11 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         }
     }
 
-    // Bit 0 of the incompatible features of a version 3 header.
-    private bool IsDirty()
+    // Bit 0 of the incompatible features of a version 3 header. Dirty or not, nothing is metadata and something else as well.
+    private bool LooksDirty()
     {
         var header = state.Bytes(CrashImage.Top).AsSpan();
+        CrashViolation.ThrowIf(OverlapCheck.Find(header));
         return BinaryPrimitives.ReadUInt32BigEndian(header[4..]) >= 3 && (BinaryPrimitives.ReadUInt64BigEndian(header[72..]) & 1) != 0;
     }
 

@@ -9,6 +9,8 @@ internal sealed class Growth(DiskShape shape) : CrashScenario
 
     public override string Operation => "growth of refcount blocks and tables";
 
+    public override int SampledStates => 100;
+
     public override CrashImage Prepare(Random random) => shape.Build(random);
 
     public override async Task RunAsync(CrashRun run)

@@ -13,6 +13,8 @@ internal sealed class SnapshotEdits(DiskShape shape, bool exhaustive) : CrashSce
 
     public override bool IsExhaustive => exhaustive;
 
+    public override int ExhaustiveBound => 150;
+
     public override CrashImage Prepare(Random random) => shape.Build(random);
 
     public override Task VerifyAsync(CrashVerifier verifier) => verifier.VerifyWorldAsync();

@@ -23,6 +23,9 @@ public sealed class CutFile(string name, byte[] bytes, int length)
         return copy;
     }
 
+    /// <summary>The content, given away: this object is not used afterwards.</summary>
+    public byte[] Take() => _bytes.Length == _length ? _bytes : ToArray();
+
     /// <summary>Reads what lies inside.</summary>
     public int Read(long at, Span<byte> buffer)
     {

@@ -63,7 +63,7 @@ public sealed class DiskCut
                 }
             }
 
-            files.Add(bytes.Name, bytes.ToArray());
+            files.Add(bytes.Name, bytes.Take());
         }
 
         return new(Time, files, fates, olderWins);
