@@ -56,7 +56,6 @@ public sealed class Disk : IAsyncDisposable
         if (options.Password is { } password)
         {
             secrets = new OnePassword(password, secrets);
-            source = WithPassword(source);
         }
 
         if (options.BundleDisk is { } disk)
@@ -73,6 +72,7 @@ public sealed class Disk : IAsyncDisposable
             Codecs = KnownFormats.Codecs,
             Cache = new MetadataCache(options.MetadataCacheBytes),
             Secrets = secrets,
+            DefaultSecretId = options.Password is null ? null : PasswordSecretId,
             Limits = options.Untrusted ? OpenLimits.Untrusted : OpenLimits.Default,
             MetadataOnly = options.MetadataOnly,
             BackingChain = options.BackingChain,
@@ -170,17 +170,6 @@ public sealed class Disk : IAsyncDisposable
         options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
         : options.MetadataOnly && !options.BackingChain ? new ClosedGate("only the image itself is opened")
         : new LocalFilesGate();
-
-    private static NodeOptions WithPassword(NodeOptions source)
-    {
-        var result = Nested(source);
-        if (result["encrypt.key-secret"] is null)
-        {
-            result["encrypt.key-secret"] = PasswordSecretId;
-        }
-
-        return result;
-    }
 
     // Options of a bare storage become options of an image on it, so that the image's own options have a place.
     private static NodeOptions Nested(NodeOptions source)

@@ -36,7 +36,9 @@ internal static class RawConversion
             else
             {
                 target.Replace(source.VirtualSize);
-                copy = copy with { TargetIsZero = true };
+                var writesAll = options.Preallocation == RawPreallocation.Full
+                    || (options.Preallocation == RawPreallocation.Reserved && !target.TryReserve(default, source.VirtualSize));
+                copy = copy with { TargetIsZero = true, SparseBytes = writesAll ? 0 : copy.SparseBytes };
             }
 
             await CopyEngine.CopyAsync(source, target, copy, progress, cancellationToken).ConfigureAwait(false);

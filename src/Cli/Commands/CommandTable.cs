@@ -13,6 +13,8 @@ internal static class CommandTable
         ("compare", static () => new CompareCommand()),
         ("convert", static () => new ConvertCommand()),
         ("dd", static () => new DdCommand()),
+        ("snapshot", static () => new SnapshotCommand()),
+        ("resize", static () => new ResizeCommand()),
         ("measure", static () => new MeasureCommand()),
         ("serve", static () => new ServeCommand()),
     ];
@@ -20,7 +22,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "create", "daemon", "io", "nbd", "rebase", "resize", "snapshot",
+        "amend", "bench", "bitmap", "commit", "create", "daemon", "io", "nbd", "rebase",
     ];
 
     /// <summary>The command of that name.</summary>
@@ -37,7 +39,7 @@ internal static class CommandTable
 
         if (Array.IndexOf(s_later, name) >= 0)
         {
-            throw new UsageException($"'{name}' is not in this version yet, which reads images and writes raw ones; it has: {Names()}");
+            throw new UsageException($"'{name}' is not in this version yet; it has: {Names()}");
         }
 
         var hint = Suggestion.For(name, s_commands, static command => command.Name) is { } near ? $"; did you mean '{near}'?" : string.Empty;

@@ -10,6 +10,7 @@ internal sealed class CompareCommand : Command
 {
     private const int Differ = 1;
     private const int CannotOpen = 2;
+    private const int CannotMap = 3;
     private const int CannotRead = 4;
 
     private static readonly Option s_firstFormat = CommonOptions.Format with { Help = "The first image's format; without it the format is recognised." };
@@ -30,7 +31,8 @@ internal sealed class CompareCommand : Command
 
     public override string Details =>
         "Where one disk is longer, its tail must read as zeros.\n"
-        + "Exit code: 0 identical; 1 different, or the command line was wrong; 2 an image cannot be opened; 4 an image cannot be read.";
+        + "Exit code: 0 identical; 1 different, or the command line was wrong; 2 an image cannot be opened; 3 its mapping is broken; 4 its data "
+        + "cannot be read.";
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
@@ -84,7 +86,7 @@ internal sealed class CompareCommand : Command
         }
         catch (BlockException e)
         {
-            throw new CommandException(CannotRead, e.Message, e);
+            throw new CommandException(e is MappingFailedException ? CannotMap : CannotRead, e.Message, e);
         }
 
         if (!quiet)

@@ -71,11 +71,7 @@ internal sealed class ConvertCommand : Command
             throw new UsageException("No support for concatenating multiple snapshot");
         }
 
-        if (CreateOptions.WantsFullAllocation(create))
-        {
-            copy = copy with { SparseBytes = 0 };
-        }
-
+        var preallocation = CreateOptions.PreallocationOf(create);
         var target = TargetOf(arguments);
         var stop = session.WatchInterrupts();
         var images = ImageArguments.From(arguments, session);
@@ -83,7 +79,8 @@ internal sealed class ConvertCommand : Command
         await using var closing = source.ConfigureAwait(false);
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
         await Disk.ConvertAsync(
-            source, target, new RawCreateOptions { Copy = copy, UseExistingTarget = arguments.Has(s_noCreate) }, progress, stop).ConfigureAwait(false);
+            source, target, new RawCreateOptions { Copy = copy, Preallocation = preallocation, UseExistingTarget = arguments.Has(s_noCreate) }, progress, stop)
+            .ConfigureAwait(false);
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         return 0;
     }

@@ -27,9 +27,9 @@ internal static class CreateOptions
     public static bool AsksForHelp(NodeOptions options) => options.Has("help") || options.Has("?");
 
     /// <summary>What a raw image's options ask for.</summary>
-    /// <returns>Whether every byte is to be allocated.</returns>
+    /// <returns>What space the file gets.</returns>
     /// <exception cref="UsageException">An option that raw images do not have.</exception>
-    public static bool WantsFullAllocation(NodeOptions options)
+    public static RawPreallocation PreallocationOf(NodeOptions options)
     {
         foreach (var key in options.Keys)
         {
@@ -40,10 +40,11 @@ internal static class CreateOptions
             }
         }
 
-        return options.Has("preallocation") && options["preallocation"] switch
+        return !options.Has("preallocation") ? RawPreallocation.Off : options["preallocation"] switch
         {
-            "off" => false,
-            "falloc" or "full" => true,
+            "off" => RawPreallocation.Off,
+            "falloc" => RawPreallocation.Reserved,
+            "full" => RawPreallocation.Full,
             var other => throw new UsageException($"invalid parameter value: {SafeText.Clean(other ?? "on", 64)}"),
         };
     }

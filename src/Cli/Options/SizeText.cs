@@ -1,5 +1,6 @@
 using System.Globalization;
 using Platter.Core.Errors;
+using Platter.Core.Units;
 
 namespace Platter.Cli.Options;
 
@@ -7,13 +8,6 @@ namespace Platter.Cli.Options;
 internal static class SizeText
 {
     private static readonly string[] Units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-
-    private enum Outcome
-    {
-        Ok,
-        Malformed,
-        OutOfRange,
-    }
 
     /// <summary>Parses a size in bytes.</summary>
     /// <param name="text">Digits with an optional fraction and one of the suffixes b k M G T P E in either case, or hexadecimal without a suffix.</param>
@@ -23,14 +17,14 @@ internal static class SizeText
     /// <exception cref="UsageException">It is not a size, or not within the bounds.</exception>
     public static long Parse(string text, string what, long least = 0, long most = long.MaxValue)
     {
-        switch (TryParse(text, out var value))
+        switch (SizeNumber.Parse(text, out var value))
         {
-            case Outcome.Malformed:
+            case SizeNumber.Outcome.Malformed:
                 throw new UsageException(
                     $"Invalid {what} specified: '{SafeText.Clean(text, 64)}'. You may use k, M, G, T, P or E suffixes for "
                     + "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-            case Outcome.Ok when value >= (ulong)least && value <= (ulong)most:
-                return (long)value;
+            case SizeNumber.Outcome.Ok when value >= least && value <= most:
+                return value;
             default:
                 throw new UsageException($"Invalid {what} specified. Must be between {least} and {most}.");
         }
@@ -101,91 +95,5 @@ internal static class SizeText
         var rest = value & (((UInt128)1 << shift) - 1);
         var half = (UInt128)1 << (shift - 1);
         return rest > half || (rest == half && (quotient & 1) == 1) ? quotient + 1 : quotient;
-    }
-
-    private static Outcome TryParse(string text, out ulong value)
-    {
-        value = 0;
-        var rest = text.AsSpan().TrimStart();
-        if (rest.Length > 0 && rest[0] == '+')
-        {
-            rest = rest[1..];
-        }
-
-        if (rest.StartsWith("0x", StringComparison.OrdinalIgnoreCase))
-        {
-            return TryParseHex(rest[2..], out value);
-        }
-
-        var digits = 0;
-        while (digits < rest.Length && char.IsAsciiDigit(rest[digits]))
-        {
-            digits++;
-        }
-
-        if (digits == 0)
-        {
-            return Outcome.Malformed;
-        }
-
-        var whole = rest[..digits];
-        rest = rest[digits..];
-        var fraction = 0.0;
-        if (rest.Length > 0 && rest[0] == '.')
-        {
-            digits = 1;
-            while (digits < rest.Length && char.IsAsciiDigit(rest[digits]))
-            {
-                digits++;
-            }
-
-            if (digits > 1)
-            {
-                fraction = double.Parse(rest[..digits], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture);
-            }
-
-            rest = rest[digits..];
-        }
-
-        var shift = 0;
-        if (rest.Length == 1)
-        {
-            shift = (rest[0] | 0x20) switch { 'b' => 0, 'k' => 10, 'm' => 20, 'g' => 30, 't' => 40, 'p' => 50, 'e' => 60, _ => -1 };
-        }
-
-        if (rest.Length > 1 || shift < 0 || (shift == 0 && fraction != 0))
-        {
-            return Outcome.Malformed;
-        }
-
-        if (!ulong.TryParse(whole, NumberStyles.None, CultureInfo.InvariantCulture, out value))
-        {
-            return Outcome.OutOfRange;
-        }
-
-        var total = ((UInt128)value << shift) + (ulong)((fraction * (1UL << shift)) + 0.5);
-        value = (ulong)total;
-        return total > long.MaxValue ? Outcome.OutOfRange : Outcome.Ok;
-    }
-
-    private static Outcome TryParseHex(ReadOnlySpan<char> digits, out ulong value)
-    {
-        value = 0;
-        foreach (var digit in digits)
-        {
-            if (!char.IsAsciiHexDigit(digit))
-            {
-                return Outcome.Malformed;
-            }
-        }
-
-        if (digits.Length == 0)
-        {
-            return Outcome.Malformed;
-        }
-
-        return ulong.TryParse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value) && value <= long.MaxValue
-            ? Outcome.Ok
-            : Outcome.OutOfRange;
     }
 }

@@ -11,6 +11,13 @@ public sealed class NodeOptions
 {
     private const int MaxJsonChars = 64 * 1024;
 
+    // What says where the image is, and what tells the peers to do as we do anyway.
+    private static readonly string[] s_ofEveryNode =
+    [
+        "driver", "filename", "file.", "backing", "node-name", "read-only", "auto-read-only", "force-share", "discard", "detect-zeroes", "cache.direct",
+        "cache.no-flush",
+    ];
+
     private readonly SortedDictionary<string, string?> _values = new(StringComparer.Ordinal);
 
     /// <summary>Every key, in ordinal order.</summary>
@@ -130,6 +137,21 @@ public sealed class NodeOptions
         }
     }
 
+    /// <summary>Refuses options that a format does not have, so that a mistyped one is not silently without effect.</summary>
+    /// <param name="format">The format's name.</param>
+    /// <param name="own">The keys it has besides those of every node; one that ends in '.' stands for everything under it.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>, naming the first unknown option.</exception>
+    public void RefuseUnknown(string format, params ReadOnlySpan<string> own)
+    {
+        foreach (var key in _values.Keys)
+        {
+            if (!Matches(key, s_ofEveryNode) && !Matches(key, own))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"Block format '{format}' does not support the option '{SafeText.Clean(key, 64)}'");
+            }
+        }
+    }
+
     /// <summary>A boolean option (<c>on</c>, <c>off</c>, <c>yes</c>, <c>no</c>, <c>true</c>, <c>false</c>).</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: anything else.</exception>
     public bool GetSwitch(string key, bool otherwise) => this[key] switch
@@ -143,6 +165,19 @@ public sealed class NodeOptions
     /// <summary>The options as <c>key=value,…</c>, for messages.</summary>
     public override string ToString() =>
         string.Join(',', _values.Select(pair => $"{pair.Key}={pair.Value?.Replace(",", ",,", StringComparison.Ordinal)}"));
+
+    private static bool Matches(string key, ReadOnlySpan<string> patterns)
+    {
+        foreach (var pattern in patterns)
+        {
+            if (key == pattern || (pattern[^1] == '.' && key.StartsWith(pattern, StringComparison.Ordinal)))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private static bool IsUnder(string key, string prefix) =>
         key.Length > prefix.Length + 1 && key[prefix.Length] == '.' && key.StartsWith(prefix, StringComparison.Ordinal);

@@ -25,6 +25,9 @@ public sealed class OpenContext
     /// <summary>Passwords and keys.</summary>
     public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
 
+    /// <summary>Which of the <see cref="Secrets"/> opens encrypted images whose options name none, or null.</summary>
+    public string? DefaultSecretId { get; init; }
+
     /// <summary>Limits on what an image may cost.</summary>
     public OpenLimits Limits { get; init; } = OpenLimits.Default;
 

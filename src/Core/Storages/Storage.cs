@@ -65,6 +65,11 @@ public abstract class Storage : IAsyncDisposable
     /// <summary>Cuts or extends the storage; new bytes read as zeros.</summary>
     public virtual ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) => throw NotWritable();
 
+    /// <summary>Lets the host set space aside for a range, growing the storage if needed; the bytes stay as they are, new ones read as zeros.</summary>
+    /// <returns>False when it cannot; writing the range is then the only way.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: there is not so much.</exception>
+    public virtual bool TryReserve(HostOffset at, long length) => false;
+
     /// <summary>Lets the host copy from another storage into this one without the bytes passing through us.</summary>
     /// <returns>Bytes copied; 0 when it cannot do this pair of storages or this range (the caller then copies itself).</returns>
     public virtual long TryCopyFrom(Storage source, HostOffset from, HostOffset to, long length) => 0;

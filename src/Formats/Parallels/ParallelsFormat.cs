@@ -16,6 +16,10 @@ public sealed class ParallelsFormat : ImageFormat
 
     /// <inheritdoc/>
     public override async ValueTask<ImageDriver> OpenAsync(
-        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
-        await ParallelsImage.OpenAsync(storage, context, cancellationToken).ConfigureAwait(false);
+        Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
+    {
+        // How a writer is to grow the file; nothing to a reader.
+        options.RefuseUnknown(Name, "prealloc-size", "prealloc-mode");
+        return await ParallelsImage.OpenAsync(storage, context, cancellationToken).ConfigureAwait(false);
+    }
 }

@@ -12,7 +12,7 @@ namespace Platter.Formats.Parallels;
 
 /// <summary>A Parallels expandable image, open for reading. Thread-safe.</summary>
 /// <remarks>Spec: qemu <c>docs/interop/parallels</c>. An unallocated cluster shows the parent: alone an image has none, in a bundle it may.</remarks>
-public sealed class ParallelsImage : ImageDriver
+internal sealed class ParallelsImage : ImageDriver
 {
     private readonly ParallelsHeader _header;
     private readonly ParallelsGeometry _geometry;

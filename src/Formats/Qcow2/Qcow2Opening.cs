@@ -58,18 +58,18 @@ internal static class Qcow2Opening
     // Header, extensions and backing name of nearly every image; larger clusters are read on only when something lies there.
     private const int FirstReadBytes = 64 * 1024;
 
-    // Besides our own: options of any node, and those that tune QEMU's caches and writing, which have no effect on us.
+    // Besides those we obey: what tunes QEMU's caches and writing has no effect on us.
     private static readonly string[] s_options =
     [
-        "driver", "filename", "file", "backing", "node-name", "read-only", "auto-read-only", "force-share", "discard", "detect-zeroes", "cache",
-        "encrypt", "data-file", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "discard-no-unref",
-        "overlap-check", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+        "backing.", "encrypt.", "data-file.", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+        "discard-no-unref", "overlap-check", "overlap-check.", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+        "cache-clean-interval",
     ];
 
     public static async ValueTask<Qcow2Image> OpenAsync(
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken)
     {
-        RefuseUnknownOptions(options);
+        options.RefuseUnknown("qcow2", s_options);
         var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, cancellationToken).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
         metadata = await ReadListsAsync(storage, reader, metadata, context, cancellationToken).ConfigureAwait(false);
@@ -91,18 +91,6 @@ internal static class Qcow2Opening
             }
 
             throw;
-        }
-    }
-
-    private static void RefuseUnknownOptions(NodeOptions options)
-    {
-        foreach (var key in options.Keys)
-        {
-            var dot = key.IndexOf('.', StringComparison.Ordinal);
-            if (!s_options.Contains(dot < 0 ? key : key[..dot]))
-            {
-                throw new BlockException(BlockErrorKind.InvalidRequest, $"Block format 'qcow2' does not support the option '{SafeText.Clean(key, 64)}'");
-            }
         }
     }
 
@@ -294,7 +282,7 @@ internal static class Qcow2Opening
             return null;
         }
 
-        var id = options["encrypt.key-secret"] ?? throw new BlockException(
+        var id = options["encrypt.key-secret"] ?? context.DefaultSecretId ?? throw new BlockException(
             BlockErrorKind.WrongSecret, $"{storage.Name}: the image is encrypted ({format}) and no password was given: option 'encrypt.key-secret' is needed");
         var password = context.Secrets.Get(id);
         if (method == CryptMethod.Aes)

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -39,10 +38,12 @@ public sealed class RawFormat : ImageFormat
     /// <param name="options"><c>offset</c>, <c>size</c>.</param>
     /// <param name="context">Not needed.</param>
     /// <param name="cancellationToken">Not needed: nothing is read.</param>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part does not lie inside the storage.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: an unknown option, or the part does not lie inside the storage.</exception>
     public override ValueTask<ImageDriver> OpenAsync(
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
     {
+        options.RefuseUnknown(Name, "offset", "size");
+
         // A disk is a whole number of sectors. What a file lacks in its last one reads as zeros.
         var length = storage.Length;
         if (!Sizes.TryAlignUp(length, Sizes.SectorBytes, out var whole))
@@ -81,13 +82,7 @@ public sealed class RawFormat : ImageFormat
             return null;
         }
 
-        var shift = text.Length == 0 ? -1 : "bkMGTPE".IndexOf(text[^1], StringComparison.OrdinalIgnoreCase);
-        var digits = shift < 0 ? text : text[..^1];
-        var hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
-        var parsed = hexadecimal
-            ? long.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value)
-            : long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out value);
-        return parsed && value >= 0 && Sizes.TryMultiply(value, hexadecimal || shift < 0 ? 1 : 1L << (10 * shift), out var bytes)
+        return SizeNumber.Parse(text, out var bytes) == SizeNumber.Outcome.Ok
             ? bytes
             : throw Invalid(storage, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected a number of bytes, or one with a suffix k, M, G, T, P or E");
     }

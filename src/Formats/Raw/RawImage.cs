@@ -6,7 +6,7 @@ namespace Platter.Formats.Raw;
 
 /// <summary>A storage taken as a disk, or a part of one. Thread-safe.</summary>
 /// <remarks>A disk is a whole number of sectors: a file of 1000 bytes makes a disk of 1024 whose last 24 read as zeros.</remarks>
-public sealed class RawImage : ImageDriver
+internal sealed class RawImage : ImageDriver
 {
     private readonly HostOffset _start;
     private readonly long _virtualSize;

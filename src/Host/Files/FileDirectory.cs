@@ -85,6 +85,19 @@ public sealed class FileDirectory : StorageDirectory
             : throw new BlockException(BlockErrorKind.NotFound, $"{Name}: has no directory '{SafeText.Clean(name, 256)}'");
     }
 
+    /// <inheritdoc/>
+    public override StorageDirectory? OpenEnclosing(string suffix)
+    {
+        if (_path != _root || Path.GetDirectoryName(_path) is not { } outer || !outer.EndsWith(suffix, StringComparison.OrdinalIgnoreCase))
+        {
+            return null;
+        }
+
+        // As the caller wrote it, unless that was a link from elsewhere or the working directory.
+        var shown = Path.GetDirectoryName(Name);
+        return new FileDirectory(shown is not null && Path.GetFileName(shown) == Path.GetFileName(outer) ? shown : outer, outer, outer);
+    }
+
     private string Inside(string name)
     {
         try

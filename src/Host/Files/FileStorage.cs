@@ -302,6 +302,31 @@ public sealed class FileStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override bool TryReserve(HostOffset at, long length)
+    {
+        ThrowIfReadOnly();
+        if (!HostCalls.Linux || length == 0)
+        {
+            return length == 0;
+        }
+
+        while (LinuxCalls.Fallocate(_handle, 0, at.Value, length) != 0)
+        {
+            switch (Marshal.GetLastPInvokeError())
+            {
+                case LinuxCalls.EINTR:
+                    continue;
+                case LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV:
+                    return false;
+                case var errno:
+                    throw HostErrors.FromErrno(errno, Name, $"Could not reserve {length} bytes at {at}");
+            }
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
     public override long TryCopyFrom(Storage source, HostOffset from, HostOffset to, long length)
     {
         if (!HostCalls.Linux || source is not FileStorage file || IsReadOnly)

@@ -1,7 +1,7 @@
 namespace Platter.Host.Native;
 
 /// <summary>The program that read our output has ended: there is nothing left to do, and nothing to complain of.</summary>
-public sealed class ReaderGoneException : IOException
+internal sealed class ReaderGoneException : IOException
 {
     /// <summary>Makes it.</summary>
     public ReaderGoneException()

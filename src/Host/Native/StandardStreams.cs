@@ -5,7 +5,7 @@ namespace Platter.Host.Native;
 /// <summary>Standard output and standard error as plain streams.</summary>
 /// <remarks>.NET's console streams prepare for a keyboard on their first write: a thread for signals, a pipe, and on a terminal an escape sequence
 /// that changes its keypad. A tool that only prints needs none of it.</remarks>
-public static partial class StandardStreams
+internal static partial class StandardStreams
 {
     /// <summary>Standard output. A write throws <see cref="ReaderGoneException"/> when nobody reads any more, and another
     /// <see cref="IOException"/> when it fails.</summary>

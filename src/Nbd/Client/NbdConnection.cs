@@ -184,13 +184,14 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                 : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             try
             {
+                EndPoint to = address.SocketPath is { } path ? new UnixDomainSocketEndPoint(path) : new DnsEndPoint(address.Host!, address.Port);
+                await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
                 if (address.SocketPath is null)
                 {
+                    // Not before: .NET 9, which native builds may use, tries no further address with a socket that had options set.
                     SetUp(socket);
                 }
 
-                EndPoint to = address.SocketPath is { } path ? new UnixDomainSocketEndPoint(path) : new DnsEndPoint(address.Host!, address.Port);
-                await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
                 return socket;
             }
             catch (Exception e)

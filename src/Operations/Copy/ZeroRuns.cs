@@ -1,7 +1,7 @@
 namespace Platter.Operations.Copy;
 
 /// <summary>Cuts a buffer into runs that are zero and runs that are not.</summary>
-public static class ZeroRuns
+internal static class ZeroRuns
 {
     /// <summary>The run at the start of <paramref name="bytes"/>.</summary>
     /// <param name="bytes">Not empty.</param>

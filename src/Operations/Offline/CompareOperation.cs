@@ -1,4 +1,5 @@
 using System.Buffers;
+using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Units;
@@ -39,6 +40,8 @@ public static class CompareOperation
     /// <param name="strict">Sizes and allocation must agree too.</param>
     /// <param name="progress">Told 0 to 1.</param>
     /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="MappingFailedException">A disk could not tell what a range is.</exception>
+    /// <exception cref="BlockException">A disk could not be read.</exception>
     public static async Task<CompareResult> CompareAsync(
         BlockNode first, BlockNode second, bool strict, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -144,10 +147,22 @@ public static class CompareOperation
             }
         }
 
-        private static ValueTask<Extent> MapAsync(BlockNode node, GuestOffset at, long length, CancellationToken cancellationToken) =>
-            at.Value < node.VirtualSize
-                ? node.MapAsync(at, length, MapDetail.StorageHoles, cancellationToken)
-                : new(new Extent { Offset = at, Length = length, Kind = ExtentKind.Unallocated });
+        private static async ValueTask<Extent> MapAsync(BlockNode node, GuestOffset at, long length, CancellationToken cancellationToken)
+        {
+            if (at.Value >= node.VirtualSize)
+            {
+                return new Extent { Offset = at, Length = length, Kind = ExtentKind.Unallocated };
+            }
+
+            try
+            {
+                return await node.MapAsync(at, length, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
+            }
+            catch (BlockException e)
+            {
+                throw new MappingFailedException(e);
+            }
+        }
 
         // What strict mode compares: whether any image of the chain has something to say.
         private static bool IsAllocated(in Extent extent) => extent.Kind != ExtentKind.Unallocated;

@@ -42,6 +42,6 @@ public sealed record DiskOpenOptions
     /// <summary>Receives one-line warnings; they may hold image-supplied text.</summary>
     public Action<string> Warn { get; init; } = static _ => { };
 
-    /// <summary>The password of an encrypted image, as UTF-8; a shorthand for <see cref="Secrets"/>.</summary>
+    /// <summary>The password of every encrypted image of the chain whose options name no secret, as UTF-8; a shorthand for <see cref="Secrets"/>.</summary>
     public string? Password { get; init; }
 }

@@ -99,6 +99,24 @@ public sealed class ConvertTests(PeerImages images) : IClassFixture<PeerImages>
         }
     }
 
+    [Fact]
+    public void The_password_opens_the_encrypted_images_below_too()
+    {
+        var folder = images.Folder;
+        PeerEncryption.Create(
+            "--object", "secret,id=s,data=secret", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", folder["below.qcow2"], "4M");
+        ToolRunner.RunChecked(
+            "qemu-io", "--object", "secret,id=s,data=secret", "-c", "write -P 0x5a 1M 64k", "--image-opts",
+            $"driver=qcow2,file.filename={folder["below.qcow2"]},encrypt.key-secret=s");
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "below.qcow2", "-F", "qcow2", folder["above.qcow2"], "4M");
+        folder.Write("password", "secret\n");
+        PlatterCli.RunChecked("convert", "-O", "raw", "--password-file", folder["password"], folder["above.qcow2"], folder["ours.raw"]);
+        var bytes = File.ReadAllBytes(folder["ours.raw"]);
+        Assert.Equal(4 << 20, bytes.Length);
+        Assert.Equal((0, 0x5a, 0x5a, 0), (bytes[(1 << 20) - 1], bytes[1 << 20], bytes[(1 << 20) + 65535], bytes[(1 << 20) + 65536]));
+        PlatterCli.Run("convert", "-O", "raw", folder["above.qcow2"], folder["ours.raw"]).Expect(1);
+    }
+
     [Theory]
     [InlineData("bs=1M")]
     [InlineData("bs=1M", "count=2")]

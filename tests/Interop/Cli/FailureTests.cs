@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Platter.TestKit;
 using Xunit;
 
@@ -33,6 +34,36 @@ public sealed class FailureTests(PeerImages images) : IClassFixture<PeerImages>
         Assert.Contains("qcow2", SameAsPeer.Failure("info", "-f", "qcow2", images["sparse.raw"]), StringComparison.Ordinal);
         SameAsPeer.Failure("info", "-f", "parallels", images["plain.qcow2"]);
         SameAsPeer.Failure("compare", "-F", "qcow2", images["plain.qcow2"], images["sparse.raw"]);
+    }
+
+    [Fact]
+    public void Compare_tells_a_broken_mapping_from_unreadable_data()
+    {
+        var name = images.Folder["bad-l1.qcow2"];
+        File.Copy(images["plain.qcow2"], name);
+        using (var file = File.OpenWrite(name))
+        {
+            // The first L1 entry, no longer on a cluster.
+            var header = File.ReadAllBytes(images["plain.qcow2"]).AsSpan(40, 8);
+            file.Position = BinaryPrimitives.ReadInt64BigEndian(header) + 6;
+            file.Write([0x02, 0x00]);
+        }
+
+        SameAsPeer.Failure("compare", images["sparse.raw"], name);
+        SameAsPeer.Failure("compare", name, images["sparse.raw"]);
+        Assert.Equal(3, PlatterCli.Run("compare", name, images["sparse.raw"]).ExitCode);
+    }
+
+    [Theory]
+    [InlineData("driver=raw,foo=1,file.filename={dir}/sparse.raw")]
+    [InlineData("driver=raw,foo.bar=1,file.filename={dir}/sparse.raw")]
+    [InlineData("driver=raw,encrypt.key-secret=s,file.filename={dir}/sparse.raw")]
+    [InlineData("driver=raw,backing.file.filename={dir}/sparse.raw,file.filename={dir}/sparse.raw")]
+    [InlineData("driver=parallels,offset=512,file.filename={dir}/empty.hds")]
+    public void Options_that_a_format_does_not_have_are_refused_in_the_same_words(string options)
+    {
+        _ = (images["sparse.raw"], images["empty.hds"]);
+        SameAsPeer.Failure("info", "--image-opts", options.Replace("{dir}", images.Folder.Path));
     }
 
     [Fact]

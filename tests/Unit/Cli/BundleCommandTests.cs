@@ -25,6 +25,40 @@ public sealed class BundleCommandTests
     }
 
     [Fact]
+    public async Task A_disk_opened_inside_its_machine_has_the_names_of_its_snapshots()
+    {
+        using var folder = new TempFolder();
+        var disk = Path.Combine(DemoSample.Machine, "harddisk.hdd");
+        var run = await CliRun.PlatterAsync("convert", "-O", "raw", "-l", "Clean install", disk, folder["disk.raw"]);
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+        await using var file = File.OpenRead(folder["disk.raw"]);
+        Assert.Equal(DemoSample.Sha256["Clean install"], Convert.ToHexStringLower(await SHA256.HashDataAsync(file, TestContext.Current.CancellationToken)));
+        Assert.Contains("After first update", (await CliRun.PlatterAsync("info", Path.Combine(disk, "DiskDescriptor.xml"))).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Names_outside_of_a_machine_are_not_looked_at()
+    {
+        using var folder = new TempFolder();
+        var disk = folder.CreateFolder("vms/disk.hdd");
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(DemoSample.Machine, "harddisk.hdd")))
+        {
+            File.Copy(file, Path.Combine(disk, Path.GetFileName(file)));
+        }
+
+        File.Copy(Path.Combine(DemoSample.Machine, "Snapshots.xml"), folder["vms/Snapshots.xml"]);
+        Assert.DoesNotContain("After first update", (await CliRun.PlatterAsync("info", disk)).Output, StringComparison.Ordinal);
+        var moved = folder["vms.pvm"];
+        Directory.Move(folder["vms"], moved);
+        Assert.Contains("After first update", (await CliRun.PlatterAsync("info", Path.Combine(moved, "disk.hdd"))).Output, StringComparison.Ordinal);
+        File.Delete(Path.Combine(moved, "Snapshots.xml"));
+        var secret = folder["Snapshots.xml"];
+        File.Copy(Path.Combine(DemoSample.Machine, "Snapshots.xml"), secret);
+        File.CreateSymbolicLink(Path.Combine(moved, "Snapshots.xml"), secret);
+        Assert.DoesNotContain("After first update", (await CliRun.PlatterAsync("info", Path.Combine(moved, "disk.hdd"))).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Info_shows_every_state_below_the_one_it_was_made_from()
     {
         var run = await CliRun.PlatterAsync("info", DemoSample.Machine);

@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using Platter.Host.Native;
+using Platter.Operations.Copy;
 using Platter.TestKit;
 using Xunit;
 
@@ -38,6 +40,31 @@ public sealed class RawImageCommandTests : IDisposable
         Assert.Equal((1, string.Empty), (compared.ExitCode, compared.Output));
         compared = await CliRun.PlatterAsync("compare", "-fraw", "-Fraw", first, first);
         Assert.Equal((0, "Images are identical.\n"), (compared.ExitCode, compared.Output));
+    }
+
+    [Theory]
+    [InlineData("falloc")]
+    [InlineData("full")]
+    public async Task Preallocation_spends_the_whole_size_and_changes_no_byte(string mode)
+    {
+        var source = _folder.Write("a.raw", [.. new byte[1 << 20], .. Pattern(65536, 1), .. new byte[1 << 20]]);
+        var target = _folder["t.raw"];
+        var run = await CliRun.PlatterAsync("convert", "-f", "raw", "-o", $"preallocation={mode}", source, target);
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+        Assert.Equal(File.ReadAllBytes(source), File.ReadAllBytes(target));
+        var json = JsonNode.Parse((await CliRun.PlatterAsync("info", "-fraw", "--output=json", target)).Output)!;
+        Assert.True((long)json["actual-size"]! >= (2 << 20) + 65536, $"only {json["actual-size"]} bytes");
+    }
+
+    [Fact]
+    public async Task Preallocation_sets_space_aside_instead_of_writing_it()
+    {
+        Assert.SkipWhen(HostCalls.ForcePortable || !OperatingSystem.IsLinux(), "there is no fallocate here");
+        await using var disk = await Disk.OpenAsync(_folder.Write("a.raw", new byte[4 << 20]), new DiskOpenOptions { Format = "raw" }, TestContext.Current.CancellationToken);
+        CopyProgress last = default;
+        await Disk.ConvertAsync(
+            disk, _folder["t.raw"], new RawCreateOptions { Preallocation = RawPreallocation.Reserved }, new Tell(p => last = p), TestContext.Current.CancellationToken);
+        Assert.Equal((4L << 20, 0), (last.Done, last.Written));
     }
 
     [Fact]
@@ -104,5 +131,10 @@ public sealed class RawImageCommandTests : IDisposable
         var bytes = new byte[length];
         new Random(seed).NextBytes(bytes);
         return bytes;
+    }
+
+    private sealed class Tell(Action<CopyProgress> action) : IProgress<CopyProgress>
+    {
+        public void Report(CopyProgress value) => action(value);
     }
 }

@@ -39,6 +39,7 @@ internal sealed class BundleFiles
         Codecs = _context.Codecs,
         Cache = _context.Cache,
         Secrets = _context.Secrets,
+        DefaultSecretId = _context.DefaultSecretId,
         Limits = _context.Limits,
         MetadataOnly = _context.MetadataOnly,
         BackingChain = _context.BackingChain,

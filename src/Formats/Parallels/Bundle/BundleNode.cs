@@ -8,7 +8,7 @@ using Platter.Core.Units;
 namespace Platter.Formats.Parallels.Bundle;
 
 /// <summary>A Parallels disk, open for reading: one or several storages side by side, each a chain of images. Thread-safe.</summary>
-public sealed class BundleNode : BlockNode
+internal sealed class BundleNode : BlockNode
 {
     private readonly BundleFiles _files;
     private readonly DiskDescriptor _descriptor;

@@ -37,7 +37,9 @@ internal sealed class BundleOpener
         var files = new BundleFiles(location.Disk, context);
         var descriptor = await files.ReadDescriptorAsync(cancellationToken).ConfigureAwait(false);
         var tree = SnapshotTree.Build(descriptor);
-        var names = await SnapshotNames.ReadAsync(location, context, cancellationToken).ConfigureAwait(false);
+
+        // A parent bundle is asked for by GUID.
+        var names = layersAbove > 0 ? SnapshotNames.None : await SnapshotNames.ReadAsync(location, context, cancellationToken).ConfigureAwait(false);
         var shot = snapshot is null ? tree.Top() : Choose(snapshot, tree, names, location.Disk.Name);
         var opener = new BundleOpener(context, files, descriptor);
         if (context.MetadataOnly)

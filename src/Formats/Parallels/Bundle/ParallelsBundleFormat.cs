@@ -44,6 +44,9 @@ public sealed class ParallelsBundleFormat : BundleFormat
 
     /// <inheritdoc/>
     public override async ValueTask<BlockNode> OpenAsync(
-        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default) =>
-        await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], context, cancellationToken).ConfigureAwait(false);
+        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
+    {
+        options.RefuseUnknown(Name, "disk", "snapshot");
+        return await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], context, cancellationToken).ConfigureAwait(false);
+    }
 }

@@ -17,20 +17,23 @@ internal static class SnapshotNames
     /// <summary>What stands for a date that nobody recorded: scripts expect seconds since then.</summary>
     public static readonly DateTimeOffset NoDate = DateTimeOffset.UnixEpoch;
 
+    /// <summary>No names.</summary>
+    public static readonly IReadOnlyDictionary<Guid, Entry> None = new Dictionary<Guid, Entry>();
+
     /// <summary>What the file tells of a snapshot.</summary>
     public readonly record struct Entry(string Name, DateTimeOffset Date);
 
-    /// <summary>Reads the file, if there is one; a bad one makes a warning and no names.</summary>
+    /// <summary>Reads the file of the machine that was opened, or around the disk that was opened; a bad one makes a warning and no names.</summary>
     public static async ValueTask<IReadOnlyDictionary<Guid, Entry>> ReadAsync(
         BundleLocation location, OpenContext context, CancellationToken cancellationToken)
     {
-        // The file is the machine's. When only the bundle was opened, what is around it is not ours to look at.
-        var directory = location.Machine is { } machine && machine.FileExists(FileName) ? machine
+        // The file is the machine's. Around a disk that was opened by its own name, nothing but this file is looked at, and only in a machine.
+        var directory = (location.Machine ?? location.Disk.OpenEnclosing(".pvm")) is { } machine && machine.FileExists(FileName) ? machine
             : location.Disk.FileExists(FileName) ? location.Disk
             : null;
         if (directory is null)
         {
-            return new Dictionary<Guid, Entry>();
+            return None;
         }
 
         try
@@ -44,7 +47,7 @@ internal static class SnapshotNames
         catch (BlockException e)
         {
             context.Warn($"snapshots have no names: {e.Message}");
-            return new Dictionary<Guid, Entry>();
+            return None;
         }
     }
 

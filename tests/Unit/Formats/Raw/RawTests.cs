@@ -51,13 +51,17 @@ public class RawTests
     [InlineData("1000", null, 512)]
     [InlineData("1024", null, 0)]
     [InlineData("0", "0", 0)]
+    [InlineData("0.5k", null, 512)]
+    [InlineData("0.5K", "0.5k", 512)]
+    [InlineData("512.0", null, 512)]
+    [InlineData(null, "0.00048828125M", 512)]
     public async Task Offset_and_size_cut_out_a_part(string? offset, string? size, long expected)
     {
         var bytes = Bytes(1000);
         await using var node = await OpenAsync(bytes, offset, size);
 
         Assert.Equal(expected, node.VirtualSize);
-        var start = offset is null ? 0 : offset.StartsWith("0x", StringComparison.Ordinal) ? 512 : int.Parse(offset);
+        var start = offset is null ? 0 : int.TryParse(offset, out var plain) ? plain : 512;
         var all = (byte[])[.. bytes, .. new byte[2048]];
         Assert.Equal(all[start..(start + (int)expected)], await Opening.ReadAllAsync(node));
     }
@@ -69,6 +73,8 @@ public class RawTests
     [InlineData("1000", "512", "disk.raw: options 'offset' (1000) and 'size' (512) reach beyond the end of the file (1024)")]
     [InlineData("-512", null, "disk.raw: option 'offset' is '-512': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
     [InlineData("", null, "disk.raw: option 'offset' is '': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
+    [InlineData("1.5", null, "disk.raw: option 'offset' is '1.5': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
+    [InlineData(".5k", null, "disk.raw: option 'offset' is '.5k': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
     [InlineData("k", null, "disk.raw: option 'offset' is 'k': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
     [InlineData("9000000E", null, "disk.raw: option 'offset' is '9000000E': expected a number of bytes, or one with a suffix k, M, G, T, P or E")]
     public async Task Impossible_parts_are_refused(string? offset, string? size, string message)
@@ -76,6 +82,20 @@ public class RawTests
         var error = await Assert.ThrowsAsync<BlockException>(() => OpenAsync(Bytes(1000), offset, size));
         Assert.Equal(BlockErrorKind.InvalidRequest, error.Kind);
         Assert.Equal(message, error.Message);
+    }
+
+    [Theory]
+    [InlineData("foo")]
+    [InlineData("foo.bar")]
+    [InlineData("lazy-refcounts")]
+    [InlineData("encrypt.key-secret")]
+    [InlineData("backing.file.filename")]
+    [InlineData("cache.writeback")]
+    public async Task Options_that_raw_does_not_have_are_refused_by_name(string key)
+    {
+        var options = new NodeOptions { ["driver"] = "raw", ["file.filename"] = "disk.raw", ["cache.direct"] = "on", ["backing"] = null, [key] = "1" };
+        var error = await Assert.ThrowsAsync<BlockException>(() => Opening.OpenAsync(new MemoryStorage("disk.raw", Bytes(512)), "raw", options));
+        Assert.Equal((BlockErrorKind.InvalidRequest, $"Block format 'raw' does not support the option '{key}'"), (error.Kind, error.Message));
     }
 
     [Fact]

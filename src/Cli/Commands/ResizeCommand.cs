@@ -1,0 +1,75 @@
+using Platter.Cli.Options;
+using Platter.Core.Errors;
+using Platter.Core.Units;
+
+namespace Platter.Cli.Commands;
+
+/// <summary><c>resize</c>: changes the size of a disk.</summary>
+internal sealed class ResizeCommand : Command
+{
+    private static readonly Option s_shrink = new('\0', "shrink", null, "Allow a smaller size: what lies behind the new end is lost.");
+    private static readonly Option s_preallocation = new('\0', "preallocation", "MODE", "Accepted with the value off.");
+
+    public override string Name => "resize";
+
+    public override string Summary => "Make a disk larger, or smaller. New bytes read as zeros.";
+
+    public override string Operands => "IMAGE [+|-]SIZE";
+
+    public override IReadOnlyList<Option> Options { get; } =
+    [
+        CommonOptions.Help, s_shrink, s_preallocation, CommonOptions.Format, CommonOptions.ImageOpts, CommonOptions.Quiet, CommonOptions.Object,
+        CommonOptions.PasswordFile, CommonOptions.Disk,
+    ];
+
+    public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
+    {
+        if (arguments.Operands.Count != 2)
+        {
+            throw new UsageException("Expecting image file name and size", pointToHelp: true);
+        }
+
+        if (arguments.Get(s_preallocation) is { } mode && mode != "off")
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"--preallocation={SafeText.Clean(mode, 32)} is not supported: only off is");
+        }
+
+        var (name, text) = (arguments.Operands[0], arguments.Operands[1]);
+        var sign = text.StartsWith('+') ? 1 : text.StartsWith('-') ? -1 : 0;
+        var size = SizeText.Parse(sign == 0 ? text : text[1..], "image size");
+        var stop = session.WatchInterrupts();
+        var disk = await ImageArguments.From(arguments, session).OpenAsync(name, options => options with { Writable = true }, stop).ConfigureAwait(false);
+        await using (disk.ConfigureAwait(false))
+        {
+            var target = sign == 0 ? size : sign > 0 ? Sum(disk.Size, size) : disk.Size - size;
+            if (target <= 0 && sign < 0)
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, "New image size must be positive");
+            }
+
+            if (!Sizes.TryAlignUp(target, Sizes.SectorBytes, out target))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, "Image size must be less than 8 EiB!");
+            }
+
+            if (target < disk.Size && !arguments.Has(s_shrink))
+            {
+                throw new BlockException(
+                    BlockErrorKind.InvalidRequest,
+                    $"Use the --shrink option to perform a shrink operation. It deletes all data beyond {target} bytes: "
+                    + "before that, what uses them (partitions, file systems) must be made to end before");
+            }
+
+            await disk.Node.ResizeAsync(target, stop).ConfigureAwait(false);
+        }
+
+        if (!arguments.Has(CommonOptions.Quiet))
+        {
+            session.Out.Write("Image resized.\n");
+        }
+
+        return 0;
+    }
+
+    private static long Sum(long left, long right) => Sizes.TryAdd(left, right, out var sum) ? sum : long.MaxValue;
+}
