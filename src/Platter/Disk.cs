@@ -7,6 +7,7 @@ using Platter.Core.Metadata;
 using Platter.Core.Units;
 using Platter.Host.Files;
 using Platter.Operations.Copy;
+using Platter.Operations.Digest;
 using Platter.Operations.Offline;
 
 namespace Platter;
@@ -167,6 +168,14 @@ public sealed class Disk : IAsyncDisposable
     /// <summary>What the ranges of the disk are: data, zero, absent; where the bytes lie; which image of the chain has them.</summary>
     public IAsyncEnumerable<MapEntry> MapAsync(long offset = 0, long length = long.MaxValue, CancellationToken cancellationToken = default) =>
         MapOperation.EnumerateAsync(Node, new GuestOffset(offset), length, cancellationToken);
+
+    /// <summary>A digest of the disk's content, the same for every format that holds the same bytes (docs/digest.md). Zero runs are cheap; all cores work.</summary>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <returns>64 hexadecimal digits.</returns>
+    /// <exception cref="BlockException">The disk could not be read.</exception>
+    public Task<string> ComputeDigestAsync(IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        DigestOperation.ComputeAsync(Node, progress, cancellationToken);
 
     /// <summary>What <c>platter info</c> shows.</summary>
     public ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => Node.GetInfoAsync(cancellationToken);

@@ -17,6 +17,7 @@ internal static class CommandTable
         ("snapshot", static () => new SnapshotCommand()),
         ("resize", static () => new ResizeCommand()),
         ("measure", static () => new MeasureCommand()),
+        ("digest", static () => new DigestCommand()),
         ("serve", static () => new ServeCommand()),
     ];
 
