@@ -84,6 +84,9 @@ public sealed partial class ImageNode
             await WriteZeroBytesAsync(at, bodyStart - at.Value, cancellationToken).ConfigureAwait(false);
             using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
             {
+                var first = Math.Max(bodyStart, at.Value);
+                await writer.NoteChangeAsync(new(first), Math.Min(bodyEnd, end) - first, cancellationToken).ConfigureAwait(false);
+
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
                 if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
                     && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
@@ -114,11 +117,14 @@ public sealed partial class ImageNode
         var end = at.Value + length == VirtualSize ? VirtualSize : Sizes.AlignDown(at.Value + length, unit);
         if (start >= end)
         {
+            // Nothing is given up, but a bitmap has every request, as for the peers.
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             return;
         }
 
         using (await HoldUnitsAsync(writer, start, end, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             await writer.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -129,6 +135,7 @@ public sealed partial class ImageNode
         var writer = Writable();
         using (await HoldUnitsAsync(writer, at.Value, at.Value + cluster.Length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, cluster.Length, cancellationToken).ConfigureAwait(false);
             await writer.WriteCompressedAsync(at, cluster, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -222,6 +229,7 @@ public sealed partial class ImageNode
                 return false;
             }
 
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WritePlannedAsync(writer, plan, data, cancellationToken).ConfigureAwait(false);
             return true;
         }
@@ -231,6 +239,7 @@ public sealed partial class ImageNode
     {
         using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WriteReservedAsync(writer, at, data, cancellationToken).ConfigureAwait(false);
         }
     }
