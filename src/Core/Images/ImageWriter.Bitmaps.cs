@@ -21,7 +21,7 @@ public abstract partial class ImageWriter
     /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: the format has no bitmaps; <see cref="BlockErrorKind.InvalidRequest"/>: a name is
     /// taken or no name, or a granularity is none; <see cref="BlockErrorKind.LimitExceeded"/>: there would be too many, or one would be too large.</exception>
     public virtual ValueTask AddBitmapsAsync(IReadOnlyList<NewBitmap> bitmaps, CancellationToken cancellationToken = default) =>
-        throw new BlockException(BlockErrorKind.Unsupported, "Operation not supported: this image format has no bitmaps that can be changed");
+        throw new BlockException(BlockErrorKind.Unsupported, "Can't store persistent bitmaps: Operation not supported");
 
     /// <summary>Forgets a bitmap and gives up its space; an inconsistent one too.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>.</exception>

@@ -266,8 +266,7 @@ internal sealed partial class Qcow2Writer
         var oldBits = Sizes.DivideRoundingUp(Math.Min(virtualSize, VirtualSize), bitmap.Entry.Granularity);
         var bitsPerCluster = _geometry.ClusterSize * 8L;
 
-        // A table has at least one entry, even that of an empty disk.
-        var table = new ulong[Math.Max(1, StoredBitmap.EntriesFor(virtualSize, bitmap.Entry.GranularityBits, _geometry))];
+        var table = new ulong[StoredBitmap.EntriesFor(virtualSize, bitmap.Entry.GranularityBits, _geometry)];
         for (var i = 0; i < table.Length; i++)
         {
             var entry = new BitmapTableEntry(i < bitmap.Table!.Length ? bitmap.Table[i] : 0);

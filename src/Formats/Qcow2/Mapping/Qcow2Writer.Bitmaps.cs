@@ -260,7 +260,7 @@ internal sealed partial class Qcow2Writer
 
         if (Encoding.UTF8.GetByteCount(bitmap.Name) > BitmapDirectoryEntry.MaxNameBytes)
         {
-            throw Refuse(BlockErrorKind.InvalidRequest, $"Bitmap name is too long: at most {BitmapDirectoryEntry.MaxNameBytes} bytes");
+            throw Refuse(BlockErrorKind.InvalidRequest, $"Can't make the bitmap persistent: Name length exceeds maximum ({BitmapDirectoryEntry.MaxNameBytes} bytes)");
         }
 
         if (others.Any(b => b.Entry.Name == bitmap.Name))
@@ -272,7 +272,7 @@ internal sealed partial class Qcow2Writer
         if (!Sizes.IsPowerOfTwo(granularity) || granularity < 1L << BitmapDirectoryEntry.MinGranularityBits
             || granularity > 1L << BitmapDirectoryEntry.MaxGranularityBits)
         {
-            throw Refuse(BlockErrorKind.InvalidRequest, "Granularity must be power of 2 and at least 512 (and at most 2 GiB)");
+            throw Refuse(BlockErrorKind.InvalidRequest, "Granularity must be power of 2 and at least 512");
         }
 
         var granularityBits = BitOperations.Log2((ulong)granularity);
@@ -284,6 +284,11 @@ internal sealed partial class Qcow2Writer
 
     private void ThrowIfTooLarge(string name, long virtualSize, int granularityBits)
     {
+        if (virtualSize == 0)
+        {
+            throw Refuse(BlockErrorKind.InvalidRequest, "a disk of 0 bytes cannot have bitmaps");
+        }
+
         var entries = StoredBitmap.EntriesFor(virtualSize, granularityBits, _geometry);
         if (entries > BitmapDirectoryEntry.MaxTableEntries || entries << _geometry.ClusterBits > BitmapDirectoryEntry.MaxPayloadBytes)
         {
