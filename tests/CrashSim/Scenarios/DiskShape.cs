@@ -25,6 +25,9 @@ internal sealed record DiskShape(string Name)
 
     public bool Lazy { get; init; }
 
+    /// <summary>Three bitmaps: "fine" and "coarse", which are enabled, and "off", which is not.</summary>
+    public bool Bitmaps { get; init; }
+
     /// <summary>Clusters of the disk; the last one is not whole.</summary>
     public int Clusters { get; init; } = 40;
 
@@ -60,6 +63,13 @@ internal sealed record DiskShape(string Name)
         {
             builder.AddSnapshot("1", "one");
             builder.FillRandom(seed + 1, Filled / 2, compressed: RefcountOrder > 2);
+        }
+
+        if (Bitmaps)
+        {
+            builder.AddBitmap(new Qcow2Bitmap("fine") { GranularityBits = 9, StoreUniformClusters = random.Next(2) == 0 }.Set(1024, 3000))
+                .AddBitmap(new Qcow2Bitmap("coarse") { GranularityBits = 13 })
+                .AddBitmap(new Qcow2Bitmap("off") { GranularityBits = 10, Flags = 0 }.Set(0, 5000));
         }
 
         return CrashImage.From(builder);
