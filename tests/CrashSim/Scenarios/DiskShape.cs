@@ -28,6 +28,9 @@ internal sealed record DiskShape(string Name)
     /// <summary>Three bitmaps: "fine" and "coarse", which are enabled, and "off", which is not.</summary>
     public bool Bitmaps { get; init; }
 
+    /// <summary>Names of features in the header: 10 of them, with a backing file, push the bitmaps extension over the border of two sectors.</summary>
+    public int FeatureNames { get; init; }
+
     /// <summary>Clusters of the disk; the last one is not whole.</summary>
     public int Clusters { get; init; } = 40;
 
@@ -53,6 +56,7 @@ internal sealed record DiskShape(string Name)
             Backing = below, BackingFile = Backing ? CrashImage.Base : null, BackingFormat = Backing ? "raw" : null,
             ExternalData = DataFile > 0, DataFileName = DataFile > 0 ? CrashImage.Data : null, DataFileRaw = DataFile == 2,
             CompatibleFeatures = Lazy ? 1UL : 0, TrimEnd = random.Next(3) == 0,
+            FeatureNames = [.. Enumerable.Range(0, FeatureNames).Select(i => ((byte)1, (byte)(i + 8), $"feature {i}"))],
         };
         if (DataFile != 2)
         {
