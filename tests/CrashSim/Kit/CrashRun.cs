@@ -41,6 +41,9 @@ internal sealed class CrashRun
     /// <summary>Bitmaps are cleared and added on the way: then they need not have what differs from the beginning.</summary>
     public bool ChangesBitmaps { get; set; }
 
+    /// <summary>While the list of bitmaps is switched, the image may say that it has none that count.</summary>
+    public bool MayLoseBitmaps { get; set; }
+
     /// <summary>Prepares a scenario and lets it happen.</summary>
     public static async Task<CrashRun> MakeAsync(CrashScenario scenario, int seed)
     {

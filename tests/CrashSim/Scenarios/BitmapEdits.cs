@@ -24,6 +24,7 @@ internal sealed class BitmapEdits(DiskShape shape, bool exhaustive) : CrashScena
     public override async Task RunAsync(CrashRun run)
     {
         run.ChangesBitmaps = true;
+        run.MayLoseBitmaps = shape.FeatureNames > 0;
         var random = run.Random;
         await using var node = (ImageNode)await run.Storages.OpenAsync(CrashImage.Top, writable: true);
         var world = new CrashWorld("opened", run.Image.Content, run.Image.Snapshots) { Bitmaps = await ListAsync(node) };

@@ -122,7 +122,7 @@ public sealed class BitmapTests
             ToolRunner.RunChecked("qemu-io", "-f", "qcow2", "-c", "write 3M 3M", "-c", "write 9M 1M", image);
         }
 
-        foreach (var size in new[] { "9700k", "9701k", "30M", "2000M", "5001k", "4M", "100M" })
+        foreach (var size in new[] { "9700k", "9701k", "30M", "60M", "5001k", "4M", "40M" })
         {
             PlatterCli.RunChecked("resize", "--shrink", ours, size);
             ToolRunner.RunChecked("qemu-img", "resize", "-q", "--shrink", theirs, size);
@@ -236,7 +236,7 @@ public sealed class BitmapTests
         }
 
         Refused("Operation merge on bitmap b failed: Dirty bitmap 'c' not found", "bitmap", "--merge", "c", image, "b");
-        Refused("Operation merge on bitmap c failed: Dirty bitmap 'b' not found", "bitmap", "--merge", "b", image, "c");
+        Refused("Operation merge on bitmap c failed: Dirty bitmap 'c' not found", "bitmap", "--merge", "b", image, "c");
         Refused(
             "Operation merge on bitmap b failed: Bitmaps are of different sizes (destination size is 10485760, source size is 20971520) and can't be merged",
             "bitmap", "--merge", "b", "-b", other, "-F", "qcow2", image, "b");
@@ -263,7 +263,13 @@ public sealed class BitmapTests
     private static async Task AssertSameBitmapsAsync(TempFolder folder, string theirs, string ours, bool inOrder = true)
     {
         var (wanted, found) = (Bitmaps(theirs), Bitmaps(ours));
-        Assert.Equal(inOrder ? wanted : wanted.Order(), inOrder ? found : found.Order());
+        if (!inOrder)
+        {
+            wanted.Sort(StringComparer.Ordinal);
+            found.Sort(StringComparer.Ordinal);
+        }
+
+        Assert.Equal(wanted, found);
         foreach (var name in await NamesAsync(ours))
         {
             var map = PeerMap(folder, theirs, name);
