@@ -21,7 +21,7 @@ namespace Platter;
 /// await using var disk = await Disk.OpenAsync("vm.hdd");
 /// await disk.ReadAsync(0, buffer);
 /// </code></example>
-public sealed class Disk : IAsyncDisposable
+public sealed partial class Disk : IAsyncDisposable
 {
     private const string PasswordSecretId = "platter-password";
 

@@ -15,6 +15,7 @@ internal static class CommandTable
         ("convert", static () => new ConvertCommand()),
         ("dd", static () => new DdCommand()),
         ("snapshot", static () => new SnapshotCommand()),
+        ("bitmap", static () => new BitmapCommand()),
         ("resize", static () => new ResizeCommand()),
         ("measure", static () => new MeasureCommand()),
         ("digest", static () => new DigestCommand()),
@@ -24,7 +25,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase",
+        "amend", "bench", "commit", "daemon", "io", "nbd", "rebase",
     ];
 
     /// <summary>The command of that name.</summary>

@@ -47,13 +47,23 @@ internal sealed class ImageArguments
     /// <param name="change">What this command wants otherwise than the command line says; null for nothing.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
-    public async ValueTask<Disk> OpenAsync(
-        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default)
+    public ValueTask<Disk> OpenAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(name, _nameIsOptions, change, cancellationToken);
+
+    /// <summary>Opens an image by its name, whatever <c>--image-opts</c> says about others.</summary>
+    /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
+    public ValueTask<Disk> OpenNameAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(name, nameIsOptions: false, change, cancellationToken);
+
+    private async ValueTask<Disk> OpenAsync(
+        string name, bool nameIsOptions, Func<DiskOpenOptions, DiskOpenOptions>? change, CancellationToken cancellationToken)
     {
         var options = change is null ? _options : change(_options);
         try
         {
-            return _nameIsOptions
+            return nameIsOptions
                 ? await Disk.OpenAsync(NodeOptions.ParseKeyValues(name), options, cancellationToken).ConfigureAwait(false)
                 : await Disk.OpenAsync(name, options, cancellationToken).ConfigureAwait(false);
         }

@@ -87,6 +87,9 @@ public sealed partial class ImageNode
             await WriteZeroBytesAsync(at, bodyStart - at.Value, cancellationToken).ConfigureAwait(false);
             using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
             {
+                var first = Math.Max(bodyStart, at.Value);
+                await writer.NoteChangeAsync(new(first), Math.Min(bodyEnd, end) - first, cancellationToken).ConfigureAwait(false);
+
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
                 if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
                     && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
@@ -117,11 +120,14 @@ public sealed partial class ImageNode
         var end = at.Value + length == VirtualSize ? VirtualSize : Sizes.AlignDown(at.Value + length, unit);
         if (start >= end)
         {
+            // Nothing is given up, but a bitmap has every request, as for the peers.
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             return;
         }
 
         using (await HoldUnitsAsync(writer, start, end, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             await writer.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -140,6 +146,7 @@ public sealed partial class ImageNode
 
         using (await HoldUnitsAsync(writer, at.Value, at.Value + length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             var padded = cluster;
             if (length < unit)
             {
@@ -244,6 +251,7 @@ public sealed partial class ImageNode
                 return false;
             }
 
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WritePlannedAsync(writer, plan, data, cancellationToken).ConfigureAwait(false);
             return true;
         }
@@ -253,6 +261,7 @@ public sealed partial class ImageNode
     {
         using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WriteReservedAsync(writer, at, data, cancellationToken).ConfigureAwait(false);
         }
     }

@@ -8,8 +8,7 @@ namespace Platter.Formats.Qcow2.Mapping;
 // Changing the size of the disk. The header's size is written last: a cut before that leaves the old size, growing or shrinking can be done again.
 internal sealed partial class Qcow2Writer
 {
-    /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, CancellationToken cancellationToken)
     {
         if (virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {

@@ -52,6 +52,12 @@ internal sealed partial class Qcow2Writer
             _reuseWasJudged = false;
             var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
             Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
+            Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
+            foreach (var bitmap in _bitmaps)
+            {
+                bitmap.AddTo(_regions, _geometry);
+            }
+
             Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
         }
         finally

@@ -53,6 +53,9 @@ internal sealed class HeaderSector
         }
     }
 
+    /// <summary>Somebody else has written the first cluster: this is how it begins now. No change may be waiting.</summary>
+    public void Replace(ReadOnlySpan<byte> cluster) => cluster[..Sizes.SectorBytes].CopyTo(_bytes);
+
     /// <summary>Writes the sector if it was changed. The caller flushes before and behind as its order needs.</summary>
     public async ValueTask WriteAsync(CancellationToken cancellationToken)
     {
