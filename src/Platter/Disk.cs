@@ -20,9 +20,11 @@ namespace Platter;
 /// await using var disk = await Disk.OpenAsync("vm.hdd");
 /// await disk.ReadAsync(0, buffer);
 /// </code></example>
-public sealed class Disk : IAsyncDisposable
+public sealed partial class Disk : IAsyncDisposable
 {
     private const string PasswordSecretId = "platter-password";
+
+    private DiskOpenOptions _options = new();
 
     private Disk(BlockNode node) => Node = node;
 
@@ -79,8 +81,16 @@ public sealed class Disk : IAsyncDisposable
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
-        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot, Writable = options.Writable };
-        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
+        var request = new OpenRequest
+        {
+            Options = source,
+            Format = options.Format,
+            Snapshot = options.Snapshot,
+            Writable = options.Writable,
+            WritableBacking = options.WritableBacking,
+            WithoutBacking = options.WithoutBacking,
+        };
+        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options };
     }
 
     /// <summary>Makes a new, empty image.</summary>

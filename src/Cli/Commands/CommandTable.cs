@@ -16,6 +16,8 @@ internal static class CommandTable
         ("dd", static () => new DdCommand()),
         ("snapshot", static () => new SnapshotCommand()),
         ("resize", static () => new ResizeCommand()),
+        ("commit", static () => new CommitCommand()),
+        ("rebase", static () => new RebaseCommand()),
         ("measure", static () => new MeasureCommand()),
         ("serve", static () => new ServeCommand()),
     ];
@@ -23,7 +25,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase",
+        "amend", "bench", "bitmap", "daemon", "io", "nbd",
     ];
 
     /// <summary>The command of that name.</summary>

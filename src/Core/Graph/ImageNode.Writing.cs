@@ -163,6 +163,14 @@ public sealed partial class ImageNode
     public ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.DeleteSnapshotAsync(selector, cancellationToken), cancellationToken);
 
+    /// <summary>Lets the backing file show through everywhere; see <see cref="ImageWriter.MakeEmptyAsync"/>. Waits for every request under way.</summary>
+    public ValueTask MakeEmptyAsync(CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.MakeEmptyAsync(cancellationToken), cancellationToken);
+
+    /// <summary>Records another backing file; see <see cref="ImageWriter.ChangeBackingAsync"/>. This node goes on with the one that it has: it is to be closed.</summary>
+    public ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.ChangeBackingAsync(name, format, cancellationToken), cancellationToken);
+
     private async ValueTask AloneAsync(Func<ImageWriter, ValueTask> operation, CancellationToken cancellationToken)
     {
         var writer = Writable();

@@ -89,6 +89,21 @@ public abstract class ImageWriter
     /// <summary>Forgets a snapshot and gives up its space. Wholly or not at all; no request may be under way.</summary>
     public virtual ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
 
+    /// <summary>Gives up everything that the image stores of its current state, so that its backing file shows through everywhere; snapshots stay. Wholly or not at all;
+    /// no request may be under way.</summary>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format has no backing files.</exception>
+    public virtual ValueTask MakeEmptyAsync(CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Operation not supported: an image of this format cannot be emptied");
+
+    /// <summary>Records another backing file, or none, once everything else is durable. Wholly or not at all; no request may be under way, and none may come after it.</summary>
+    /// <param name="name">As it is to be stored; null for none.</param>
+    /// <param name="format">Its format; null for none.</param>
+    /// <param name="cancellationToken">Stops before it has happened.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format has no backing files; <see cref="Errors.BlockErrorKind.NoSpace"/>:
+    /// the name does not fit.</exception>
+    public virtual ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Operation not supported");
+
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
 
