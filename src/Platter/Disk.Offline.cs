@@ -106,6 +106,32 @@ public sealed partial class Disk
         BlockException CannotChange(BlockException e) => new(e.Kind, $"Could not change the backing file to '{SafeText.Clean(backing ?? string.Empty, 256)}': {e.Message}", e);
     }
 
+    /// <summary>Changes options of an image (<c>compat</c>, <c>refcount_bits</c>, <c>lazy_refcounts</c>, <c>size</c>, <c>data_file</c>, <c>data_file_raw</c>,
+    /// <c>encrypt.state</c> with its companions): all are judged before the first is changed, and each change happens wholly or not at all.</summary>
+    /// <param name="options">By name.</param>
+    /// <param name="how">Secrets.</param>
+    /// <param name="cancellationToken">Stops between changes; the same call goes on from there.</param>
+    /// <returns>What is left to do, with the image closed and opened again: some changes alter what an open image stands on. Empty when all is done.</returns>
+    /// <exception cref="BlockException">An option is unknown, or not allowed for this image; or others as met.</exception>
+    public async Task<NodeOptions> AmendAsync(NodeOptions options, AmendContext? how = null, CancellationToken cancellationToken = default)
+    {
+        var format = KnownFormats.Registry.Formats.FirstOrDefault(known => known.Name == Format);
+        if (format is null || format.AmendOptions.Options.Count == 0)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"Format driver '{Format}' does not support option amendment");
+        }
+
+        foreach (var key in options.Keys)
+        {
+            if (format.CreateOptions.Options.Any(option => option.Name == key) && !format.AmendOptions.Options.Any(option => option.Name == key))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"Invalid parameter '{key}'. This option is only supported for image creation");
+            }
+        }
+
+        return await Image().AmendAsync(format.AmendOptions.Normalize(options), how ?? new AmendContext(), cancellationToken).ConfigureAwait(false);
+    }
+
     private ImageNode Image() => Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"{Node.Name}: not an image that can be changed so");
 
     private async ValueTask<BlockNode> OpenNewBackingAsync(ImageNode overlay, string backing, string format, CancellationToken cancellationToken)

@@ -16,6 +16,7 @@ internal static class CommandTable
         ("dd", static () => new DdCommand()),
         ("snapshot", static () => new SnapshotCommand()),
         ("resize", static () => new ResizeCommand()),
+        ("amend", static () => new AmendCommand()),
         ("commit", static () => new CommitCommand()),
         ("rebase", static () => new RebaseCommand()),
         ("measure", static () => new MeasureCommand()),
@@ -25,7 +26,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "daemon", "io", "nbd",
+        "bench", "bitmap", "daemon", "io", "nbd",
     ];
 
     /// <summary>The command of that name.</summary>

@@ -171,6 +171,24 @@ public sealed partial class ImageNode
     public ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.ChangeBackingAsync(name, format, cancellationToken), cancellationToken);
 
+    /// <summary>Changes options of the image; see <see cref="ImageWriter.AmendAsync"/>. Waits for every request under way.</summary>
+    /// <returns>What is left to do after the image was closed and opened again; empty when all is done.</returns>
+    public async ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default)
+    {
+        await AloneAsync(
+            async writer => options = await writer.AmendAsync(options, context, cancellationToken).ConfigureAwait(false), cancellationToken).ConfigureAwait(false);
+        if (options["size"] is { } size && options.Keys.Count == 1)
+        {
+            var bytes = Sizes.TryAlignUp(long.Parse(size, System.Globalization.CultureInfo.InvariantCulture), Sizes.SectorBytes, out var aligned)
+                ? aligned
+                : throw new BlockException(BlockErrorKind.InvalidRequest, "Image size must be less than 8 EiB!");
+            await ResizeAsync(bytes, cancellationToken).ConfigureAwait(false);
+            return new NodeOptions();
+        }
+
+        return options;
+    }
+
     private async ValueTask AloneAsync(Func<ImageWriter, ValueTask> operation, CancellationToken cancellationToken)
     {
         var writer = Writable();

@@ -104,6 +104,16 @@ public abstract class ImageWriter
     public virtual ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Operation not supported");
 
+    /// <summary>Changes options of the image. Everything is judged before anything is changed; then one step follows the other, each of them wholly done or not at
+    /// all, and none of them changes what the disk reads (but for <c>size</c>). No request may be under way.</summary>
+    /// <param name="options">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> of <see cref="ImageFormat.AmendOptions"/> returns them.</param>
+    /// <param name="context">Secrets.</param>
+    /// <param name="cancellationToken">Stops between steps.</param>
+    /// <returns>What is left to do. If not empty, the image has to be closed and opened again for it; <c>size</c> alone is left to <see cref="ResizeAsync"/>.</returns>
+    /// <exception cref="Errors.BlockException">An option is not allowed for this image, with nothing changed; or others as met.</exception>
+    public virtual ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "this format does not support option amendment");
+
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
 

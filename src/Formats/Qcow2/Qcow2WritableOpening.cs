@@ -15,7 +15,8 @@ namespace Platter.Formats.Qcow2;
 internal static class Qcow2WritableOpening
 {
     public static async ValueTask<Qcow2Writer> OpenAsync(
-        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, CancellationToken cancellationToken)
+        Storage storage, Storage? dataFile, GuestCipher? cipher, Func<ReadOnlyMemory<byte>>? password, Qcow2Metadata metadata, NodeOptions options,
+        CancellationToken cancellationToken)
     {
         var (header, geometry) = (metadata.Header, metadata.Geometry);
         RefuseBroken(storage, header);
@@ -36,6 +37,7 @@ internal static class Qcow2WritableOpening
             DataFile = dataFile,
             IsRawDataFile = metadata.IsRawDataFile,
             Cipher = cipher,
+            Password = password,
             Geometry = geometry,
             Header = sector,
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),

@@ -23,9 +23,14 @@ internal sealed partial class Qcow2Writer
                 BlockErrorKind.InvalidRequest, $"{_storage.Name}: its data file has to stay valid as a raw image (data_file_raw), so it cannot have a backing file");
         }
 
-        return ChangeHeaderAsync(
-            cluster => cluster with { BackingFile = bytes, BackingFormat = bytes.Length > 0 && format is not null ? Encoding.UTF8.GetBytes(format) : null },
-            cancellationToken);
+        // Not one expression with the bytes: a null beside an array would become an empty memory, which is an extension without content.
+        ReadOnlyMemory<byte>? formatBytes = null;
+        if (bytes.Length > 0 && format is not null)
+        {
+            formatBytes = Encoding.UTF8.GetBytes(format);
+        }
+
+        return ChangeHeaderAsync(cluster => cluster with { BackingFile = bytes, BackingFormat = formatBytes }, cancellationToken);
     }
 
     // Wholly or not at all. No other request may be under way.

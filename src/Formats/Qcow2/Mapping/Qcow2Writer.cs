@@ -34,6 +34,8 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private readonly bool _lazyRefcounts;
     private readonly Func<CancellationToken, ValueTask<bool>> _areRefcountsTrue;
 
+    private readonly Func<ReadOnlyMemory<byte>>? _password;
+
     // One change of tables or refcounts at a time; one checkpoint at a time. Taken in this order: checkpointing, changing.
     private readonly SemaphoreSlim _changing = new(1, 1);
     private readonly SemaphoreSlim _checkpointing = new(1, 1);
@@ -52,6 +54,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _checkpoint = new(state.Storage, state.DataFile, state.Header);
         _lazyRefcounts = (state.Header.Header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
         _areRefcountsTrue = state.AreRefcountsTrue;
+        _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
         _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire);
     }
