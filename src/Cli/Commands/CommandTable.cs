@@ -19,6 +19,7 @@ internal static class CommandTable
         ("amend", static () => new AmendCommand()),
         ("commit", static () => new CommitCommand()),
         ("rebase", static () => new RebaseCommand()),
+        ("bench", static () => new BenchCommand()),
         ("measure", static () => new MeasureCommand()),
         ("serve", static () => new ServeCommand()),
     ];
@@ -26,7 +27,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "bench", "bitmap", "daemon", "io", "nbd",
+        "bitmap", "daemon", "io", "nbd",
     ];
 
     /// <summary>The command of that name.</summary>

@@ -138,16 +138,22 @@ public sealed partial class ImageNode
         _writer is null ? ValueTask.CompletedTask : _writer.FlushAsync(cancellationToken);
 
     /// <inheritdoc/>
-    public override ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+    public override ValueTask ResizeAsync(
+        long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) =>
         AloneAsync(
             async writer =>
             {
+                if (virtualSize < VirtualSize && preallocation != ResizePreallocation.Off)
+                {
+                    throw new BlockException(BlockErrorKind.InvalidRequest, "Preallocation can only be used for growing images");
+                }
+
                 if (virtualSize > VirtualSize)
                 {
                     await HideRestOfLastUnitAsync(writer, cancellationToken).ConfigureAwait(false);
                 }
 
-                await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, cancellationToken).ConfigureAwait(false);
+                await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, preallocation, cancellationToken).ConfigureAwait(false);
             },
             cancellationToken);
 

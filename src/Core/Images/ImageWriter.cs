@@ -73,6 +73,19 @@ public abstract class ImageWriter
     /// <param name="cancellationToken">Stops before the size was changed.</param>
     public abstract ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default);
 
+    /// <summary>As <see cref="ResizeAsync(long, long, CancellationToken)"/>, and gives what is new a place in the file before the new size is published.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512; not less than the disk has.</param>
+    /// <param name="backingSize">Size of the backing file's disk in bytes, 0 without one.</param>
+    /// <param name="preallocation">How much of a place.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format does not have this mode;
+    /// <see cref="Errors.BlockErrorKind.NoSpace"/>: with the size unchanged.</exception>
+    public virtual ValueTask ResizeAsync(
+        long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) =>
+        preallocation == ResizePreallocation.Off
+            ? ResizeAsync(virtualSize, backingSize, cancellationToken)
+            : throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Unsupported preallocation mode: {preallocation.ToString().ToLowerInvariant()}");
+
     /// <summary>Whether the unit at an offset has a place of its own in the image, so that something may be stored behind the end of the disk.</summary>
     public virtual ValueTask<bool> HasPlaceAsync(GuestOffset at, CancellationToken cancellationToken = default) => new(false);
 
@@ -109,7 +122,7 @@ public abstract class ImageWriter
     /// <param name="options">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> of <see cref="ImageFormat.AmendOptions"/> returns them.</param>
     /// <param name="context">Secrets.</param>
     /// <param name="cancellationToken">Stops between steps.</param>
-    /// <returns>What is left to do. If not empty, the image has to be closed and opened again for it; <c>size</c> alone is left to <see cref="ResizeAsync"/>.</returns>
+    /// <returns>What is left to do. If not empty, the image has to be closed and opened again for it; <c>size</c> alone is left to <see cref="ResizeAsync(long, long, CancellationToken)"/>.</returns>
     /// <exception cref="Errors.BlockException">An option is not allowed for this image, with nothing changed; or others as met.</exception>
     public virtual ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "this format does not support option amendment");
