@@ -62,10 +62,12 @@ public sealed partial class Disk
     /// A disk that was opened with <see cref="DiskOpenOptions.WithoutBacking"/> gets the other name and nothing else.</remarks>
     /// <param name="backing">Name of the new backing file as it is to be stored, relative to the image's directory; null for none.</param>
     /// <param name="format">Its format; needed unless there is none.</param>
+    /// <param name="compresses">Store what is copied compressed.</param>
     /// <param name="progress">Told 0 to 1.</param>
     /// <param name="cancellationToken">Stops; the image then has its old backing file and reads as before.</param>
     /// <exception cref="BlockException">The new backing file cannot be opened or is the image itself; others as met.</exception>
-    public async Task RebaseAsync(string? backing, string? format = null, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public async Task RebaseAsync(
+        string? backing, string? format = null, bool compresses = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         var image = Image();
         if (!image.Driver.SupportsBacking)
@@ -83,7 +85,7 @@ public sealed partial class Disk
             var below = backing is null ? null : await OpenNewBackingAsync(image, backing, format!, cancellationToken).ConfigureAwait(false);
             try
             {
-                await RebaseOperation.CopyDifferencesAsync(image, below, progress, cancellationToken).ConfigureAwait(false);
+                await RebaseOperation.CopyDifferencesAsync(image, below, compresses, progress, cancellationToken).ConfigureAwait(false);
             }
             finally
             {

@@ -14,6 +14,8 @@ internal sealed class RebaseCommand : Command
     private static readonly Option s_unsafe = new(
         'u', "unsafe", null, "Only write the new name down: the old backing file need not be there, and what the disk reads may change.");
 
+    private static readonly Option s_compress = new('c', "compress", null, "Store what is copied compressed.");
+
     public override string Name => "rebase";
 
     public override string Summary => "Give an image another backing file, without a change of what it reads.";
@@ -25,7 +27,7 @@ internal sealed class RebaseCommand : Command
 
     public override IReadOnlyList<Option> Options { get; } =
     [
-        CommonOptions.Help, s_backing, s_backingFormat, s_unsafe, CommonOptions.Format, CommonOptions.ImageOpts, CommonOptions.Cache, CommonOptions.SourceCache,
+        CommonOptions.Help, s_backing, s_backingFormat, s_unsafe, s_compress, CommonOptions.Format, CommonOptions.ImageOpts, CommonOptions.Cache, CommonOptions.SourceCache,
         CommonOptions.Progress, CommonOptions.Quiet, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile,
     ];
 
@@ -37,6 +39,11 @@ internal sealed class RebaseCommand : Command
         if (backing is null && !isUnsafe)
         {
             throw new UsageException("Must specify backing file (-b) or use unsafe mode (-u)", pointToHelp: true);
+        }
+
+        if (isUnsafe && arguments.Has(s_compress))
+        {
+            throw new UsageException("-c and -u cannot go together: nothing is copied then");
         }
 
         CommonOptions.ThrowIfNoCacheMode(arguments, CommonOptions.Cache);
@@ -53,7 +60,7 @@ internal sealed class RebaseCommand : Command
             name, options => options with { Writable = true, WithoutBacking = isUnsafe }, stop).ConfigureAwait(false);
         await using (disk.ConfigureAwait(false))
         {
-            await disk.RebaseAsync(string.IsNullOrEmpty(backing) ? null : backing, format, progress, stop).ConfigureAwait(false);
+            await disk.RebaseAsync(string.IsNullOrEmpty(backing) ? null : backing, format, arguments.Has(s_compress), progress, stop).ConfigureAwait(false);
         }
 
         progress.Complete();

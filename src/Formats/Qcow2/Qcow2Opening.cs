@@ -80,8 +80,7 @@ internal static class Qcow2Opening
         {
             var writer = storage.IsReadOnly || context.MetadataOnly
                 ? null
-                : await Qcow2WritableOpening.OpenAsync(
-                    storage, dataFile, cipher, cipher is null ? null : () => PasswordOf(storage, options, context), metadata, options, cancellationToken).ConfigureAwait(false);
+                : await Qcow2WritableOpening.OpenAsync(storage, dataFile, cipher, metadata, options, context, cancellationToken).ConfigureAwait(false);
             return new Qcow2Image(storage, dataFile, cipher, metadata, reader, context, writer);
         }
         catch
@@ -302,7 +301,8 @@ internal static class Qcow2Opening
         return new GuestCipher(volume.Cipher, numbersByHost: true) { Luks = volume.Header };
     }
 
-    private static ReadOnlyMemory<byte> PasswordOf(Storage storage, NodeOptions options, OpenContext context) =>
+    /// <summary>The password that the options name.</summary>
+    internal static ReadOnlyMemory<byte> PasswordOf(Storage storage, NodeOptions options, OpenContext context) =>
         context.Secrets.Get(options["encrypt.key-secret"] ?? context.DefaultSecretId ?? throw new BlockException(
             BlockErrorKind.WrongSecret, $"{storage.Name}: no password was given"));
 

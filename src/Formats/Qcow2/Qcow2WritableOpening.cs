@@ -15,7 +15,7 @@ namespace Platter.Formats.Qcow2;
 internal static class Qcow2WritableOpening
 {
     public static async ValueTask<Qcow2Writer> OpenAsync(
-        Storage storage, Storage? dataFile, GuestCipher? cipher, Func<ReadOnlyMemory<byte>>? password, Qcow2Metadata metadata, NodeOptions options,
+        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, OpenContext context,
         CancellationToken cancellationToken)
     {
         var (header, geometry) = (metadata.Header, metadata.Geometry);
@@ -37,12 +37,14 @@ internal static class Qcow2WritableOpening
             DataFile = dataFile,
             IsRawDataFile = metadata.IsRawDataFile,
             Cipher = cipher,
-            Password = password,
+            Password = cipher is null ? null : () => Qcow2Opening.PasswordOf(storage, options, context),
             Geometry = geometry,
             Header = sector,
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
             Refcounts = refcounts,
             Regions = regions,
+            Codecs = context.Codecs,
+            CompressionLevel = context.CompressionLevel,
             HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
             AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
         });

@@ -18,11 +18,12 @@ public static class RebaseOperation
     /// <summary>Copies what would read otherwise, and flushes the overlay.</summary>
     /// <param name="overlay">Open for writing, with its old chain.</param>
     /// <param name="backing">The new backing file's disk; null for none, which reads as zeros.</param>
+    /// <param name="compresses">Store what is copied compressed, in whole clusters.</param>
     /// <param name="progress">Told 0 to 1.</param>
     /// <param name="cancellationToken">Stops between chunks.</param>
-    /// <exception cref="BlockException">Reading or writing failed; the overlay reads as before.</exception>
+    /// <exception cref="BlockException">Reading or writing failed, or the overlay cannot hold compressed clusters; it reads as before.</exception>
     public static async Task CopyDifferencesAsync(
-        ImageNode overlay, BlockNode? backing, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+        ImageNode overlay, BlockNode? backing, bool compresses = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         var unit = (int)Math.Clamp(overlay.Driver.Writer?.ZeroUnit ?? Sizes.SectorBytes, Sizes.SectorBytes, ChunkBytes);
         var buffers = ArrayPool<byte>.Shared.Rent(2 * ChunkBytes);
@@ -44,7 +45,7 @@ public static class RebaseOperation
                 if (!IsSame(before, after))
                 {
                     before = before.Take(ChunkBytes - (at.Value & (ChunkBytes - 1)));
-                    await CopyAsync(overlay, before, after.Take(before.Length), buffers, unit, cancellationToken).ConfigureAwait(false);
+                    await CopyAsync(overlay, before, after.Take(before.Length), buffers, unit, compresses, cancellationToken).ConfigureAwait(false);
                 }
 
                 at = before.End;
@@ -73,7 +74,7 @@ public static class RebaseOperation
         || (!before.ReadsZero && !after.ReadsZero && before.Kind == after.Kind && before.Flags == after.Flags && before.HostOffset == after.HostOffset
             && before.EncodedLength == after.EncodedLength && before.Storage?.Identity is { } identity && after.Storage?.Identity == identity);
 
-    private static async ValueTask CopyAsync(ImageNode overlay, Extent before, Extent after, byte[] buffers, int unit, CancellationToken cancellationToken)
+    private static async ValueTask CopyAsync(ImageNode overlay, Extent before, Extent after, byte[] buffers, int unit, bool compresses, CancellationToken cancellationToken)
     {
         var old = buffers.AsMemory(0, (int)before.Length);
         var now = buffers.AsMemory(ChunkBytes, (int)before.Length);
@@ -98,6 +99,10 @@ public static class RebaseOperation
             {
                 await overlay.WriteZeroesAsync(target, end - from, WriteFlags.MayUnmap, cancellationToken).ConfigureAwait(false);
             }
+            else if (compresses)
+            {
+                await CompressAsync(overlay, target, end - from, cancellationToken).ConfigureAwait(false);
+            }
             else
             {
                 await overlay.WriteAsync(target, old[from..end], WriteFlags.None, cancellationToken).ConfigureAwait(false);
@@ -106,6 +111,27 @@ public static class RebaseOperation
             from = end;
         }
 
+        // Not past the chunk: its pieces end with units of the disk, or with the extent.
         int NextBoundary(int from) => (int)Math.Min(old.Length, from + unit - ((before.Offset.Value + from) % unit));
+    }
+
+    // Every cluster that the range touches, as it reads now: part of it may be stored already.
+    private static async ValueTask CompressAsync(ImageNode overlay, GuestOffset at, int length, CancellationToken cancellationToken)
+    {
+        var unit = overlay.Driver.Writer!.AllocationUnit;
+        var bytes = ArrayPool<byte>.Shared.Rent((int)unit);
+        try
+        {
+            for (var cluster = Sizes.AlignDown(at.Value, unit); cluster < at.Value + length; cluster += unit)
+            {
+                var part = bytes.AsMemory(0, (int)Math.Min(unit, overlay.VirtualSize - cluster));
+                await overlay.ReadAsync(new(cluster), part, cancellationToken).ConfigureAwait(false);
+                await overlay.WriteCompressedAsync(new(cluster), part, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+        }
     }
 }

@@ -21,6 +21,9 @@ public sealed record DiskOpenOptions
     /// <summary>Leave the backing file closed: only to change its name without looking (<see cref="Disk.RebaseAsync"/>). What the image does not store reads as zeros.</summary>
     public bool WithoutBacking { get; init; }
 
+    /// <summary>How hard compressed writes try: 1 (fast) to 9 (zlib) or 22 (zstd), the higher the smaller; null for the library's own choice.</summary>
+    public int? CompressionLevel { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

@@ -43,6 +43,20 @@ public sealed class RebaseTests
         OfflineInterop.Check(top);
     }
 
+    [Theory]
+    [InlineData("compat=1.1")]
+    [InlineData("extended_l2=on")]
+    [InlineData("cluster_size=4k,compression_type=zstd")]
+    public void What_is_copied_can_be_compressed(string options)
+    {
+        using var folder = Overlay(options);
+        var top = folder["top.qcow2"];
+        PlatterCli.Run("rebase", "-c", "-b", string.Empty, top).Expect();
+        OfflineInterop.ReadsAs(top, folder["want.raw"]);
+        OfflineInterop.Check(top);
+        Assert.DoesNotContain("0.00% compressed", ToolRunner.RunChecked("qemu-img", "check", top).Text, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void What_both_chains_end_in_is_not_copied()
     {
