@@ -25,6 +25,8 @@ public sealed partial class Disk : IAsyncDisposable
 {
     private const string PasswordSecretId = "platter-password";
 
+    private DiskOpenOptions _options = new();
+
     private Disk(BlockNode node) => Node = node;
 
     /// <summary>Size of the virtual disk, in bytes.</summary>
@@ -81,8 +83,16 @@ public sealed partial class Disk : IAsyncDisposable
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
-        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot, Writable = options.Writable };
-        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
+        var request = new OpenRequest
+        {
+            Options = source,
+            Format = options.Format,
+            Snapshot = options.Snapshot,
+            Writable = options.Writable,
+            WritableBacking = options.WritableBacking,
+            WithoutBacking = options.WithoutBacking,
+        };
+        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options };
     }
 
     /// <summary>Makes a new, empty image.</summary>

@@ -176,7 +176,15 @@ public abstract class BlockNode : IAsyncDisposable
     /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
     /// <param name="virtualSize">Bytes, a multiple of 512.</param>
     /// <param name="cancellationToken">Stops before anything was changed.</param>
-    public virtual ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) => throw NotWritable();
+    public ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, ResizePreallocation.Off, cancellationToken);
+
+    /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512.</param>
+    /// <param name="preallocation">What place in the file the new bytes get; only when the disk grows.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    public virtual ValueTask ResizeAsync(
+        long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) => throw NotWritable();
 
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();

@@ -33,6 +33,7 @@ internal static class Qcow2WritableOpening
             DataFile = dataFile,
             IsRawDataFile = metadata.IsRawDataFile,
             Cipher = cipher,
+            Password = cipher is null ? null : () => Qcow2Opening.PasswordOf(storage, options, context),
             Geometry = geometry,
             Header = sector,
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),

@@ -72,6 +72,21 @@ internal static class AllScenarios
         new SnapshotEdits(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
         new SnapshotEdits(new("extended") { ExtendedL2 = true, ClusterBits = 14, Snapshot = true, Clusters = 8 }, exhaustive: false),
         new SnapshotEdits(new("lazy") { Lazy = true, ClusterBits = 9, RefcountOrder = 5, Clusters = 200 }, exhaustive: false),
+        new Commits(new("plain") { Backing = true, Clusters = 12 }),
+        new Commits(new("512") { Backing = true, ClusterBits = 9, Clusters = 100, BackingBeyond = 4096 }),
+        new Commits(new("v2") { Version = 2, Backing = true, ClusterBits = 10, Clusters = 30 }),
+        new Commits(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Clusters = 6 }),
+        new Commits(new("data-file") { DataFile = 1, Backing = true, ClusterBits = 10, Clusters = 20 }),
+        new Rebases(new("plain") { Backing = true, Clusters = 12 }),
+        new Rebases(new("512") { Backing = true, ClusterBits = 9, Clusters = 100 }),
+        new Rebases(new("v2") { Version = 2, Backing = true, ClusterBits = 10, Clusters = 30 }),
+        new Rebases(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Clusters = 6 }),
+        new Rebases(new("plain") { Backing = true, Clusters = 12 }, flattens: true),
+        new Amends(new("plain") { Clusters = 12 }),
+        new Amends(new("512") { ClusterBits = 9, Clusters = 100, Snapshot = true }),
+        new Amends(new("v2") { Version = 2, Snapshot = true, Clusters = 12 }),
+        new Amends(new("backing") { Backing = true, Snapshot = true, ClusterBits = 10, Clusters = 24 }),
+        new KeyChanges(),
     ];
 
     /// <summary>A scenario by name.</summary>

@@ -118,6 +118,26 @@ internal sealed record SnapshotTableEntry
         return bytes;
     }
 
+    /// <summary>The entry with the extra data that version 3 demands; as it is, if it has them.</summary>
+    /// <param name="bytes">Of this entry.</param>
+    /// <param name="diskSize">What an entry that does not say means.</param>
+    public byte[] WithExtraDataOfVersion3(byte[] bytes, long diskSize)
+    {
+        if (ExtraSize >= MinExtraBytesV3)
+        {
+            return bytes;
+        }
+
+        var names = BinaryPrimitives.ReadUInt16BigEndian(bytes.AsSpan(IdSizeAt)) + BinaryPrimitives.ReadUInt16BigEndian(bytes.AsSpan(NameSizeAt));
+        var result = new byte[(FixedSize + MinExtraBytesV3 + names + 7) & ~7];
+        bytes.AsSpan(0, FixedSize).CopyTo(result);
+        BinaryPrimitives.WriteUInt32BigEndian(result.AsSpan(ExtraSizeAt), MinExtraBytesV3);
+        BinaryPrimitives.WriteUInt64BigEndian(result.AsSpan(ExtraAt + ExtraVmStateSizeAt), VmStateSize);
+        BinaryPrimitives.WriteUInt64BigEndian(result.AsSpan(ExtraAt + ExtraDiskSizeAt), DiskSize ?? (ulong)diskSize);
+        bytes.AsSpan(FixedSize + (int)ExtraSize, names).CopyTo(result.AsSpan(FixedSize + MinExtraBytesV3));
+        return result;
+    }
+
     // Texts only for errors: there may be 65536 entries.
     private static void ThrowIfShort(ReadOnlySpan<byte> bytes, int needed, string file, int index, HostOffset at)
     {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
@@ -8,7 +9,11 @@ namespace Platter.Formats.Qcow2.Mapping;
 // Changing the size of the disk. The header's size is written last: a cut before that leaves the old size, growing or shrinking can be done again.
 internal sealed partial class Qcow2Writer
 {
-    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, CancellationToken cancellationToken)
+    /// <inheritdoc/>
+    public override ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, backingSize, ResizePreallocation.Off, cancellationToken);
+
+    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken)
     {
         if (virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {
@@ -34,8 +39,17 @@ internal sealed partial class Qcow2Writer
         }
         else
         {
+            // A data file that has to be a raw image at any time has a place for everything.
+            preallocation = _isRawDataFile && preallocation == ResizePreallocation.Off ? ResizePreallocation.Metadata : preallocation;
             await GrowL1Async(entries, cancellationToken).ConfigureAwait(false);
-            await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            if (preallocation == ResizePreallocation.Off)
+            {
+                await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            }
+            else
+            {
+                await PreallocateAsync(old, virtualSize, preallocation, cancellationToken).ConfigureAwait(false);
+            }
         }
 
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);

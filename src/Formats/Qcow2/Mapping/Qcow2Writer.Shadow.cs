@@ -20,7 +20,8 @@ internal sealed partial class Qcow2Writer
     /// <summary>Makes an offline change. No other request may be under way.</summary>
     /// <param name="change">Works on a <see cref="ShadowState"/>; an exception leaves the image as it was, and this writer refuses to go on.</param>
     /// <param name="cancellationToken">Stops before the header is written.</param>
-    internal async ValueTask ShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken)
+    /// <param name="givesUpSpace">Afterwards the host gets back what is free, as far as the refcounts can be believed.</param>
+    internal async ValueTask ShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken, bool givesUpSpace = false)
     {
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
@@ -59,6 +60,10 @@ internal sealed partial class Qcow2Writer
             }
 
             Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+            if (givesUpSpace)
+            {
+                await GiveUpFreeSpaceAsync(cancellationToken).ConfigureAwait(false);
+            }
         }
         finally
         {

@@ -27,6 +27,13 @@ internal sealed class HeaderSector
         return new(storage, bytes);
     }
 
+    /// <summary>Reads it again: somebody else has written the header.</summary>
+    public async ValueTask ReloadAsync(CancellationToken cancellationToken)
+    {
+        _ = await _storage.ReadAsync(default, _bytes, cancellationToken).ConfigureAwait(false);
+        _isDirty = false;
+    }
+
     /// <summary>Whether fields were changed that are not on the disk.</summary>
     public bool IsDirty => _isDirty;
 
