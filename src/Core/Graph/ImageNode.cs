@@ -56,6 +56,11 @@ public sealed partial class ImageNode : BlockNode
         Driver.CheckAsync(report, progress, cancellationToken);
 
     /// <inheritdoc/>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        Driver.RepairAsync(options, report, progress, cancellationToken);
+
+    /// <inheritdoc/>
     public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
         Driver.ReadBitmapAsync(name, cancellationToken);
 

@@ -47,7 +47,8 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             {
                 tally.Corruption(string.Create(
                     CultureInfo.InvariantCulture,
-                    $"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster"));
+                    $"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster"),
+                    Remedy.Bitmap);
                 continue;
             }
 

@@ -21,6 +21,9 @@ internal sealed class RefcountChecker(
     private bool _hasUnreadableBlocks;
     private bool _looksForLeaks;
 
+    /// <summary>What a repair has to know of the old refcounts; null for a check.</summary>
+    public RefcountSurvey? Survey { get; init; }
+
     // A structure may begin in the cluster after the file's last one, by less than a cluster: that cluster then counts as one of the file's.
     private long CountedClusters => counts.Count(_clusterCount) == 0 ? _clusterCount : _clusterCount + 1;
 
@@ -89,7 +92,10 @@ internal sealed class RefcountChecker(
     /// <summary>Counts the references that table and blocks make, and judges the table's entries.</summary>
     public void CheckTable()
     {
+        references.Journal = Survey?.TableClusters;
         references.Add((long)metadata.Header.RefcountTableOffset, metadata.Header.RefcountTableBytes, Referrer.Structure(RefcountTable));
+        references.Journal = null;
+        Survey?.Begin(_table);
         for (var index = 0; index < _table.Length; index++)
         {
             var entry = new RefcountTableEntry(_table[index]);
@@ -101,24 +107,29 @@ internal sealed class RefcountChecker(
             var who = Referrer.Entry(RefcountTable, index);
             if (entry.ReservedBits != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"));
+                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"),
+                    Remedy.RefcountStructure);
             }
             else if ((entry.RawOffset & (ulong)_geometry.ClusterMask) != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster"));
+                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster"),
+                    Remedy.RefcountStructure);
             }
             else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file"));
+                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file"),
+                    Remedy.RefcountStructure);
             }
             else
             {
+                references.Journal = Survey?.JournalFor(index);
                 references.Add(entry.Offset.Value, _geometry.ClusterSize, who);
+                references.Journal = null;
                 if (counts.Count(entry.Offset.Value >> _geometry.ClusterBits) is var count and not 1)
                 {
                     tally.Corruption(string.Create(
                         CultureInfo.InvariantCulture, $"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)"),
-                        entry.Offset);
+                        Remedy.RefcountStructure, entry.Offset);
                 }
             }
         }
@@ -147,7 +158,7 @@ internal sealed class RefcountChecker(
                         last = CompareBlock(block.AsSpan(0, _geometry.ClusterSize), first, end, last);
                         break;
                     case BlockState.Unreadable:
-                        for (var cluster = first; cluster < end; cluster++)
+                        for (var cluster = first; cluster < end && Survey is null; cluster++)
                         {
                             tally.Error(
                                 string.Create(CultureInfo.InvariantCulture, $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read"),
@@ -298,10 +309,12 @@ internal sealed class RefcountChecker(
         var message = string.Create(CultureInfo.InvariantCulture, $"cluster at {at} has refcount {stored} and {counted} references");
         if (stored < counted)
         {
-            tally.Corruption(message, at);
+            Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
+            tally.Corruption(message, Remedy.RefcountTooLow, at);
         }
         else if (_looksForLeaks)
         {
+            Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
             tally.Leak(message, at);
         }
     }

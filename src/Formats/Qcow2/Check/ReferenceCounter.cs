@@ -9,6 +9,12 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     // A refcount of n bits cannot say more; the reference beyond that is what is wrong.
     private readonly ulong _max = geometry.RefcountBits == 64 ? ulong.MaxValue : (1UL << geometry.RefcountBits) - 1;
 
+    /// <summary>Receives the clusters that are counted, while it is not null.</summary>
+    public List<long>? Journal { get; set; }
+
+    /// <summary>Receives the ranges that the file does not have; null for a check.</summary>
+    public MissingClusters? Missing { get; init; }
+
     /// <summary>References so far to the cluster at an offset.</summary>
     public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);
 
@@ -27,8 +33,9 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
         {
             tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), new(offset), who.Guest,
+                CultureInfo.InvariantCulture, $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), Remedy.BeyondTheEnd, new(offset), who.Guest,
                 who.Guest is null ? 0 : geometry.ClusterSize);
+            Missing?.Add(offset, length);
             return;
         }
 
@@ -39,8 +46,11 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
                 tally.Corruption(string.Create(
                     CultureInfo.InvariantCulture,
                     $"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many"),
-                    new(cluster << geometry.ClusterBits));
+                    Remedy.TooManyReferences, new(cluster << geometry.ClusterBits));
+                continue;
             }
+
+            Journal?.Add(cluster);
         }
     }
 }
