@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Platter.Cli;
 
-/// <summary>Turns the first SIGINT or SIGTERM into a cancellation.</summary>
+/// <summary>Turns the first SIGINT, SIGTERM or SIGHUP into a cancellation.</summary>
 internal sealed class Interrupts : IDisposable
 {
     private readonly CancellationTokenSource _source = new();
@@ -14,6 +14,7 @@ internal sealed class Interrupts : IDisposable
     [
         PosixSignalRegistration.Create(PosixSignal.SIGINT, context => Stop(context, 130)),
         PosixSignalRegistration.Create(PosixSignal.SIGTERM, context => Stop(context, 143)),
+        PosixSignalRegistration.Create(PosixSignal.SIGHUP, context => Stop(context, 129)),
     ];
 
     /// <summary>Cancelled by the first signal.</summary>

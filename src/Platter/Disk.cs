@@ -83,6 +83,19 @@ public sealed class Disk : IAsyncDisposable
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
     }
 
+    /// <summary>Makes a new, empty image.</summary>
+    /// <param name="path">A local file, which is replaced if it exists, or a block device.</param>
+    /// <param name="size">Bytes of the disk, rounded up to whole sectors; null for the backing file's size.</param>
+    /// <param name="options">Format and options: <see cref="Qcow2CreateOptions"/>, <see cref="RawCreateOptions"/> or <see cref="NamedCreateOptions"/>.</param>
+    /// <param name="cancellationToken">Stops; a file that was made here is removed again.</param>
+    /// <exception cref="BlockException">Options are wrong or do not go together, the file is in use (nothing is touched then), or the host could not write
+    /// (a file that was made here is removed again).</exception>
+    public static async ValueTask CreateAsync(string path, long? size, DiskCreateOptions options, CancellationToken cancellationToken = default)
+    {
+        var creation = await DiskCreation.PrepareAsync(path, size, options, cancellationToken).ConfigureAwait(false);
+        await creation.RunAsync(cancellationToken).ConfigureAwait(false);
+    }
+
     /// <summary>Whether the disk was opened for reading only.</summary>
     public bool IsReadOnly => Node.IsReadOnly;
 

@@ -1,5 +1,6 @@
 using Platter.Core.Errors;
 using Platter.Core.Graph;
+using Platter.Core.Storages;
 using Platter.Host.Files;
 using Platter.Operations.Copy;
 
@@ -11,16 +12,22 @@ internal static class RawConversion
     public static async Task RunAsync(
         BlockNode source, string path, RawCreateOptions options, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
+        if (options.Preallocation == DiskPreallocation.Metadata)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
+        }
+
         var existed = File.Exists(path);
+        await RefusePartOfSourceAsync(source, path, existed).ConfigureAwait(false);
         var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(path);
         await using var closing = target.ConfigureAwait(false);
-        var finished = false;
+        var (finished, replaced) = (false, false);
         try
         {
             if (target.Identity is { } identity && source.Storages.Any(storage => storage.Identity == identity))
             {
                 existed = true;
-                throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: is part of the source and cannot be its target");
+                throw PartOfSource(path);
             }
 
             var copy = options.Copy;
@@ -35,9 +42,10 @@ internal static class RawConversion
             }
             else
             {
+                replaced = true;
                 target.Replace(source.VirtualSize);
-                var writesAll = options.Preallocation == RawPreallocation.Full
-                    || (options.Preallocation == RawPreallocation.Reserved && !target.TryReserve(default, source.VirtualSize));
+                var writesAll = options.Preallocation == DiskPreallocation.Full
+                    || (options.Preallocation == DiskPreallocation.Falloc && !target.TryReserve(default, source.VirtualSize));
                 copy = copy with { TargetIsZero = true, SparseBytes = writesAll ? 0 : copy.SparseBytes };
             }
 
@@ -46,11 +54,50 @@ internal static class RawConversion
         }
         finally
         {
-            // Half a copy looks like a whole one. What was there before is not ours to remove.
+            // Half a copy looks like a whole one. A file that was there before keeps its name, and is empty now.
             if (!finished && !existed)
             {
                 File.Delete(path);
             }
+            else if (!finished && replaced)
+            {
+                target.Replace(0);
+            }
         }
     }
+
+    // Looked at before the target is opened for writing, so that the message is about this and not about locks; and again when it is open.
+    private static async ValueTask RefusePartOfSourceAsync(BlockNode source, string path, bool existed)
+    {
+        if (!existed)
+        {
+            return;
+        }
+
+        if (source.Directories.Any(directory => directory.Contains(path)))
+        {
+            throw PartOfSource(path);
+        }
+
+        StorageIdentity? identity;
+        try
+        {
+            var found = FileStorage.Open(path);
+            await using var closing = found.ConfigureAwait(false);
+            identity = found.Identity;
+        }
+        catch (BlockException)
+        {
+            // Opening it for writing tells what is wrong with it.
+            return;
+        }
+
+        if (identity is not null && source.Storages.Any(storage => storage.Identity == identity))
+        {
+            throw PartOfSource(path);
+        }
+    }
+
+    private static BlockException PartOfSource(string path) =>
+        new(BlockErrorKind.InvalidRequest, $"{path}: is part of the source and cannot be its target");
 }

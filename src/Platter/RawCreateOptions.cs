@@ -1,16 +1,30 @@
+using Platter.Core.Images;
 using Platter.Operations.Copy;
 
 namespace Platter;
 
-/// <summary>How a raw file is made by a conversion.</summary>
-public sealed record RawCreateOptions
+/// <summary>How a raw file is made.</summary>
+public sealed record RawCreateOptions : DiskCreateOptions
 {
-    /// <summary>How the bytes are copied.</summary>
+    /// <inheritdoc/>
+    public override string Format => "raw";
+
+    /// <summary>How the bytes are copied, for a conversion.</summary>
     public CopyOptions Copy { get; init; } = new();
 
-    /// <summary>Whether the file gets all its space at once. Without effect on a device or a target that is there already.</summary>
-    public RawPreallocation Preallocation { get; init; }
-
-    /// <summary>Write into the file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
+    /// <summary>For a conversion: write into the file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
     public bool UseExistingTarget { get; init; }
+
+    /// <summary>Whether the file gets all its space at once. Without effect on a device or a target that is there already.</summary>
+    public DiskPreallocation Preallocation { get; init; }
+
+    internal override NodeOptions ToNamed() => new() { ["preallocation"] = NameOf(Preallocation) };
+
+    internal static string NameOf(DiskPreallocation preallocation) => preallocation switch
+    {
+        DiskPreallocation.Off => "off",
+        DiskPreallocation.Metadata => "metadata",
+        DiskPreallocation.Falloc => "falloc",
+        _ => "full",
+    };
 }

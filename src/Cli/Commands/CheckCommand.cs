@@ -131,7 +131,8 @@ internal sealed class CheckCommand : Command
         }
     }
 
-    private static double Percent(long part, long whole) => part * 100.0 / whole;
+    // Halves go to the even neighbour, as the C library prints them.
+    private static double Percent(long part, long whole) => Math.Round(part * 100.0 / whole, 2);
 
     private static void WriteJson(TextWriter writer, Disk disk, string name, CheckReport report)
     {

@@ -7,6 +7,7 @@ internal static class CommandTable
 {
     private static readonly (string Name, Func<Command> Create)[] s_commands =
     [
+        ("create", static () => new CreateCommand()),
         ("info", static () => new InfoCommand()),
         ("map", static () => new MapCommand()),
         ("check", static () => new CheckCommand()),
@@ -22,7 +23,7 @@ internal static class CommandTable
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "create", "daemon", "io", "nbd", "rebase",
+        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase",
     ];
 
     /// <summary>The command of that name.</summary>

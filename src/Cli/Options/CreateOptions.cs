@@ -14,6 +14,12 @@ internal static class CreateOptions
         var result = new NodeOptions();
         foreach (var text in texts)
         {
+            // One comma at either end leaves an option without a name.
+            if (text.Length == 0 || text[0] == ',' || (text.Length - text.TrimEnd(',').Length) % 2 == 1)
+            {
+                throw new UsageException($"Invalid option list: {SafeText.Clean(text, 256)}");
+            }
+
             foreach (var (key, value) in NodeOptions.SplitKeyValues(text))
             {
                 result[key] = value;
@@ -26,10 +32,46 @@ internal static class CreateOptions
     /// <summary>Whether the user asks what options there are.</summary>
     public static bool AsksForHelp(NodeOptions options) => options.Has("help") || options.Has("?");
 
+    /// <summary>Lists a format's options as the peers do.</summary>
+    /// <param name="writer">Where to.</param>
+    /// <param name="format">The format's name.</param>
+    /// <param name="withFile">A file was named, so that options of files in general belong to the list.</param>
+    /// <exception cref="UsageException">Nobody knows the format.</exception>
+    public static void WriteHelp(TextWriter writer, string format, bool withFile)
+    {
+        if (!KnownFormats.Registry.Formats.Any(known => known.Name == format))
+        {
+            throw new UsageException($"Unknown file format '{SafeText.Clean(format, 64)}'");
+        }
+
+        writer.Write(withFile ? "Supported options:\n" : $"Supported {format} options:\n");
+        var options = KnownFormats.Registry.Get(format).CreateOptions.Options
+            .Where(option => withFile || !IsOfFiles(option.Name, format))
+            .OrderBy(option => option.Name, StringComparer.Ordinal);
+        foreach (var option in options)
+        {
+            var kind = option.Kind switch
+            {
+                CreateOptionKind.Switch => "bool (on/off)",
+                CreateOptionKind.Size => "size",
+                CreateOptionKind.Number => "num",
+                _ => "str",
+            };
+            writer.Write($"  {$"{option.Name}=<{kind}>",-22} - {option.Help}\n");
+        }
+
+        if (!withFile)
+        {
+            writer.Write("\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n");
+        }
+    }
+
+    private static bool IsOfFiles(string name, string format) => name is "nocow" or "extent_size_hint" || (format == "raw" && name == "preallocation");
+
     /// <summary>What a raw image's options ask for.</summary>
     /// <returns>What space the file gets.</returns>
     /// <exception cref="UsageException">An option that raw images do not have.</exception>
-    public static RawPreallocation PreallocationOf(NodeOptions options)
+    public static DiskPreallocation PreallocationOf(NodeOptions options)
     {
         foreach (var key in options.Keys)
         {
@@ -40,11 +82,11 @@ internal static class CreateOptions
             }
         }
 
-        return !options.Has("preallocation") ? RawPreallocation.Off : options["preallocation"] switch
+        return !options.Has("preallocation") ? DiskPreallocation.Off : options["preallocation"] switch
         {
-            "off" => RawPreallocation.Off,
-            "falloc" => RawPreallocation.Reserved,
-            "full" => RawPreallocation.Full,
+            "off" => DiskPreallocation.Off,
+            "falloc" => DiskPreallocation.Falloc,
+            "full" => DiskPreallocation.Full,
             var other => throw new UsageException($"invalid parameter value: {SafeText.Clean(other ?? "on", 64)}"),
         };
     }

@@ -73,7 +73,8 @@ internal sealed class ImageArguments
         return rest.StartsWith(Words, StringComparison.Ordinal) ? rest[Words.Length..] : rest;
     }
 
-    private static string? PasswordOf(Arguments arguments, Session session)
+    /// <summary>The password that a file or the environment holds, or null.</summary>
+    public static string? PasswordOf(Arguments arguments, Session session)
     {
         if (arguments.Get(CommonOptions.PasswordFile) is not { } file)
         {

@@ -93,7 +93,7 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
         }
     }
 
-    private static string ForPrograms(double fraction) => string.Create(CultureInfo.InvariantCulture, $"    ({fraction * 100:0.00}/100%)");
+    private static string ForPrograms(double fraction) => string.Create(CultureInfo.InvariantCulture, $"    ({Math.Round(fraction * 100, 2):0.00}/100%)");
 
     private void Told(double fraction, CopyProgress copy)
     {

@@ -53,6 +53,9 @@ public abstract class BlockNode : IAsyncDisposable
     /// <summary>Every storage that this node and those under it read.</summary>
     public abstract IEnumerable<Storage> Storages { get; }
 
+    /// <summary>Directories all of whose files belong to this disk and those under it, whether they are read or not (bundles).</summary>
+    public virtual IEnumerable<StorageDirectory> Directories => Backing?.Directories ?? [];
+
     /// <summary>Snapshots that can be opened as a source.</summary>
     public virtual IReadOnlyList<SnapshotInfo> Snapshots => [];
 

@@ -47,6 +47,9 @@ public sealed class ConcatNode : BlockNode
     public override IEnumerable<Storage> Storages => _parts.SelectMany(part => part.Storages);
 
     /// <inheritdoc/>
+    public override IEnumerable<StorageDirectory> Directories => _parts.SelectMany(part => part.Directories);
+
+    /// <inheritdoc/>
     public override async ValueTask<Extent> MapAsync(
         GuestOffset at, long length, MapDetail detail = MapDetail.Metadata, CancellationToken cancellationToken = default)
     {

@@ -60,7 +60,7 @@ public sealed class ImageOpener
                     await storage.DisposeAsync().ConfigureAwait(false);
                     var path = storage.BaseDirectory ?? throw new BlockException(
                         BlockErrorKind.WrongFormat, $"{storage.Name}: a bundle must be a local directory");
-                    var directory = await _context.Storages.OpenDirectoryAsync(path, cancellationToken).ConfigureAwait(false);
+                    var directory = await _context.Storages.OpenDirectoryAsync(path.Length == 0 ? "." : path, cancellationToken).ConfigureAwait(false);
                     return await OpenBundleAsync(directory, options, bundle?.Name ?? format, request, cancellationToken).ConfigureAwait(false);
                 }
             }

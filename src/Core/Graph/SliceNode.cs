@@ -42,6 +42,9 @@ public sealed class SliceNode : BlockNode
     public override IEnumerable<Storage> Storages => _inner.Storages;
 
     /// <inheritdoc/>
+    public override IEnumerable<StorageDirectory> Directories => _inner.Directories;
+
+    /// <inheritdoc/>
     public override async ValueTask<Extent> MapAsync(
         GuestOffset at, long length, MapDetail detail = MapDetail.Metadata, CancellationToken cancellationToken = default)
     {

@@ -77,7 +77,8 @@ public abstract class ImageDriver : IAsyncDisposable
         throw new BlockException(BlockErrorKind.NotFound, $"{Storage.Name}: no bitmap '{SafeText.Clean(name, 256)}'");
 
     /// <summary>Verifies the image's own structures; changes nothing.</summary>
-    /// <param name="report">Called for every finding, in order, from one thread.</param>
+    /// <param name="report">Called for every finding, in order, from one thread; after <see cref="FindingLimit.Max"/> of them only the counts go on,
+    /// and one last note says how many more there were.</param>
     /// <param name="progress">Told 0 to 1.</param>
     /// <param name="cancellationToken">Stops the check.</param>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: the format has nothing to check.</exception>

@@ -26,6 +26,32 @@ public abstract class ImageFormat
         BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support size measurement");
 
+    /// <summary>The options of a new image; empty when this format cannot make one.</summary>
+    public virtual CreateOptionList CreateOptions => CreateOptionList.Empty;
+
+    /// <summary>Whether a new image can have a backing file.</summary>
+    public virtual bool SupportsBackingFile => false;
+
+    /// <summary>Judges everything about a new image that can be judged before anything is opened or overwritten.</summary>
+    /// <param name="virtualSize">Size of the disk in bytes, not necessarily whole sectors: the format rounds up.</param>
+    /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>
+    /// <param name="context">Secrets.</param>
+    /// <exception cref="Errors.BlockException">A value is not allowed, or not with the others; a secret is missing.</exception>
+    public virtual void CheckCreate(long virtualSize, NodeOptions createOptions, CreateContext context) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
+
+    /// <summary>Makes an image in a storage, whose content is lost. What comes before the last write of a header leaves something that no reader
+    /// takes for a finished image.</summary>
+    /// <param name="storage">Writable. A file is emptied first, after all checks; a device keeps its length, which must suffice. Stays the caller's.</param>
+    /// <param name="virtualSize">Size of the disk in bytes, rounded up to whole sectors.</param>
+    /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>
+    /// <param name="context">Secrets, the data file.</param>
+    /// <param name="cancellationToken">Stops between writes; the storage then holds no image.</param>
+    /// <exception cref="Errors.BlockException">As <see cref="CheckCreate"/>, with nothing touched; or the host could not write.</exception>
+    public virtual ValueTask CreateAsync(
+        Storage storage, long virtualSize, NodeOptions createOptions, CreateContext context, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
+
     /// <summary>Opens the image that a storage holds, for reading. The driver owns the storage when this succeeds.</summary>
     /// <param name="storage">The bytes.</param>
     /// <param name="options">Options for the driver, such as <c>encrypt.key-secret</c> or <c>data-file.*</c>.</param>

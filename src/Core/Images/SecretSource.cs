@@ -16,5 +16,5 @@ public sealed class NoSecrets : ISecretSource
 
     /// <inheritdoc/>
     public ReadOnlyMemory<byte> Get(string id) =>
-        throw new Errors.BlockException(Errors.BlockErrorKind.NotFound, $"no secret with id '{Errors.SafeText.Clean(id, 64)}' was given");
+        throw new Errors.BlockException(Errors.BlockErrorKind.NotFound, $"No secret with id '{Errors.SafeText.Clean(id, 64)}'");
 }

@@ -27,7 +27,7 @@ public abstract class Storage : IAsyncDisposable
     /// <summary>Which file this really is, for finding loops; null when two openings cannot be compared.</summary>
     public virtual StorageIdentity? Identity => null;
 
-    /// <summary>The directory that relative names inside an image start from, or null for a storage without one.</summary>
+    /// <summary>The directory that relative names inside an image start from, as the caller wrote it (empty for the working directory), or null for a storage without one.</summary>
     public virtual string? BaseDirectory => null;
 
     /// <summary>Requests should start and end at multiples of this (bytes, a power of two); 1 when it does not matter.</summary>
@@ -64,6 +64,9 @@ public abstract class Storage : IAsyncDisposable
 
     /// <summary>Cuts or extends the storage; new bytes read as zeros.</summary>
     public virtual ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) => throw NotWritable();
+
+    /// <summary>Whether the length cannot be changed (a device).</summary>
+    public virtual bool HasFixedLength => false;
 
     /// <summary>Lets the host set space aside for a range, growing the storage if needed; the bytes stay as they are, new ones read as zeros.</summary>
     /// <returns>False when it cannot; writing the range is then the only way.</returns>

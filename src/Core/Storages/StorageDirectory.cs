@@ -25,6 +25,9 @@ public abstract class StorageDirectory
     /// <summary>Opens a directory inside.</summary>
     public abstract ValueTask<StorageDirectory> OpenDirectoryAsync(string name, CancellationToken cancellationToken = default);
 
+    /// <summary>Whether a path of the host leads to something inside; false for a place that is not on the host.</summary>
+    public virtual bool Contains(string path) => false;
+
     /// <summary>The directory around this one, if its name ends in <paramref name="suffix"/> (in either case) and the caller named this one
     /// itself; null otherwise, and for a place that has no outside. It is the one way out, and for what belongs to both: a machine's list of snapshots.</summary>
     public virtual StorageDirectory? OpenEnclosing(string suffix) => null;

@@ -31,6 +31,21 @@ public sealed class Qcow2Format : ImageFormat
         await Qcow2Opening.OpenAsync(storage, options, context, cancellationToken).ConfigureAwait(false);
 
     /// <inheritdoc/>
+    public override CreateOptionList CreateOptions => Qcow2CreateSettings.Options;
+
+    /// <inheritdoc/>
+    public override bool SupportsBackingFile => true;
+
+    /// <inheritdoc/>
+    public override void CheckCreate(long virtualSize, NodeOptions createOptions, CreateContext context) =>
+        Qcow2Creator.Check(virtualSize, createOptions, context);
+
+    /// <inheritdoc/>
+    public override ValueTask CreateAsync(
+        Storage storage, long virtualSize, NodeOptions createOptions, CreateContext context, CancellationToken cancellationToken = default) =>
+        Qcow2Creator.RunAsync(storage, virtualSize, createOptions, context, cancellationToken);
+
+    /// <inheritdoc/>
     public override ValueTask<MeasureResult> MeasureAsync(
         BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default)
     {
@@ -40,6 +55,6 @@ public sealed class Qcow2Format : ImageFormat
             throw new BlockException(BlockErrorKind.InvalidRequest, $"a qcow2 disk cannot have {virtualSize} bytes");
         }
 
-        return Qcow2Measure.RunAsync(source, virtualSize, Qcow2CreateOptions.Parse(createOptions), cancellationToken);
+        return Qcow2Measure.RunAsync(source, virtualSize, Qcow2CreateSettings.Parse(createOptions), cancellationToken);
     }
 }

@@ -93,6 +93,9 @@ internal sealed class Qcow2Image : ImageDriver
     public override IReadOnlyList<ImageReference> References { get; }
 
     /// <inheritdoc/>
+    public override IEnumerable<Storage> Storages => _dataFile is null ? [Storage] : [Storage, _dataFile];
+
+    /// <inheritdoc/>
     public override bool SupportsBacking => true;
 
     /// <inheritdoc/>

@@ -329,19 +329,35 @@ internal static class Qcow2Opening
             return null;
         }
 
-        if (given)
-        {
-            return await context.Storages.OpenAsync(
-                options.Child("data-file"), new StorageOpenMode(context.ForceShare, NamedByImage: false, Writable: !storage.IsReadOnly), cancellationToken).ConfigureAwait(false);
-        }
-
-        if (string.IsNullOrEmpty(metadata.DataFileName))
+        if (!given && string.IsNullOrEmpty(metadata.DataFileName))
         {
             throw new BlockException(
                 BlockErrorKind.InvalidRequest, $"{storage.Name}: the image has an external data file and does not name it: option 'data-file' is needed");
         }
 
-        return await context.OpenReferenceAsync(DataFileReference(storage, metadata)!, cancellationToken, writable: !storage.IsReadOnly).ConfigureAwait(false);
+        var writable = !storage.IsReadOnly;
+        var dataFile = given
+            ? await context.Storages.OpenAsync(
+                options.Child("data-file"), new StorageOpenMode(context.ForceShare, NamedByImage: false, writable), cancellationToken).ConfigureAwait(false)
+            : await context.OpenReferenceAsync(DataFileReference(storage, metadata)!, cancellationToken, writable).ConfigureAwait(false);
+        try
+        {
+            if (writable)
+            {
+                dataFile.LockForWriting();
+            }
+            else if (!context.ForceShare)
+            {
+                dataFile.LockForReading(allowWriters: false);
+            }
+
+            return dataFile;
+        }
+        catch
+        {
+            await dataFile.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
     }
 
     /// <summary>The data file as the image names it, or null.</summary>

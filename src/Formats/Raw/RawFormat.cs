@@ -18,6 +18,22 @@ public sealed class RawFormat : ImageFormat
     /// <summary>Anything may be raw, so every other format goes first.</summary>
     public override int Probe(ReadOnlySpan<byte> head) => 1;
 
+    /// <inheritdoc/>
+    public override CreateOptionList CreateOptions { get; } = new(
+        new("size", CreateOptionKind.Size, "Virtual disk size"),
+        new("nocow", CreateOptionKind.Switch, "Turn off copy-on-write (valid only on btrfs)"),
+        new("preallocation", CreateOptionKind.Text, "Preallocation mode (allowed values: off, falloc, full)"),
+        new("extent_size_hint", CreateOptionKind.Size, "Extent size hint for the image file, 0 to disable"));
+
+    /// <inheritdoc/>
+    public override void CheckCreate(long virtualSize, NodeOptions createOptions, CreateContext context) =>
+        RawCreator.Check(virtualSize, CreateOptions.Normalize(createOptions));
+
+    /// <inheritdoc/>
+    public override ValueTask CreateAsync(
+        Storage storage, long virtualSize, NodeOptions createOptions, CreateContext context, CancellationToken cancellationToken = default) =>
+        RawCreator.RunAsync(storage, virtualSize, CreateOptions.Normalize(createOptions), cancellationToken);
+
     /// <summary>A raw image is as large as its disk.</summary>
     public override ValueTask<MeasureResult> MeasureAsync(
         BlockNode? source, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default)

@@ -21,7 +21,7 @@ public sealed class FileDirectory : StorageDirectory
     {
         try
         {
-            var real = RealPath(Path.GetFullPath(path), path);
+            var real = RealPath.Of(Path.GetFullPath(path), path);
             return Directory.Exists(real)
                 ? new FileDirectory(path.Length > 1 ? path.TrimEnd('/') : path, real, real)
                 : throw new BlockException(BlockErrorKind.NotFound, $"{path}: Could not open: No such directory");
@@ -52,10 +52,24 @@ public sealed class FileDirectory : StorageDirectory
     }
 
     /// <inheritdoc/>
+    public override bool Contains(string path)
+    {
+        try
+        {
+            return IsInside(RealPath.Of(Path.GetFullPath(path), path));
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e) || e is BlockException)
+        {
+            // What cannot be found is not inside.
+            return false;
+        }
+    }
+
+    /// <inheritdoc/>
     public override async ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default)
     {
         var real = Inside(name);
-        var storage = FileStorage.Open(real, displayName: $"{Name}/{name}");
+        var storage = FileStorage.OpenReferenced(real, displayName: $"{Name}/{name}");
         string? problem = null;
         if (storage.IsDevice)
         {
@@ -107,7 +121,7 @@ public sealed class FileDirectory : StorageDirectory
                 throw Outside(name);
             }
 
-            var real = RealPath(Path.GetFullPath(Path.Combine(_path, name)), $"{Name}/{SafeText.Clean(name, 256)}");
+            var real = RealPath.Of(Path.GetFullPath(Path.Combine(_path, name)), $"{Name}/{SafeText.Clean(name, 256)}");
             return IsInside(real) ? real : throw Outside(name);
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
@@ -134,50 +148,5 @@ public sealed class FileDirectory : StorageDirectory
         {
             throw HostErrors.From(e, Name, "Could not list");
         }
-    }
-
-    // Resolves every link on the way, one part at a time; what does not exist stays as it is and fails when it is opened.
-    private static string RealPath(string path, string shown)
-    {
-        var links = 0;
-        var parts = new Stack<string>(Enumerable.Reverse(path.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries)));
-        var real = Path.GetPathRoot(path) ?? "/";
-        while (parts.TryPop(out var part))
-        {
-            if (part is ".")
-            {
-                continue;
-            }
-
-            if (part is "..")
-            {
-                real = Path.GetDirectoryName(real) ?? real;
-                continue;
-            }
-
-            var next = Path.Combine(real, part);
-            if (new FileInfo(next).LinkTarget is not { } target)
-            {
-                real = next;
-                continue;
-            }
-
-            if (++links > 40)
-            {
-                throw new BlockException(BlockErrorKind.NotFound, $"{shown}: Could not open: Too many levels of symbolic links");
-            }
-
-            if (Path.IsPathRooted(target))
-            {
-                real = Path.GetPathRoot(target) ?? "/";
-            }
-
-            foreach (var piece in Enumerable.Reverse(target.Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries)))
-            {
-                parts.Push(piece);
-            }
-        }
-
-        return real;
     }
 }

@@ -42,7 +42,7 @@ public sealed class FileStorage : Storage
     public override StorageIdentity? Identity => _identity;
 
     /// <inheritdoc/>
-    public override string? BaseDirectory => Path.GetDirectoryName(_path) is { Length: > 0 } directory ? directory : ".";
+    public override string? BaseDirectory => Path.GetDirectoryName(_path) ?? "/";
 
     /// <summary>Where the open file really is, links resolved; null where the host cannot tell.</summary>
     public string? ResolvedPath =>
@@ -78,10 +78,56 @@ public sealed class FileStorage : Storage
     /// <exception cref="BlockException">Not found, no access, or neither a regular file nor a block device.</exception>
     public static FileStorage Open(string path, bool writable = false, string? displayName = null)
     {
-        var handle = HostCalls.Linux ? OpenNative(path, writable) : OpenPortable(path, writable);
+        // O_NONBLOCK: opening a FIFO must not hang; for files and devices it has no effect.
+        var handle = HostCalls.Linux
+            ? OpenNative(path, (writable ? LinuxCalls.O_RDWR : LinuxCalls.O_RDONLY) | LinuxCalls.O_NONBLOCK)
+            : OpenPortable(path, writable);
         try
         {
             return FromHandle(path, displayName ?? path, handle, writable);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens a file that an image names: a stranger's choice.</summary>
+    /// <remarks>
+    /// What it is is found out before it is really opened, because with some devices the opening itself does something. Beside FIFOs and the like,
+    /// files that the kernel makes up (<c>/proc</c>, <c>/sys</c>) are refused, as are files that this process has open (<c>/proc/self/fd/N</c>): they pass
+    /// for regular files, and what they say is the host's own.
+    /// </remarks>
+    /// <param name="path">Where.</param>
+    /// <param name="writable">For reading and writing instead of reading only.</param>
+    /// <param name="displayName">What messages repeat instead, if not null.</param>
+    /// <exception cref="BlockException">Not found, no access, or neither a regular file nor a block device.</exception>
+    public static FileStorage OpenReferenced(string path, bool writable = false, string? displayName = null)
+    {
+        var name = displayName ?? path;
+        if (!HostCalls.Linux)
+        {
+            KernelFiles.RefusePath(path, name);
+            return Open(path, writable, displayName);
+        }
+
+        using var reference = KernelFiles.OpenPath(path) ?? OpenNative(path, LinuxCalls.O_PATH);
+        _ = LinuxCalls.TryStat(reference, out var status);
+        RefuseSpecial(status.Type, name);
+        KernelFiles.Refuse(reference, name);
+
+        // The same file again, whatever the name leads to by now.
+        var link = $"/proc/self/fd/{reference.DangerousGetHandle()}";
+        var access = (writable ? LinuxCalls.O_RDWR : LinuxCalls.O_RDONLY) | LinuxCalls.O_NONBLOCK;
+        var fd = LinuxCalls.Open(link, access | LinuxCalls.O_CLOEXEC, 0);
+        var handle = fd < 0 && Marshal.GetLastPInvokeError() == LinuxCalls.ENOENT
+            ? OpenNative(path, access) // /proc is not mounted here.
+            : Owned(fd, name, "Could not open");
+        try
+        {
+            KernelFiles.Refuse(handle, name);
+            return FromHandle(path, name, handle, writable);
         }
         catch
         {
@@ -302,6 +348,9 @@ public sealed class FileStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override bool HasFixedLength => _isDevice;
+
+    /// <inheritdoc/>
     public override bool TryReserve(HostOffset at, long length)
     {
         ThrowIfReadOnly();
@@ -418,16 +467,14 @@ public sealed class FileStorage : Storage
         return base.DisposeAsync();
     }
 
-    private static SafeFileHandle OpenNative(string path, bool writable)
+    private static SafeFileHandle OpenNative(string path, int flags)
     {
-        // O_NONBLOCK: opening a FIFO must not hang; for files and devices it has no effect.
-        var flags = (writable ? LinuxCalls.O_RDWR : LinuxCalls.O_RDONLY) | LinuxCalls.O_NONBLOCK | LinuxCalls.O_CLOEXEC;
         if (path.Contains('\0', StringComparison.Ordinal))
         {
             throw new BlockException(BlockErrorKind.NotFound, $"{SafeText.Clean(path, 256)}: Could not open: the name holds a NUL character");
         }
 
-        return Owned(LinuxCalls.Open(path, flags, 0), path, "Could not open");
+        return Owned(LinuxCalls.Open(path, flags | LinuxCalls.O_CLOEXEC, 0), path, "Could not open");
     }
 
     private static SafeFileHandle OpenPortable(string path, bool writable)
@@ -460,15 +507,24 @@ public sealed class FileStorage : Storage
             return new FileStorage(path, name, handle, isDevice: false, !writable, identity: null);
         }
 
-        return status.Type switch
+        RefuseSpecial(status.Type, name);
+        return status.Type == LinuxCalls.S_IFBLK
+            ? new(path, name, handle, true, !writable, new StorageIdentity(ulong.MaxValue, status.RawDevice))
+            : new(path, name, handle, false, !writable, new StorageIdentity(status.Device, status.Inode));
+    }
+
+    private static void RefuseSpecial(uint type, string name)
+    {
+        switch (type)
         {
-            LinuxCalls.S_IFREG => new(path, name, handle, false, !writable, new StorageIdentity(status.Device, status.Inode)),
-            LinuxCalls.S_IFBLK => new(path, name, handle, true, !writable, new StorageIdentity(ulong.MaxValue, status.RawDevice)),
-            LinuxCalls.S_IFDIR => throw new BlockException(BlockErrorKind.WrongFormat, $"{name}: is a directory"),
-            var type => throw new BlockException(
-                BlockErrorKind.NotAllowed,
-                $"{name}: is {(type == LinuxCalls.S_IFIFO ? "a FIFO" : type == LinuxCalls.S_IFCHR ? "a character device" : "a special file")}, neither a regular file nor a block device"),
-        };
+            case LinuxCalls.S_IFREG or LinuxCalls.S_IFBLK:
+                return;
+            case LinuxCalls.S_IFDIR:
+                throw new BlockException(BlockErrorKind.WrongFormat, $"{name}: is a directory");
+            default:
+                var what = type == LinuxCalls.S_IFIFO ? "a FIFO" : type == LinuxCalls.S_IFCHR ? "a character device" : "a special file";
+                throw new BlockException(BlockErrorKind.NotAllowed, $"{name}: is {what}, neither a regular file nor a block device");
+        }
     }
 
     private int Read(long offset, Span<byte> buffer)

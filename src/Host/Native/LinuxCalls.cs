@@ -24,7 +24,9 @@ internal static partial class LinuxCalls
 
     public const uint S_IFMT = 0xf000, S_IFREG = 0x8000, S_IFBLK = 0x6000, S_IFDIR = 0x4000, S_IFCHR = 0x2000, S_IFIFO = 0x1000, S_IFSOCK = 0xc000;
 
-    private const int AT_EMPTY_PATH = 0x1000;
+    private const int AT_EMPTY_PATH = 0x1000, AT_FDCWD = -100;
+    private const nint SYS_openat2 = 437;
+    private const ulong RESOLVE_NO_MAGICLINKS = 2;
     private const uint STATX_BASIC_STATS = 0x7ff;
 
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
@@ -82,6 +84,28 @@ internal static partial class LinuxCalls
         return true;
     }
 
+    /// <summary>Opens without following <c>/proc/PID/fd/N</c> and its like, which fail with ELOOP; ENOSYS before Linux 5.6.</summary>
+    public static unsafe int OpenWithoutMagicLinks(string path, int flags)
+    {
+        var how = new OpenHow { Flags = (uint)flags, Resolve = RESOLVE_NO_MAGICLINKS };
+        return (int)OpenAt2(SYS_openat2, AT_FDCWD, path, &how, sizeof(OpenHow));
+    }
+
+    // The C library of most systems has no function for it yet.
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial nint OpenAt2(nint number, nint directory, string path, OpenHow* how, nint size);
+
+    /// <summary>Asks for the magic number of the file system that an open file is on; 0 where it does not tell.</summary>
+    public static unsafe uint FileSystemOf(SafeFileHandle fd)
+    {
+        // struct statfs: the type comes first, in a word of 64 bits of which no file system uses more than 32.
+        var buffer = stackalloc byte[256];
+        return FStatFs(fd, buffer) == 0 ? *(uint*)buffer : 0;
+    }
+
+    [LibraryImport("libc", EntryPoint = "fstatfs", SetLastError = true)]
+    private static unsafe partial int FStatFs(SafeFileHandle fd, byte* buffer);
+
     [LibraryImport("libc", EntryPoint = "preadv2", SetLastError = true)]
     private static unsafe partial nint PReadV2(SafeFileHandle fd, IoVector* vectors, int count, long offset, int flags);
 
@@ -100,6 +124,14 @@ internal static partial class LinuxCalls
         public long Start;
         public long Length;
         public int Pid;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct OpenHow
+    {
+        public ulong Flags;
+        public ulong Mode;
+        public ulong Resolve;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -178,25 +178,15 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     {
         while (true)
         {
-            // For a host, a socket of no particular family, so that all its addresses are tried.
-            var socket = address.SocketPath is null
-                ? new Socket(SocketType.Stream, ProtocolType.Tcp)
-                : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             try
             {
-                EndPoint to = address.SocketPath is { } path ? new UnixDomainSocketEndPoint(path) : new DnsEndPoint(address.Host!, address.Port);
-                await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
-                if (address.SocketPath is null)
-                {
-                    // Not before: .NET 9, which native builds may use, tries no further address with a socket that had options set.
-                    SetUp(socket);
-                }
-
-                return socket;
+                return address.SocketPath is { } path
+                    ? await ConnectAsync(
+                        new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified), new UnixDomainSocketEndPoint(path), cancellationToken).ConfigureAwait(false)
+                    : await ConnectToHostAsync(address, cancellationToken).ConfigureAwait(false);
             }
             catch (Exception e)
             {
-                socket.Dispose();
                 switch (e)
                 {
                     case SocketException when retry:
@@ -207,11 +197,50 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                         var why = kind == BlockErrorKind.NotFound && address.SocketPath is not null ? "there is no such socket" : error.Message;
                         throw new BlockException(kind, $"{address}: cannot connect: {why}", e);
                     case ArgumentException:
-                        throw new BlockException(BlockErrorKind.InvalidRequest, $"{address}: this host cannot use that socket path", e);
+                        throw new BlockException(
+                            BlockErrorKind.InvalidRequest, $"{address}: this host cannot use that {(address.SocketPath is null ? "host name" : "socket path")}", e);
                     default:
                         throw;
                 }
             }
+        }
+    }
+
+    // One address after the other, each with a socket of its own: a socket that was set up cannot be connected twice everywhere (.NET 9 on Linux).
+    private static async ValueTask<Socket> ConnectToHostAsync(NbdAddress address, CancellationToken cancellationToken)
+    {
+        var addresses = await Dns.GetHostAddressesAsync(address.Host!, cancellationToken).ConfigureAwait(false);
+        SocketException? failure = null;
+        foreach (var one in addresses)
+        {
+            Socket? socket = null;
+            try
+            {
+                socket = new Socket(one.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+                SetUp(socket);
+                return await ConnectAsync(socket, new IPEndPoint(one, address.Port), cancellationToken).ConfigureAwait(false);
+            }
+            catch (SocketException e)
+            {
+                socket?.Dispose();
+                failure = e;
+            }
+        }
+
+        throw failure ?? new SocketException((int)SocketError.HostNotFound);
+    }
+
+    private static async ValueTask<Socket> ConnectAsync(Socket socket, EndPoint to, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
         }
     }
 

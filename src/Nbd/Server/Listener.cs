@@ -7,6 +7,8 @@ namespace Platter.Nbd.Server;
 /// <summary>One listening socket and the thread that accepts on it.</summary>
 internal sealed class Listener : IDisposable
 {
+    private const int LinuxSolSocket = 1, LinuxSoReuseAddr = 2;
+
     private readonly Socket _socket;
     private readonly string? _path;
     private volatile bool _disposed;
@@ -32,7 +34,12 @@ internal sealed class Listener : IDisposable
             if (path is null)
             {
                 // As servers do: a port whose connections of a moment ago are not quite over can be used again.
-                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+                // .NET's own option would let a second server share the port as well (SO_REUSEPORT), and clients would get either one's disk.
+                if (OperatingSystem.IsLinux())
+                {
+                    socket.SetRawSocketOption(LinuxSolSocket, LinuxSoReuseAddr, [1, 0, 0, 0]);
+                }
+
                 if (endPoint.AddressFamily == AddressFamily.InterNetworkV6)
                 {
                     socket.DualMode = true;
@@ -48,7 +55,7 @@ internal sealed class Listener : IDisposable
             socket.Dispose();
             throw new BlockException(
                 e.SocketErrorCode == SocketError.AccessDenied ? BlockErrorKind.AccessDenied : BlockErrorKind.Locked,
-                $"{endPoint}: cannot listen: {e.Message}", e);
+                $"{endPoint}: cannot listen: {(path is not null && !Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(path))) ? "No such directory" : e.Message)}", e);
         }
         catch
         {

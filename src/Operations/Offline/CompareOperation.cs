@@ -32,7 +32,7 @@ public sealed record CompareResult(CompareOutcome Outcome, GuestOffset At, bool 
 /// <summary>Compares two disks byte by byte, skipping what both know to be zero.</summary>
 public static class CompareOperation
 {
-    private const int ChunkBytes = 1024 * 1024;
+    private const int ChunkBytes = 256 * 1024;
 
     /// <summary>Compares; several chunks at once, the answer is that of the first difference.</summary>
     /// <param name="first">A disk.</param>
@@ -108,7 +108,7 @@ public static class CompareOperation
                     var one = await MapAsync(first, at, _size - at.Value, cancellationToken).ConfigureAwait(false);
                     var other = await MapAsync(second, at, one.Length, cancellationToken).ConfigureAwait(false);
                     one = one.Take(other.Length);
-                    if (strict && IsAllocated(one) != IsAllocated(other))
+                    if (strict && StatusOf(one) != StatusOf(other))
                     {
                         Found(at.Value, CompareOutcome.AllocationMismatch);
                         return null;
@@ -164,8 +164,10 @@ public static class CompareOperation
             }
         }
 
-        // What strict mode compares: whether any image of the chain has something to say.
-        private static bool IsAllocated(in Extent extent) => extent.Kind != ExtentKind.Unallocated;
+        // What strict mode compares, as the peer does: what map says but for lengths, depths and places.
+        private static (bool Present, bool Data, bool Zero, bool HasPlace) StatusOf(in Extent extent) => (
+            extent.Kind != ExtentKind.Unallocated, extent.Kind is ExtentKind.Data or ExtentKind.Encoded, extent.ReadsZero,
+            extent.Storage is not null && extent.Kind != ExtentKind.Encoded);
 
         private void Found(long at, CompareOutcome outcome)
         {

@@ -22,7 +22,7 @@ internal sealed class HostStorageOpener : StorageOpener
         switch (options.Driver)
         {
             case null or "file" or "host_device":
-                return OpenFile(options, mode.Writable);
+                return OpenFile(options, mode);
             case "nbd":
                 if (mode.Writable)
                 {
@@ -35,7 +35,7 @@ internal sealed class HostStorageOpener : StorageOpener
         }
     }
 
-    private static FileStorage OpenFile(NodeOptions options, bool writable)
+    private static FileStorage OpenFile(NodeOptions options, StorageOpenMode mode)
     {
         foreach (var key in options.Keys)
         {
@@ -49,6 +49,6 @@ internal sealed class HostStorageOpener : StorageOpener
 
         var path = options["filename"]
             ?? throw new BlockException(BlockErrorKind.InvalidRequest, "driver 'file' needs the option 'filename'");
-        return FileStorage.Open(path, writable);
+        return mode.NamedByImage ? FileStorage.OpenReferenced(path, mode.Writable) : FileStorage.Open(path, mode.Writable);
     }
 }

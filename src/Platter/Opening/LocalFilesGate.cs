@@ -91,7 +91,7 @@ public sealed class LocalFilesGate : OpenGate
             throw Refuse(reference, "the name is relative and the image has no directory");
         }
 
-        var beside = directory == "." && !path.StartsWith("./", StringComparison.Ordinal) ? path : Path.Combine(directory, path);
+        var beside = Path.Combine(directory, path);
 
         // QEMU looks for data files in the working directory instead of the image's own.
         return reference.Kind == ReferenceKind.DataFile && !File.Exists(beside) && File.Exists(path) ? path : beside;

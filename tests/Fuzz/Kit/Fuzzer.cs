@@ -10,12 +10,12 @@ namespace Platter.Tests.Fuzz;
 /// <remarks>
 /// A case follows from its seed alone. The bounded run uses the same seeds each time; <c>PLATTER_FUZZ_MINUTES=N</c> goes on with fresh ones, N
 /// minutes shared by all targets. <c>PLATTER_FUZZ_SEED=TARGET:SEED</c> runs one case, <c>PLATTER_FUZZ_SAVE=FOLDER</c> keeps the input of a
-/// failing one. A failing input belongs into <c>Findings/TARGET</c>, where it is run first for ever.
+/// failing one, and of one that is replayed. A failing input belongs into <c>Findings/TARGET</c>, where it is run first for ever.
 /// </remarks>
 internal static class Fuzzer
 {
     /// <summary>Generous: a case takes a millisecond, and the machine may be busy. Only what never ends reaches it.</summary>
-    private static readonly TimeSpan s_watchdog = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan s_watchdog = TimeSpan.FromSeconds(60);
 
     public static void Run(FuzzTarget target, int targets)
     {
@@ -70,6 +70,7 @@ internal static class Fuzzer
         public void Do(long first, long last, TimeSpan until) => Watch(() =>
         {
             var watch = Stopwatch.StartNew();
+            Oracle.StartCounting();
             for (var seed = first; seed < last; seed++)
             {
                 One(seed);
@@ -97,7 +98,13 @@ internal static class Fuzzer
 
             // Making the input is not watched: the first one builds the corpus, with other people's tools.
             Volatile.Write(ref _caseStarted, long.MaxValue);
-            Swallow(name, target.Make(random), random);
+            var input = target.Make(random);
+            if (Environment.GetEnvironmentVariable("PLATTER_FUZZ_SEED") is { Length: > 0 })
+            {
+                Save(name, input);
+            }
+
+            Swallow(name, input, random);
             _done++;
         }
 

@@ -8,14 +8,14 @@ internal static class Oracle
     // SafeText cuts what is shown after 4096 characters; a longer message loses its end.
     private const int MaxMessageChars = 4096;
 
-    [ThreadStatic]
-    private static long s_allowed;
+    // Cases that use sockets go on on other threads.
+    private static readonly AsyncLocal<Tally?> s_tally = new();
 
-    [ThreadStatic]
-    private static long s_refused;
+    /// <summary>How many things succeeded and were refused since <see cref="StartCounting"/>: a fuzzer whose inputs are all refused tests nothing.</summary>
+    public static (long Allowed, long Refused) Counts => s_tally.Value is { } tally ? (Interlocked.Read(ref tally.Allowed), Interlocked.Read(ref tally.Refused)) : default;
 
-    /// <summary>How many things succeeded and were refused on this thread: a fuzzer whose inputs are all refused tests nothing.</summary>
-    public static (long Allowed, long Refused) Counts => (s_allowed, s_refused);
+    /// <summary>From here on, in what this thread and its continuations do.</summary>
+    public static void StartCounting() => s_tally.Value = new Tally();
 
     /// <summary>Runs something that may refuse. Any exception but <see cref="BlockException"/> goes on to fail the case.</summary>
     /// <param name="file">Name that a refusal must mention; null for text that is no file.</param>
@@ -26,7 +26,7 @@ internal static class Oracle
         try
         {
             await action();
-            s_allowed++;
+            CountAllowed();
             return true;
         }
         catch (BlockException e)
@@ -42,7 +42,7 @@ internal static class Oracle
         try
         {
             action();
-            s_allowed++;
+            CountAllowed();
             return true;
         }
         catch (BlockException e)
@@ -55,7 +55,11 @@ internal static class Oracle
     /// <summary>A refusal is one line of bounded length that names the file.</summary>
     public static void Judge(BlockException e, string? file)
     {
-        s_refused++;
+        if (s_tally.Value is { } tally)
+        {
+            Interlocked.Increment(ref tally.Refused);
+        }
+
         Line(e.Message);
         if (file is not null && !e.Message.Contains(file, StringComparison.Ordinal))
         {
@@ -97,5 +101,19 @@ internal static class Oracle
                 throw new FuzzException($"the control character 0x{(int)c:x2} is printed in: {text.Replace(c, '?')[..Math.Min(text.Length, 500)]}");
             }
         }
+    }
+
+    private static void CountAllowed()
+    {
+        if (s_tally.Value is { } tally)
+        {
+            Interlocked.Increment(ref tally.Allowed);
+        }
+    }
+
+    private sealed class Tally
+    {
+        public long Allowed;
+        public long Refused;
     }
 }

@@ -20,16 +20,30 @@ internal sealed class FakeNbdServer : IDisposable
     private readonly Thread _thread;
     private bool _structured;
 
-    public FakeNbdServer(string path, Random random, int oneIn, long size)
+    private readonly bool _quietInside;
+    private int _requests;
+    private bool _hasLied;
+
+    public FakeNbdServer(string path, Random random, int oneIn, long size, int quiet = 0)
     {
         _random = random;
         _size = size;
-        _writer = new MutatingWriter(random, oneIn);
+        _quietInside = oneIn == 0;
+        _writer = new MutatingWriter(random, oneIn, quiet);
         _listener.Bind(new UnixDomainSocketEndPoint(path));
         _listener.Listen(8);
         _thread = new Thread(Serve) { IsBackground = true, Name = "fake NBD server" };
         _thread.Start();
     }
+
+    /// <summary>Whether anything that was said is not true. Until then, bytes that a client read must be those of <see cref="ByteAt"/>.</summary>
+    public bool HasLied => Volatile.Read(ref _hasLied);
+
+    /// <summary>Requests that were answered, rightly or not.</summary>
+    public int Requests => Volatile.Read(ref _requests);
+
+    /// <summary>The disk's content: a third of it is zeros, in stretches of 64 KiB.</summary>
+    public static byte ByteAt(long offset) => (offset >> 16) % 3 == 1 ? (byte)0 : (byte)((offset * 31) ^ (offset >> 8) | 1);
 
     public void Dispose()
     {
@@ -121,7 +135,7 @@ internal sealed class FakeNbdServer : IDisposable
 
     private void Information(uint option)
     {
-        var inner = new MutatingWriter(_random, _random.Next(4) == 0 ? 4 : 0);
+        var inner = Inner(4);
         Reply(option, InfoReply, inner.U16(0).U64((ulong)_size).U16(0x0103).Take());
         if (_random.Next(2) == 0)
         {
@@ -132,6 +146,8 @@ internal sealed class FakeNbdServer : IDisposable
         {
             Reply(option, InfoReply, [0, 2, .. _writer.Text("a disk"u8)]);
         }
+
+        Volatile.Write(ref _hasLied, HasLied | inner.HasBroken);
 
         Reply(option, Ack, []);
     }
@@ -156,10 +172,12 @@ internal sealed class FakeNbdServer : IDisposable
             }
             else
             {
-                _writer.U32(SimpleMagic).U32(_random.Next(10) == 0 ? 5u : 0).U64(cookie).Raw(type == 0 ? new byte[length] : []);
+                var error = _random.Next(10) == 0 ? 5u : 0;
+                _writer.U32(SimpleMagic).U32(error).U64(cookie).Raw(type == 0 && error == 0 ? Content(offset, length) : []);
             }
 
             Send(socket, _writer);
+            Interlocked.Increment(ref _requests);
         }
     }
 
@@ -172,28 +190,72 @@ internal sealed class FakeNbdServer : IDisposable
         }
         else if (type == 7)
         {
-            var half = length / 2;
-            var inner = new MutatingWriter(_random, _random.Next(4) == 0 ? 3 : 0);
-            Chunk(1, 5, cookie, inner.U32(7).U32(half).U32(0).U32(length - half).U32(3).Take());
+            var inner = Inner(3);
+            inner.U32(7);
+            for (long at = (long)offset, end = at + length; at < end;)
+            {
+                var part = Math.Min(end, (at | 0xffff) + 1) - at;
+                inner.U32((ulong)part).U32(ByteAt(at) == 0 ? 3u : 0);
+                at += part;
+            }
+
+            Volatile.Write(ref _hasLied, HasLied | inner.HasBroken);
+            Chunk(1, 5, cookie, inner.Take());
         }
         else if (type != 0)
         {
             Chunk(1, 0, cookie, []);
         }
-        else if (kind < 4)
+        else if (kind < 6)
         {
-            var half = length / 2;
-            if (half > 0)
+            // In pieces, zeros as holes, in any order.
+            var pieces = new List<(ulong At, uint Length)>();
+            for (ulong at = offset, end = offset + length; at < end;)
             {
-                Chunk(0, 1, cookie, [.. Big(offset), .. new byte[half]]);
+                var part = Math.Min(end, (at | 0xffff) + 1) - at;
+                pieces.Add((at, (uint)part));
+                at += part;
             }
 
-            Chunk(1, 2, cookie, [.. Big(offset + half), .. Big((ulong)(length - half)).AsSpan(4)]);
+            var order = pieces.ToArray();
+            _random.Shuffle(order);
+            for (var i = 0; i < order.Length; i++)
+            {
+                var (at, part) = order[i];
+                var last = i == order.Length - 1 ? 1u : 0;
+                if (ByteAt((long)at) == 0)
+                {
+                    Chunk(last, 2, cookie, Inner(3).U64(at).U32(part), null);
+                }
+                else
+                {
+                    Chunk(last, 1, cookie, Inner(3).U64(at), Content(at, part));
+                }
+            }
         }
         else
         {
-            Chunk(1, 1, cookie, [.. Big(offset), .. new byte[length]]);
+            Chunk(1, 1, cookie, [.. Big(offset), .. Content(offset, length)]);
         }
+    }
+
+    private static byte[] Content(ulong offset, uint length)
+    {
+        var bytes = new byte[length];
+        for (var i = 0; i < bytes.Length; i++)
+        {
+            bytes[i] = ByteAt(unchecked((long)offset + i));
+        }
+
+        return bytes;
+    }
+
+    private MutatingWriter Inner(int oneIn) => new(_random, HasLied || _random.Next(8) != 0 ? 0 : oneIn * (_quietInside ? 0 : 1));
+
+    private void Chunk(ulong flags, ulong type, ulong cookie, MutatingWriter head, byte[]? content)
+    {
+        Volatile.Write(ref _hasLied, HasLied | head.HasBroken);
+        Chunk(flags, type, cookie, [.. head.Take(), .. content ?? []]);
     }
 
     private void Chunk(ulong flags, ulong type, ulong cookie, byte[] payload) =>
@@ -215,6 +277,7 @@ internal sealed class FakeNbdServer : IDisposable
     private void Send(Socket socket, MutatingWriter writer)
     {
         var bytes = writer.Take();
+        Volatile.Write(ref _hasLied, HasLied | writer.HasBroken);
         if (writer.HasBroken)
         {
             socket.ReceiveTimeout = PatienceMilliseconds;

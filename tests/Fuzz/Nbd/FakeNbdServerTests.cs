@@ -34,4 +34,21 @@ public sealed class FakeNbdServerTests
         var answer = NbdTalk.Talk(server.Socket, NbdClientBytes.Make(new Random(seed), 0, 1 << 20), CancellationToken.None);
         Assert.True(answer > 18 + 20, $"{answer} bytes came back");
     }
+
+    [Fact]
+    public async Task Our_client_gets_as_far_as_reading_from_most_servers_that_make_mistakes()
+    {
+        var (target, allowed, before) = (new NbdClientTarget(), 0L, NbdClientTarget.Requests);
+        const int Cases = 60;
+        Oracle.StartCounting();
+        for (var seed = 0; seed < Cases; seed++)
+        {
+            var random = new Random(seed);
+            await target.SwallowAsync(target.Make(random), random, CancellationToken.None);
+        }
+
+        (allowed, _) = Oracle.Counts;
+        Assert.True(allowed > 10 * Cases, $"only {allowed} requests of {Cases} cases succeeded");
+        Assert.True(NbdClientTarget.Requests - before > 10 * Cases, $"only {NbdClientTarget.Requests - before} requests were answered");
+    }
 }

@@ -5,7 +5,8 @@ namespace Platter.Tests.Fuzz;
 /// <summary>Writes a protocol's fields in order, big-endian, and now and then another value than asked for.</summary>
 /// <param name="random">Decides.</param>
 /// <param name="oneIn">One field in so many is broken; 0 for none.</param>
-internal sealed class MutatingWriter(Random random, int oneIn)
+/// <param name="quiet">Fields before the first that may be broken: so many come out right that the conversation gets somewhere.</param>
+internal sealed class MutatingWriter(Random random, int oneIn, int quiet = 0)
 {
     private static readonly byte[][] s_strings =
     [
@@ -14,6 +15,7 @@ internal sealed class MutatingWriter(Random random, int oneIn)
     ];
 
     private readonly MemoryStream _bytes = new();
+    private int _quiet = quiet;
 
     /// <summary>Whether anything was broken: after that the two sides may wait for each other.</summary>
     public bool HasBroken { get; private set; }
@@ -41,7 +43,7 @@ internal sealed class MutatingWriter(Random random, int oneIn)
     {
         var result = _bytes.ToArray();
         _bytes.SetLength(0);
-        if (oneIn > 0 && random.Next(oneIn * 8) == 0)
+        if (_quiet <= 0 && oneIn > 0 && random.Next(oneIn * 8) == 0)
         {
             HasBroken = true;
             result = result[..random.Next(result.Length + 1)];
@@ -52,7 +54,7 @@ internal sealed class MutatingWriter(Random random, int oneIn)
 
     private bool Breaks()
     {
-        var breaks = oneIn > 0 && random.Next(oneIn) == 0;
+        var breaks = _quiet-- <= 0 && oneIn > 0 && random.Next(oneIn) == 0;
         HasBroken |= breaks;
         return breaks;
     }

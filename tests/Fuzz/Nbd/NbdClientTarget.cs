@@ -8,9 +8,14 @@ internal sealed class NbdClientTarget : FuzzTarget
 {
     private const long DiskBytes = 1 << 20;
 
+    private static long s_requests;
+
+    /// <summary>Requests that the servers of all cases have answered.</summary>
+    public static long Requests => Interlocked.Read(ref s_requests);
+
     public override string Name => "nbd-client";
 
-    public override int BoundedCases => 250;
+    public override int BoundedCases => 400;
 
     public override FuzzInput Make(Random random) => FromFinding(BitConverter.GetBytes(random.Next()));
 
@@ -23,18 +28,41 @@ internal sealed class NbdClientTarget : FuzzTarget
         var path = Path.Combine(Path.GetTempPath(), $"platter-fuzz-{Environment.ProcessId}-{Guid.NewGuid():N}");
         try
         {
-            using var server = new FakeNbdServer(path, dice, dice.Next(5) == 0 ? 0 : dice.Next(5, 60), DiskBytes);
+            using var server = new FakeNbdServer(path, dice, dice.Next(5) == 0 ? 0 : dice.Next(5, 60), DiskBytes, dice.Next(3) == 0 ? 0 : dice.Next(20, 300));
             await Oracle.AllowsAsync(null, async () =>
             {
                 await using var disk = await Disk.OpenAsync($"nbd+unix:///disk?socket={path}", cancellationToken: cancellationToken);
-                var workout = new Workout(input, new Random(1), cancellationToken, maxExtents: 5);
+                var workout = new Workout(input, new Random(1), cancellationToken, maxExtents: 20);
                 await workout.LookAsync(disk.Node);
+                await ReadAsync(disk, server, cancellationToken);
                 await workout.UseAsync(disk.Node);
             });
+            Interlocked.Add(ref s_requests, server.Requests);
         }
         finally
         {
             File.Delete(path);
+        }
+    }
+
+    // What is read is what the server has, for as long as it has not lied.
+    private static async ValueTask ReadAsync(Disk disk, FakeNbdServer server, CancellationToken cancellationToken)
+    {
+        var buffer = new byte[40_000];
+        for (long at = 0; at < Math.Min(disk.Size, DiskBytes); at += buffer.Length)
+        {
+            var start = at;
+            var read = 0;
+            if (await Oracle.AllowsAsync(null, async () => read = await disk.ReadAsync(start, buffer, cancellationToken)) && !server.HasLied)
+            {
+                for (var i = 0; i < read; i++)
+                {
+                    if (buffer[i] != FakeNbdServer.ByteAt(at + i))
+                    {
+                        throw new FuzzException($"byte {at + i} was read as {buffer[i]}, the server has {FakeNbdServer.ByteAt(at + i)}");
+                    }
+                }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ internal static class Sweep
         foreach (var (what, input) in cases)
         {
             count++;
-            using var watchdog = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+            using var watchdog = new CancellationTokenSource(TimeSpan.FromSeconds(60));
             var before = GC.GetAllocatedBytesForCurrentThread();
             try
             {
@@ -56,12 +56,14 @@ internal static class Sweep
         }
     }
 
-    /// <summary>The file cut at every length up to a point, then around each sector's end up to 1 MiB, then at random. In a long
-    /// run the point is 16 KiB at least.</summary>
+    /// <summary>The file cut at every length up to a point, inside and around known fields, around ends of sectors, and at random.</summary>
+    /// <remarks>A long run has 16 KiB of every length at least, all fields, and each end of a sector up to 1 MiB; a short one has a seeded sample of them.</remarks>
     /// <param name="seed">The whole file.</param>
     /// <param name="everyByteUpTo">The point.</param>
-    public static IEnumerable<(string What, FuzzInput Input)> Cuts(FuzzInput seed, long everyByteUpTo)
+    /// <param name="fields">Fields of headers and tables.</param>
+    public static IEnumerable<(string What, FuzzInput Input)> Cuts(FuzzInput seed, long everyByteUpTo, IReadOnlyList<FuzzField>? fields = null)
     {
+        const int ShortSectors = 64, ShortFields = 60;
         var length = seed.MainBytes.Length;
         var random = new Random(7);
         var lengths = new SortedSet<long>();
@@ -70,9 +72,15 @@ internal static class Sweep
             lengths.Add(at);
         }
 
-        for (long at = 512; at < length && at < 1 << 20; at += 512)
+        var sectors = Sampled(Enumerable.Range(1, (int)(Math.Min(length - 1, 1 << 20) / 512)).Select(sector => sector * 512L), ShortSectors);
+        foreach (var at in sectors)
         {
             lengths.UnionWith([at - 1, at, at + 1]);
+        }
+
+        foreach (var field in Sampled(fields ?? [], ShortFields))
+        {
+            lengths.UnionWith([field.At, field.At + 1, field.At + field.Size - 1, field.At + field.Size]);
         }
 
         for (var i = 0; i < 50; i++)
@@ -80,12 +88,23 @@ internal static class Sweep
             lengths.Add(random.NextInt64(length));
         }
 
-        foreach (var cut in lengths)
+        foreach (var cut in lengths.Where(cut => cut >= 0 && cut < length))
         {
-            var files = seed.Files.ToDictionary();
-            files[seed.Main] = seed.MainBytes.Clone();
-            files[seed.Main].SetLength(cut);
-            yield return ($"cut at {cut}", new FuzzInput(seed.Main, files) { OpenName = seed.OpenName });
+            var input = seed.Clone();
+            input.MainBytes.SetLength(cut);
+            yield return ($"cut at {cut}", input);
+        }
+
+        IEnumerable<T> Sampled<T>(IEnumerable<T> all, int count)
+        {
+            var array = all.ToArray();
+            if (!IsLong && array.Length > count)
+            {
+                random.Shuffle(array);
+                array = array[..count];
+            }
+
+            return array;
         }
     }
 }

@@ -29,13 +29,30 @@ public sealed class TruncationTests
 
     [Theory]
     [MemberData(nameof(Qcow2Images))]
-    public async Task A_qcow2_image_cut_at_every_length(int image) =>
-        await Sweep.RunAsync(Sweep.Cuts(Qcow2Corpus.Built().ElementAt(image), 256), "qcow2");
+    public async Task A_qcow2_image_cut_at_every_length(int image)
+    {
+        var seed = Qcow2Corpus.Built().ElementAt(image);
+        await Sweep.RunAsync(Sweep.Cuts(seed, 256, Qcow2Fields.Find(seed.MainBytes)), "qcow2");
+    }
+
+    [Fact]
+    public async Task An_encrypted_image_cut_at_every_length_of_its_headers()
+    {
+        Assert.SkipUnless(Qcow2Corpus.Encrypted.Any(), "qemu-img is not installed");
+        foreach (var seed in Qcow2Corpus.Encrypted)
+        {
+            var whole = new FuzzInput("test.qcow2", seed.MainBytes);
+            await Sweep.RunAsync(Sweep.Cuts(whole, 512, Qcow2Fields.Find(seed.MainBytes)), "qcow2");
+        }
+    }
 
     [Theory]
     [MemberData(nameof(ParallelsImages))]
-    public async Task A_Parallels_image_cut_at_every_length(int image) =>
-        await Sweep.RunAsync(Sweep.Cuts(ParallelsCorpus.All[image], 256), "parallels");
+    public async Task A_Parallels_image_cut_at_every_length(int image)
+    {
+        var seed = ParallelsCorpus.All[image];
+        await Sweep.RunAsync(Sweep.Cuts(seed, 256, ParallelsFields.Find(seed.MainBytes)), "parallels");
+    }
 
     [Fact]
     public async Task A_descriptor_cut_at_every_length()
@@ -47,5 +64,21 @@ public sealed class TruncationTests
         var seed = new FuzzInput(
             "disk.hdd/DiskDescriptor.xml", bundle.Files.Select(f => KeyValuePair.Create($"disk.hdd/{f.Key}", f.Value))) { OpenName = "disk.hdd" };
         await Sweep.RunAsync(Sweep.Cuts(seed, long.MaxValue), null);
+    }
+
+    [Fact]
+    public async Task An_image_of_a_bundle_cut_at_every_length()
+    {
+        var builder = new BundleBuilder("disk", 8 * 20, 8);
+        builder.AddLayer().FillRandom(1, 0.4);
+        builder.AddTop().FillRandom(2, 0.4);
+        var bundle = builder.Build();
+        var files = bundle.Files.Select(f => KeyValuePair.Create($"disk.hdd/{f.Key}", f.Value)).ToArray();
+        foreach (var layer in bundle.Layers)
+        {
+            var image = $"disk.hdd/{bundle.ImageName(layer)}";
+            var seed = new FuzzInput(image, files) { OpenName = "disk.hdd" };
+            await Sweep.RunAsync(Sweep.Cuts(seed, 256, ParallelsFields.Find(seed.MainBytes)), null);
+        }
     }
 }

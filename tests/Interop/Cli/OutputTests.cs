@@ -44,6 +44,26 @@ public sealed class OutputTests(PeerImages images) : IClassFixture<PeerImages>
         SameAsPeer.Text("measure", images[name]);
         SameAsPeer.Json("measure", "-O", "qcow2", "--output=json", images[name]);
         SameAsPeer.Text("measure", "-O", "qcow2", "-o", "cluster_size=4k,refcount_bits=64", images[name]);
+        SameAsPeer.Text("measure", "-O", "qcow2", "-o", $"backing_file={images["plain.qcow2"]},backing_fmt=qcow2", images[name]);
+    }
+
+    [Fact]
+    public void Names_of_a_chain_start_as_the_caller_wrote_the_first()
+    {
+        _ = images["sub/top.qcow2"];
+        var before = Environment.CurrentDirectory;
+        Environment.CurrentDirectory = images.Folder["sub"];
+        try
+        {
+            SameAsPeer.Text("info", "--backing-chain", "./middle.qcow2");
+            SameAsPeer.Text("info", "--backing-chain", "middle.qcow2");
+            SameAsPeer.Json("map", "--output=json", "./middle.qcow2");
+            SameAsPeer.Text("map", "./middle.qcow2");
+        }
+        finally
+        {
+            Environment.CurrentDirectory = before;
+        }
     }
 
     [Theory]
@@ -83,6 +103,10 @@ public sealed class OutputTests(PeerImages images) : IClassFixture<PeerImages>
 
     [Theory]
     [InlineData("plain.qcow2", "v2.qcow2")]
+    [InlineData("plain.qcow2", "preallocated.qcow2")]
+    [InlineData("lazy.qcow2", "zstd.qcow2")]
+    [InlineData("plain.qcow2", "large-clusters.qcow2")]
+    [InlineData("small-clusters.qcow2", "plain.qcow2")]
     [InlineData("plain.qcow2", "plain.qcow2")]
     [InlineData("plain.qcow2", "zstd.qcow2")]
     [InlineData("plain.qcow2", "data-file.qcow2")]

@@ -35,6 +35,17 @@ public sealed class ServeTests : IDisposable
         Assert.Contains("disk size: unavailable", PlatterCli.RunChecked("info", server.Uri).Text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_port_has_one_server()
+    {
+        var image = MakeImage();
+        using var first = new Server(PlatterCli.RequireOrSkip(), "serve", "-p", "0", image);
+        var port = new Uri(first.Uri).Port;
+        var second = PlatterCli.Run("serve", "-p", $"{port}", image);
+        Assert.Equal(1, second.ExitCode);
+        Assert.Contains("in use", second.Error, StringComparison.OrdinalIgnoreCase);
+    }
+
     [Theory]
     [InlineData("TERM")]
     [InlineData("INT")]

@@ -123,7 +123,7 @@ public sealed class Qcow2CheckTests
         Assert.True(
             JsonNode.DeepEquals(theirs, ours),
             $"{said}\ntheirs: {Sorted(theirs)}\nours:   {Sorted(ours)}\n{string.Join('\n', findings.Take(40))}\n--- theirs\n{Head(result.Error)}");
-        Assert.Equal(report.Corruptions + report.Leaks + report.Errors, findings.Count);
+        Assert.Equal(Math.Min(report.Corruptions + report.Leaks + report.Errors, FindingLimit.Max), findings.Count);
         return true;
 
         void Add(string key, long value)

@@ -30,6 +30,11 @@ public sealed class HostileNameTests
     [InlineData("/dev/stdin")]
     [InlineData("/dev/full")]
     [InlineData("/proc/self/fd/0")]
+    [InlineData("/proc/version")]
+    [InlineData("/proc/self/environ")]
+    [InlineData("/proc/../proc/self/status")]
+    [InlineData("/sys/kernel/uevent_seqnum")]
+    [InlineData("json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/environ\"}}")]
     [InlineData("/etc")]
     [InlineData("\\\\host\\share\\disk")]
     [InlineData("\\\\.\\PhysicalDrive0")]
@@ -61,6 +66,8 @@ public sealed class HostileNameTests
     [InlineData("http://127.0.0.1:9/x")]
     [InlineData("json:{\"driver\":\"vvfat\",\"dir\":\"/etc\"}")]
     [InlineData("/proc/self/fd/0")]
+    [InlineData("/proc/self/environ")]
+    [InlineData("/sys/kernel/uevent_seqnum")]
     [InlineData("evil\u001b[2J")]
     public void A_data_file_that_must_not_or_cannot_be_opened(string dataFile)
     {

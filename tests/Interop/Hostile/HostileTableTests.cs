@@ -124,21 +124,34 @@ public sealed class HostileTableTests
         Assert.NotEqual(0, HostileRun.Of("check", folder["a.qcow2"]).ExitCode);
     }
 
-    [Fact]
-    public void An_L1_table_whose_entries_all_name_one_L2_table()
+    [Theory]
+    [InlineData(128 << 10)]
+    [InlineData(4 << 20)]
+    public void An_L1_table_whose_entries_all_name_one_L2_table(int entries)
     {
         using var folder = new TempFolder("hostile");
         var image = HostileFiles.Small();
-        var l1 = new byte[1 << 20];
+        var l1 = new byte[entries * 8];
         for (var at = 0; at < l1.Length; at += 8)
         {
             BinaryPrimitives.WriteUInt64BigEndian(l1.AsSpan(at), (ulong)image.L2TableAt[0]);
         }
 
         image.Bytes.Write(1 << 20, l1);
-        image.Set(Qcow2Field.L1Size, 128 << 10).Set(Qcow2Field.L1TableOffset, 1 << 20).SaveTo(folder["a.qcow2"]);
+        image.Set(Qcow2Field.L1Size, (ulong)entries).Set(Qcow2Field.L1TableOffset, 1 << 20).Set(Qcow2Field.Size, (ulong)entries << 29).SaveTo(folder["a.qcow2"]);
 
-        Assert.NotEqual(0, HostileRun.Of("check", "-q", folder["a.qcow2"]).ExitCode);
+        HostileRun.Of("info", folder["a.qcow2"]).Done();
+        var check = HostileRun.Of("check", folder["a.qcow2"]);
+        Assert.Equal(2, check.ExitCode);
+        Assert.InRange(check.ErrorLines, 1000, 10_010);
+        Assert.Matches(@"\.\.\. and [0-9]+ more findings\n$", check.Error);
+        var json = HostileRun.Of("check", "--output=json", folder["a.qcow2"]);
+        Assert.Matches($@"""corruptions"": [0-9]{{{(entries - 1).ToString(System.Globalization.CultureInfo.InvariantCulture).Length},}}", json.Output);
+        HostileRun.Of("map", folder["a.qcow2"]).Refused("a.qcow2", "L1 table at 0x100000", "size");
+        HostileRun.Of("map", "--output=json", folder["a.qcow2"]).Refused("a.qcow2", "L1 table at 0x100000", "size");
+        HostileRun.Of("compare", folder["a.qcow2"], folder["a.qcow2"]);
+        HostileRun.Of("measure", "-O", "raw", folder["a.qcow2"]);
+        HostileRun.Of("convert", "-O", "raw", folder["a.qcow2"], folder["out.raw"]).Refused();
     }
 
     [Fact]
@@ -263,5 +276,82 @@ public sealed class HostileTableTests
         HostileRun.Of("info", folder["a.hds"]).Done();
         HostileRun.Of("map", folder["a.hds"]).Done();
         HostileRun.Of("check", folder["a.hds"]);
+    }
+
+    [Fact]
+    public void A_full_BAT_is_mapped_as_it_is_read()
+    {
+        // Every other entry: as many extents as entries, and the longest output that a table of this size can make.
+        const int Entries = 1_000_000;
+        using var folder = new TempFolder("hostile");
+        var image = new ParallelsImageBuilder { ClusterSectors = 1, SizeSectors = 100, Magic = ParallelsMagic.WithouFreSpacExt }.Build();
+        var first = ((64 + (4 * Entries) + 511) / 512) + 1;
+        var bat = new byte[4 * Entries];
+        for (var i = 0; i < Entries; i += 2)
+        {
+            BinaryPrimitives.WriteInt32LittleEndian(bat.AsSpan(4 * i), first + (i / 2));
+        }
+
+        image.Bytes.Write(64, bat);
+        image.Bytes.SetLength((first + (Entries / 2)) * 512L);
+        image.Set(ParallelsField.BatEntries, Entries).Set(ParallelsField.Sectors, Entries).Set(ParallelsField.DataOffset, (ulong)first).SaveTo(folder["a.hds"]);
+
+        HostileRun.Of("info", folder["a.hds"]).Done();
+        Assert.Equal(Entries, HostileRun.Of("map", "--output=json", folder["a.hds"]).Done().OutputLines);
+        Assert.Equal((Entries / 2) + 1, HostileRun.Of("map", folder["a.hds"]).Done().OutputLines);
+        HostileRun.Of("check", folder["a.hds"]);
+    }
+
+    [Fact]
+    public void A_BAT_whose_entries_all_lie_outside_the_file()
+    {
+        const int Entries = 2_000_000;
+        using var folder = new TempFolder("hostile");
+        var image = new ParallelsImageBuilder { ClusterSectors = 8, SizeSectors = 800, Magic = ParallelsMagic.WithouFreSpacExt }.Build();
+        var bat = new byte[4 * Entries];
+        bat.AsSpan().Fill(0x7f);
+        image.Bytes.Write(64, bat);
+        image.Bytes.SetLength(8 << 20);
+        image.Set(ParallelsField.BatEntries, Entries).Set(ParallelsField.Sectors, 8 * Entries).Set(ParallelsField.DataOffset, 15_632).SaveTo(folder["a.hds"]);
+
+        var check = HostileRun.Of("check", folder["a.hds"]);
+        Assert.Equal(2, check.ExitCode);
+        Assert.InRange(check.ErrorLines, 10_000, 10_010);
+        HostileRun.Of("map", folder["a.hds"]).Refused("a.hds", "BAT entry 0");
+    }
+
+    [Theory]
+    [InlineData("map", "--output=json")]
+    [InlineData("check")]
+    [InlineData("compare", "-q")]
+    public void Work_without_end_ends_when_asked_to(params string[] command)
+    {
+        // Legal by its numbers, if not by its tables: a sparse file of 64 GiB, 512 TiB of disk, a billion extents.
+        const int Entries = 1 << 20;
+        using var folder = new TempFolder("hostile");
+        var image = HostileFiles.Small();
+        var table = image.L2TableAt[0];
+        for (var i = 0; i < 8192; i += 2)
+        {
+            image.Bytes.PutU64Be(table + (8L * i), image.L2(1) & 0x00fffffffffffe00);
+        }
+
+        var l1 = new byte[Entries * 8];
+        for (var at = 0; at < l1.Length; at += 8)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(l1.AsSpan(at), table);
+        }
+
+        image.Bytes.Write(1 << 20, l1);
+        image.Set(Qcow2Field.L1Size, Entries).Set(Qcow2Field.L1TableOffset, 1 << 20).Set(Qcow2Field.Size, (ulong)Entries << 29);
+        image.Bytes.SetLength((long)Entries << 16);
+        image.SaveTo(folder["a.qcow2"]);
+        File.CreateSymbolicLink(folder["b.qcow2"], folder["a.qcow2"]);
+
+        var arguments = string.Join(' ', [PlatterCli.RequireOrSkip(), .. command, folder["a.qcow2"], .. command[0] == "compare" ? [folder["b.qcow2"]] : Array.Empty<string>()]);
+        var run = ToolRunner.Run("/bin/sh", "-c", $"timeout --foreground -s INT -k 20 2 {arguments} > /dev/null 2> {folder["log"]}; echo $?");
+        var exitCode = run.Text.Trim();
+        Assert.True(exitCode is "124" or "2" or "130", $"exit code {exitCode}: 137 would mean that it had to be killed");
+        Assert.True(new FileInfo(folder["log"]).Length < 8 << 20);
     }
 }

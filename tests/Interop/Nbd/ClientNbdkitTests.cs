@@ -99,10 +99,14 @@ public sealed class ClientNbdkitTests : IDisposable
     public void A_conversion_with_read_errors_fails_and_leaves_nothing_that_looks_finished()
     {
         using var server = NbdServer.Nbdkit(
-            _folder, "--filter=error", "sparse-random", "64M", "percent=50", "error-pread=EIO", "error-pread-rate=10%");
+            _folder,
+            "eval",
+            "get_size=echo 64M",
+            "pread=if [ $4 -ge 33554432 ]; then echo EIO >&2; exit 1; fi; head -c $3 /dev/urandom");
         var result = PlatterCli.Run("convert", "-O", "raw", server.Uri, _folder["ours.raw"]);
         Assert.NotEqual(0, result.ExitCode);
         Assert.Contains("Input/output error", result.Error, StringComparison.Ordinal);
+        Assert.False(File.Exists(_folder["ours.raw"]));
     }
 
     [Fact]

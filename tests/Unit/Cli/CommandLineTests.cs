@@ -67,7 +67,7 @@ public sealed class CommandLineTests
     }
 
     [Theory]
-    [InlineData("create")]
+    [InlineData("amend")]
     [InlineData("snapshot")]
     public async Task Commands_of_later_versions_are_named_as_such(string command)
     {

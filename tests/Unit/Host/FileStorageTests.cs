@@ -130,4 +130,62 @@ public sealed class FileStorageTests
         Assert.Contains("lock", refused.Error, StringComparison.Ordinal);
         ToolRunner.RunChecked("qemu-img", "info", folder["a.qcow2"]);
     }
+
+    [Theory]
+    [InlineData("/proc/version")]
+    [InlineData("/proc/self/environ")]
+    [InlineData("/proc/self/../self/status")]
+    [InlineData("/sys/kernel/uevent_seqnum")]
+    public async Task A_file_of_the_kernel_is_not_opened_for_an_image(string path)
+    {
+        Assert.SkipUnless(File.Exists(path), $"{path} does not exist");
+        await using (FileStorage.Open(path))
+        {
+            // Whoever names it himself may have it.
+        }
+
+        var error = Assert.Throws<BlockException>(() => FileStorage.OpenReferenced(path));
+        Assert.Equal((BlockErrorKind.NotAllowed, $"{path}: is a file of the kernel's own, not an image"), (error.Kind, error.Message));
+        using var folder = new TempFolder();
+        File.CreateSymbolicLink(folder["link"], path);
+        error = Assert.Throws<BlockException>(() => FileStorage.OpenReferenced(folder["link"]));
+        Assert.Equal(BlockErrorKind.NotAllowed, error.Kind);
+    }
+
+    [Fact]
+    public async Task A_file_that_this_process_has_open_is_not_opened_for_an_image()
+    {
+        Assert.SkipWhen(Portable || !OperatingSystem.IsLinux(), "without the native call a link is followed as any other");
+        using var folder = new TempFolder();
+        folder.Write("a", "abc");
+        using var handle = File.OpenHandle(folder["a"]);
+        var link = $"/proc/self/fd/{handle.DangerousGetHandle()}";
+        File.CreateSymbolicLink(folder["link"], link);
+        foreach (var name in (string[])[link, folder["link"], $"/dev/fd/{handle.DangerousGetHandle()}"])
+        {
+            Assert.Equal(BlockErrorKind.NotAllowed, Assert.Throws<BlockException>(() => FileStorage.OpenReferenced(name)).Kind);
+        }
+
+        await using (FileStorage.Open(link))
+        {
+            // Whoever names it himself may have it.
+        }
+    }
+
+    [Fact]
+    public async Task A_file_that_an_image_names_is_opened_by_any_name_it_has()
+    {
+        using var folder = new TempFolder();
+        folder.Write("a", "abc");
+        File.CreateSymbolicLink(folder["link"], folder["a"]);
+        foreach (var name in (string[])["a", "link", "./a"])
+        {
+            await using var file = FileStorage.OpenReferenced(folder[name]);
+            var buffer = new byte[4];
+            Assert.Equal(3, await file.ReadAsync(default, buffer));
+            Assert.Equal((folder[name], true), (file.Name, file.IsReadOnly));
+        }
+
+        Assert.Equal(BlockErrorKind.NotFound, Assert.Throws<BlockException>(() => FileStorage.OpenReferenced(folder["none"])).Kind);
+    }
 }

@@ -12,7 +12,7 @@ internal sealed class BundleCheck
     private readonly DiskDescriptor _descriptor;
     private readonly SnapshotTree _tree;
     private readonly Dictionary<object, ImageDriver> _open;
-    private readonly Action<CheckFinding> _report;
+    private readonly FindingLimit _findings;
     private readonly IProgress<double>? _progress;
     private readonly HashSet<string> _seen = new(StringComparer.Ordinal);
     private CheckReport _sum = new();
@@ -30,7 +30,7 @@ internal sealed class BundleCheck
         _descriptor = descriptor;
         _tree = tree;
         _open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
-        _report = report;
+        _findings = new(report);
         _progress = progress;
     }
 
@@ -62,6 +62,7 @@ internal sealed class BundleCheck
         }
 
         CheckStrays();
+        _findings.Finish();
         return _sum;
     }
 
@@ -192,7 +193,7 @@ internal sealed class BundleCheck
 
         var start = storage.StartSector * Sizes.SectorBytes;
         var counts = await driver.CheckAsync(
-            finding => _report(finding with { File = file, GuestOffset = finding.GuestOffset + start }), progress, cancellationToken).ConfigureAwait(false);
+            finding => _findings.Report(finding with { File = file, GuestOffset = finding.GuestOffset + start }), progress, cancellationToken).ConfigureAwait(false);
         _sum = _sum with
         {
             Corruptions = _sum.Corruptions + counts.Corruptions,
@@ -232,7 +233,7 @@ internal sealed class BundleCheck
 
     private void Add(CheckSeverity severity, string file, string message)
     {
-        _report(new CheckFinding(severity, message) { File = file });
+        _findings.Report(new CheckFinding(severity, message) { File = file });
         _sum = severity switch
         {
             CheckSeverity.Corruption => _sum with { Corruptions = _sum.Corruptions + 1 },

@@ -48,6 +48,9 @@ internal sealed class BundleNode : BlockNode
     /// <inheritdoc/>
     public override IEnumerable<Storage> Storages => _segments.SelectMany(segment => segment.Node.Storages);
 
+    /// <inheritdoc/>
+    public override IEnumerable<StorageDirectory> Directories => [_files.Directory, .. _segments.SelectMany(segment => segment.Node.Directories)];
+
     /// <summary>Every snapshot but the current state, in the descriptor's order, by GUID in braces. Names and dates are there when the
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
     public override IReadOnlyList<SnapshotInfo> Snapshots { get; }

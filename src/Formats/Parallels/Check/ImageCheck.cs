@@ -23,7 +23,7 @@ internal sealed class ImageCheck
     private readonly ParallelsGeometry _geometry;
     private readonly BatTable _bat;
     private readonly ImageExtension _extension;
-    private readonly Action<CheckFinding> _report;
+    private readonly FindingLimit _findings;
     private readonly IProgress<double>? _progress;
     private readonly uint[] _entries;
     private readonly byte[] _scratch;
@@ -53,7 +53,7 @@ internal sealed class ImageCheck
         _geometry = geometry;
         _bat = bat;
         _extension = extension;
-        _report = report;
+        _findings = new(report);
         _progress = progress;
         _length = storage.Length;
         _diskClusters = Sizes.DivideRoundingUp(geometry.VirtualSize, geometry.ClusterSizeBytes);
@@ -79,6 +79,7 @@ internal sealed class ImageCheck
 
         CheckTail();
         await CheckDuplicatesAsync(cancellationToken).ConfigureAwait(false);
+        _findings.Finish();
         _progress?.Report(1);
         return new CheckReport
         {
@@ -183,7 +184,7 @@ internal sealed class ImageCheck
 
         // The peer's words for what the peer finds.
         var outside = host + _geometry.ClusterSizeBytes > _length ? $"cluster {index} is outside image" : $"BAT entry {index} is invalid";
-        _report(new CheckFinding(CheckSeverity.Corruption, $"{outside}: 0x{host:x} {problem}")
+        _findings.Report(new CheckFinding(CheckSeverity.Corruption, $"{outside}: 0x{host:x} {problem}")
         {
             HostOffset = new HostOffset(BatEntry.PositionOf(index)),
             GuestOffset = new GuestOffset(index * _geometry.ClusterSizeBytes),
@@ -205,7 +206,7 @@ internal sealed class ImageCheck
 
         // Holes in the middle are not leaks: the next allocation takes them.
         _leaks = Sizes.DivideRoundingUp(_length - _usedEnd, _geometry.ClusterSizeBytes);
-        _report(new CheckFinding(CheckSeverity.Leak, $"space leaked at the end of the image {_length - _usedEnd}") { HostOffset = new HostOffset(_usedEnd) });
+        _findings.Report(new CheckFinding(CheckSeverity.Leak, $"space leaked at the end of the image {_length - _usedEnd}") { HostOffset = new HostOffset(_usedEnd) });
     }
 
     private async ValueTask CheckDuplicatesAsync(CancellationToken cancellationToken)
@@ -235,7 +236,7 @@ internal sealed class ImageCheck
 
             _corruptions++;
             var owner = Array.BinarySearch(_extension.Clusters, host) >= 0 ? "the Format Extension uses" : "another entry points to";
-            _report(new CheckFinding(CheckSeverity.Corruption, $"duplicate offset in BAT entry {first + i}: {owner} the cluster at 0x{host:x} too")
+            _findings.Report(new CheckFinding(CheckSeverity.Corruption, $"duplicate offset in BAT entry {first + i}: {owner} the cluster at 0x{host:x} too")
             {
                 HostOffset = new HostOffset(BatEntry.PositionOf(first + i)),
                 GuestOffset = new GuestOffset((first + i) * _geometry.ClusterSizeBytes),
@@ -264,8 +265,8 @@ internal sealed class ImageCheck
     private void Corruption(string message, HostOffset? at)
     {
         _corruptions++;
-        _report(new CheckFinding(CheckSeverity.Corruption, message) { HostOffset = at });
+        _findings.Report(new CheckFinding(CheckSeverity.Corruption, message) { HostOffset = at });
     }
 
-    private void Note(string message) => _report(new CheckFinding(CheckSeverity.Note, message));
+    private void Note(string message) => _findings.Report(new CheckFinding(CheckSeverity.Note, message));
 }

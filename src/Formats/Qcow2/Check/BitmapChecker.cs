@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -45,10 +44,7 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             var index = first + (i / BitmapTableEntry.Size);
             if (entry.HasReservedBits || (entry.Offset.Value & metadata.Geometry.ClusterMask) != 0)
             {
-                tally.Corruption(string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster"),
-                    Remedy.Bitmap);
+                tally.Corruption($"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster", Remedy.Bitmap);
                 continue;
             }
 

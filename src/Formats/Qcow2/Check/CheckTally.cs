@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Platter.Core.Images;
 using Platter.Core.Units;
 
@@ -8,6 +9,11 @@ namespace Platter.Formats.Qcow2.Check;
 /// <param name="repair">What is being repaired; null for a check.</param>
 internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair = null)
 {
+    private readonly FindingLimit _findings = new(report);
+
+    /// <summary>Whether findings are still passed on, so that their texts are worth making.</summary>
+    public bool WantsTexts => !_findings.IsReached;
+
     /// <summary>Corruptions that stay.</summary>
     public long Corruptions { get; private set; }
 
@@ -37,7 +43,8 @@ internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair
     /// <param name="guestLength">Its bytes.</param>
     /// <param name="isFixed">Whether this repair mends it; null when that follows from the remedy.</param>
     public void Corruption(
-        string message, Remedy remedy, HostOffset? at = null, GuestOffset? guest = null, long guestLength = 0, bool? isFixed = null)
+        [InterpolatedStringHandlerArgument("")] ref FindingText message, Remedy remedy, HostOffset? at = null, GuestOffset? guest = null, long guestLength = 0,
+        bool? isFixed = null)
     {
         var mends = isFixed ?? Mends(remedy);
         if (mends)
@@ -49,16 +56,13 @@ internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair
             Corruptions++;
         }
 
-        report(new(CheckSeverity.Corruption, message)
-        {
-            HostOffset = at, GuestOffset = guest, GuestLength = guestLength, Explanation = remedy.Explanation, Repair = remedy.Repair, IsRepaired = mends,
-        });
+        Report(CheckSeverity.Corruption, message.Take(), remedy, at, guest, guestLength, mends);
     }
 
-    public void Note(string message, GuestOffset guest, long guestLength) =>
-        report(new(CheckSeverity.Note, message) { GuestOffset = guest, GuestLength = guestLength });
+    public void Note([InterpolatedStringHandlerArgument("")] ref FindingText message, GuestOffset guest, long guestLength) =>
+        Report(CheckSeverity.Note, message.Take(), null, null, guest, guestLength);
 
-    public void Leak(string message, HostOffset at)
+    public void Leak([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset at)
     {
         var mends = Mends(Remedy.Leak);
         if (mends)
@@ -70,16 +74,32 @@ internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair
             Leaks++;
         }
 
-        report(new(CheckSeverity.Leak, message)
-        {
-            HostOffset = at, Explanation = Remedy.Leak.Explanation, Repair = Remedy.Leak.Repair, IsRepaired = mends,
-        });
+        Report(CheckSeverity.Leak, message.Take(), Remedy.Leak, at, null, 0, mends);
     }
 
-    public void Error(string message, HostOffset? at = null)
+    public void Error([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset? at = null)
     {
         Errors++;
-        report(new(CheckSeverity.Error, message) { HostOffset = at });
+        Report(CheckSeverity.Error, message.Take(), null, at, null, 0);
+    }
+
+    /// <summary>After the last finding.</summary>
+    public void Finish() => _findings.Finish();
+
+    private void Report(
+        CheckSeverity severity, string? message, Remedy? remedy, HostOffset? at, GuestOffset? guest, long guestLength, bool isRepaired = false)
+    {
+        if (message is null)
+        {
+            _findings.Skip();
+        }
+        else
+        {
+            _findings.Report(new(severity, message)
+            {
+                HostOffset = at, GuestOffset = guest, GuestLength = guestLength, Explanation = remedy?.Explanation, Repair = remedy?.Repair, IsRepaired = isRepaired,
+            });
+        }
     }
 
     private bool Mends(Remedy remedy) => remedy.Repair is not null && repair switch

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -90,6 +89,11 @@ internal sealed class Qcow2Check
         (TablesRead, HasSnapshotRepairs) = (tables.TablesRead, tables.HasSnapshotRepairs);
         refcounts.CheckTable();
         var imageEnd = await refcounts.CompareAsync(IsComplete, cancellationToken).ConfigureAwait(false);
+        if (_repair is null)
+        {
+            _tally.Finish();
+        }
+
         _progress?.Report(1);
         return new()
         {
@@ -115,30 +119,29 @@ internal sealed class Qcow2Check
                 continue;
             }
 
-            var name = $"snapshot {SafeText.Clean(snapshot.Id, 32)} ('{SafeText.Clean(snapshot.Name, 64)}')";
+            // Not for each of 65536 snapshots of nothing.
+            var name = _tally.WantsTexts || snapshot.L1Size > 0 ? $"snapshot {SafeText.Clean(snapshot.Id, 32)} ('{SafeText.Clean(snapshot.Name, 64)}')" : string.Empty;
             if (snapshot.ExtraSize > SnapshotTableEntry.MaxExtraBytes)
             {
                 // A check does not come this far: only a repair reads such entries.
-                _tally.Corruption(string.Create(
-                    CultureInfo.InvariantCulture, $"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, the limit is {SnapshotTableEntry.MaxExtraBytes}"), Remedy.SnapshotTooLong);
+                _tally.Corruption($"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, the limit is {SnapshotTableEntry.MaxExtraBytes}", Remedy.SnapshotTooLong);
             }
 
             if (_geometry.Version >= 3 && snapshot.ExtraSize < SnapshotTableEntry.MinExtraBytesV3)
             {
-                _tally.Corruption(string.Create(
-                    CultureInfo.InvariantCulture, $"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, version 3 demands {SnapshotTableEntry.MinExtraBytesV3}"), Remedy.SnapshotIncomplete);
+                _tally.Corruption(
+                    $"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, version 3 demands {SnapshotTableEntry.MinExtraBytesV3}", Remedy.SnapshotIncomplete);
             }
 
             if ((snapshot.L1TableOffset & (ulong)_geometry.ClusterMask) != 0 || snapshot.L1TableOffset > long.MaxValue - Qcow2Header.MaxL1Bytes)
             {
-                _tally.Corruption(string.Create(
-                    CultureInfo.InvariantCulture, $"{name}: its L1 table at 0x{snapshot.L1TableOffset:x} is not at the offset of a cluster"), Remedy.SnapshotUnusable);
+                _tally.Corruption($"{name}: its L1 table at 0x{snapshot.L1TableOffset:x} is not at the offset of a cluster", Remedy.SnapshotUnusable);
                 continue;
             }
 
             if (snapshot.L1Size > Qcow2Header.MaxL1Bytes / L1Entry.Size)
             {
-                _tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{name}: an L1 table of {snapshot.L1Size} entries is too large"), Remedy.SnapshotUnusable);
+                _tally.Corruption($"{name}: an L1 table of {snapshot.L1Size} entries is too large", Remedy.SnapshotUnusable);
                 continue;
             }
 
@@ -148,6 +151,11 @@ internal sealed class Qcow2Check
             {
                 _isPartial = true;
                 _tally.Error($"{name}: the L1 tables of the snapshots up to this one are larger than the file; it and the rest are not examined, and leaks are not looked for");
+                continue;
+            }
+
+            if (snapshot.L1Size == 0)
+            {
                 continue;
             }
 

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -107,18 +106,15 @@ internal sealed class RefcountChecker(
             var who = Referrer.Entry(RefcountTable, index);
             if (entry.ReservedBits != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"),
-                    Remedy.RefcountStructure);
+                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.RefcountStructure);
             }
             else if ((entry.RawOffset & (ulong)_geometry.ClusterMask) != 0)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster"),
-                    Remedy.RefcountStructure);
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster", Remedy.RefcountStructure);
             }
             else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
-                tally.Corruption(string.Create(CultureInfo.InvariantCulture, $"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file"),
-                    Remedy.RefcountStructure);
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file", Remedy.RefcountStructure);
             }
             else
             {
@@ -127,8 +123,7 @@ internal sealed class RefcountChecker(
                 references.Journal = null;
                 if (counts.Count(entry.Offset.Value >> _geometry.ClusterBits) is var count and not 1)
                 {
-                    tally.Corruption(string.Create(
-                        CultureInfo.InvariantCulture, $"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)"),
+                    tally.Corruption($"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)",
                         Remedy.RefcountStructure, entry.Offset);
                 }
             }
@@ -161,7 +156,7 @@ internal sealed class RefcountChecker(
                         for (var cluster = first; cluster < end && Survey is null; cluster++)
                         {
                             tally.Error(
-                                string.Create(CultureInfo.InvariantCulture, $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read"),
+                                $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read",
                                 new(cluster << _geometry.ClusterBits));
                         }
 
@@ -306,16 +301,15 @@ internal sealed class RefcountChecker(
     private void Differs(long cluster, ulong stored, ulong counted)
     {
         var at = new HostOffset(cluster << _geometry.ClusterBits);
-        var message = string.Create(CultureInfo.InvariantCulture, $"cluster at {at} has refcount {stored} and {counted} references");
         if (stored < counted)
         {
             Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
-            tally.Corruption(message, Remedy.RefcountTooLow, at);
+            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", Remedy.RefcountTooLow, at);
         }
         else if (_looksForLeaks)
         {
             Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
-            tally.Leak(message, at);
+            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", at);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Platter.Core.Units;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -32,8 +31,8 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         // The last cluster of a file need not be complete.
         if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
         {
-            tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}"), Remedy.BeyondTheEnd, new(offset), who.Guest,
+            tally.Corruption(
+                $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}", Remedy.BeyondTheEnd, new(offset), who.Guest,
                 who.Guest is null ? 0 : geometry.ClusterSize);
             Missing?.Add(offset, length);
             return;
@@ -43,9 +42,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         {
             if (!counts.TryAdd(cluster, _max))
             {
-                tally.Corruption(string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many"),
+                tally.Corruption($"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many",
                     Remedy.TooManyReferences, new(cluster << geometry.ClusterBits));
                 continue;
             }

@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Buffers.Binary;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -86,16 +85,14 @@ internal sealed class TableChecker(
     {
         if (entry.ReservedBits != 0)
         {
-            tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set"), Remedy.ReservedBits);
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.ReservedBits);
             NoteRepair(isActive);
         }
 
         if (isActive && entry.IsAbsent && Repair == RepairMode.All)
         {
             // Not counted, since it is cleared.
-            tally.Corruption(string.Create(
-                CultureInfo.InvariantCulture, $"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table"), Remedy.StrayFlags);
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table", Remedy.StrayFlags);
             return;
         }
 
@@ -348,7 +345,8 @@ internal sealed class TableChecker(
         {
             for (var i = index; i < Math.Min(index + (2 * PrefetchTables), l1.Length / L1Entry.Size); i++)
             {
-                if (EntryAt(l1, i) is { IsAbsent: false } entry)
+                // What was referred to before has been read, or overlaps something that was.
+                if (EntryAt(l1, i) is { IsAbsent: false } entry && references.CountOf(entry.TableOffset) == 0)
                 {
                     storage.Prefetch(entry.TableOffset, _geometry.ClusterSize);
                 }

@@ -6,49 +6,35 @@ namespace Platter.Formats.Qcow2.Create;
 
 /// <summary>How large an image with given options would be.</summary>
 /// <remarks>Header, one L1 table, all L2 tables, refcount table and blocks for everything including themselves, and the clusters that hold data.
-/// What the source reads as zero costs nothing. L2 tables are counted in full: the figure is an upper bound that cannot be overrun.</remarks>
+/// What the source reads as zero costs nothing. L2 tables are counted in full: the figure is an upper bound that cannot be overrun.
+/// Over a backing file even zeros may have to be stored, so everything counts, as with QEMU.</remarks>
 internal static class Qcow2Measure
 {
     /// <summary>LUKS header and eight key slots with 4000 stripes, in bytes.</summary>
     private const long LuksHeaderBytes = 0x1f9000;
 
     public static async ValueTask<MeasureResult> RunAsync(
-        BlockNode? source, long virtualSize, Qcow2CreateOptions options, CancellationToken cancellationToken)
+        BlockNode? source, long virtualSize, Qcow2CreateSettings options, CancellationToken cancellationToken)
     {
         var cluster = options.ClusterSize;
         var disk = AlignUp(virtualSize, cluster);
         var luks = options.Luks ? AlignUp(LuksHeaderBytes, cluster) : 0;
         var total = MetadataBytes(disk, options) + disk + luks;
-        var data = options.FullyAllocated
+        var data = options.FullyAllocated || (!string.IsNullOrEmpty(options.BackingFile) && source is not null)
             ? disk
             : source is null ? 0 : await DataBytesAsync(source, cluster, cancellationToken).ConfigureAwait(false);
         var required = total - disk + data;
         return new MeasureResult(required, total, options.Version3 && source is not null ? BitmapBytes(source, cluster) : null);
     }
 
-    private static long MetadataBytes(long disk, Qcow2CreateOptions options)
+    private static long MetadataBytes(long disk, Qcow2CreateSettings options)
     {
         var cluster = options.ClusterSize;
         var l2 = AlignUp(disk / cluster * options.L2EntryBytes, cluster);
         var l1 = AlignUp(l2 / cluster * 8, cluster);
         var others = cluster + l1 + l2;
-        return others + RefcountBytes((others + disk) / cluster, options);
-    }
-
-    // Blocks and table count themselves: repeat until nothing is added.
-    private static long RefcountBytes(long clusters, Qcow2CreateOptions options)
-    {
-        var cluster = options.ClusterSize;
-        var perBlock = cluster * 8 / options.RefcountBits;
-        long blocks = 0, table = 0, before;
-        do
-        {
-            before = blocks + table;
-            blocks = Sizes.DivideRoundingUp(clusters + before, perBlock);
-            table = Sizes.DivideRoundingUp(blocks * 8, cluster);
-        }
-        while (blocks + table != before);
-        return before * cluster;
+        var (blocks, table) = NewImageLayout.RefcountClusters((others + disk) / cluster, cluster, options.RefcountBits);
+        return others + ((blocks + table) * cluster);
     }
 
     /// <summary>Bytes of the clusters that hold anything but zeros.</summary>

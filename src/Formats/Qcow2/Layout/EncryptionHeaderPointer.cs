@@ -38,4 +38,13 @@ internal readonly record struct EncryptionHeaderPointer(ulong Offset, ulong Leng
 
         return result;
     }
+
+    /// <summary>The extension's data.</summary>
+    public byte[] ToBytes()
+    {
+        var bytes = new byte[Size];
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(OffsetAt), Offset);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(LengthAt), Length);
+        return bytes;
+    }
 }

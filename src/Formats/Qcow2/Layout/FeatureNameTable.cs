@@ -27,6 +27,27 @@ internal sealed class FeatureNameTable
 
     public static FeatureNameTable Empty { get; } = new([]);
 
+    /// <summary>The table that new images get: every bit that we know, in the order in which the peers write them.</summary>
+    public static byte[] KnownNames()
+    {
+        (FeatureKind Kind, byte Bit, string Name)[] known =
+        [
+            (FeatureKind.Incompatible, 0, "dirty bit"), (FeatureKind.Incompatible, 1, "corrupt bit"), (FeatureKind.Incompatible, 2, "external data file"),
+            (FeatureKind.Incompatible, 3, "compression type"), (FeatureKind.Incompatible, 4, "extended L2 entries"),
+            (FeatureKind.Compatible, 0, "lazy refcounts"), (FeatureKind.Autoclear, 0, "bitmaps"), (FeatureKind.Autoclear, 1, "raw external data"),
+        ];
+        var result = new byte[known.Length * EntrySize];
+        for (var i = 0; i < known.Length; i++)
+        {
+            var entry = result.AsSpan(i * EntrySize, EntrySize);
+            entry[TypeAt] = (byte)known[i].Kind;
+            entry[BitAt] = known[i].Bit;
+            Encoding.ASCII.GetBytes(known[i].Name, entry[NameAt..]);
+        }
+
+        return result;
+    }
+
     /// <summary>The name of a bit, cleaned for display, or null.</summary>
     public string? Find(FeatureKind kind, int bit)
     {

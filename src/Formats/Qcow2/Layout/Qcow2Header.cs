@@ -167,6 +167,40 @@ internal sealed record Qcow2Header
             : header;
     }
 
+    /// <summary>Writes the fields: <see cref="SizeV2"/> bytes of a version 2 header, otherwise up to <see cref="HeaderLength"/> or <see cref="KnownSize"/>, whichever is less.</summary>
+    public void WriteTo(Span<byte> bytes)
+    {
+        BinaryPrimitives.WriteUInt32BigEndian(bytes, Magic);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[VersionAt..], Version);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[BackingFileOffsetAt..], BackingFileOffset);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[BackingFileSizeAt..], BackingFileSize);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[ClusterBitsAt..], ClusterBits);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[SizeAt..], Size);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[CryptMethodAt..], (uint)CryptMethod);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[L1SizeAt..], L1Size);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[L1TableOffsetAt..], L1TableOffset);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[RefcountTableOffsetAt..], RefcountTableOffset);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[RefcountTableClustersAt..], RefcountTableClusters);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[NbSnapshotsAt..], SnapshotCount);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[SnapshotsOffsetAt..], SnapshotsOffset);
+        if (Version == 2)
+        {
+            return;
+        }
+
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[IncompatibleAt..], (ulong)Incompatible);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[CompatibleAt..], (ulong)Compatible);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[AutoclearAt..], (ulong)Autoclear);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[RefcountOrderAt..], RefcountOrder);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[HeaderLengthAt..], HeaderLength);
+        if (HeaderLength > CompressionTypeAt)
+        {
+            // Seven bytes of padding follow, zeros by the spec.
+            bytes[CompressionTypeAt..(int)Math.Min(HeaderLength, KnownSize)].Clear();
+            bytes[CompressionTypeAt] = (byte)CompressionType;
+        }
+    }
+
     /// <summary>Judges what says where the header extensions are; <see cref="Validate"/> judges the rest.</summary>
     public void ValidateExtent(string file)
     {

@@ -62,19 +62,18 @@ internal sealed record SnapshotTableEntry
     /// <summary>Converts an entry that is wholly in <paramref name="bytes"/> (padding may be missing).</summary>
     public static SnapshotTableEntry Parse(ReadOnlySpan<byte> bytes, string file, int index, HostOffset at)
     {
-        var structure = string.Create(CultureInfo.InvariantCulture, $"snapshot table entry {index}");
-        ImageFormatException.ThrowIfShort(bytes, FixedSize, file, structure, at);
+        ThrowIfShort(bytes, FixedSize, file, index, at);
         var extraSize = ExtraSizeOf(bytes);
         if (extraSize > MaxExtraBytes)
         {
             throw new ImageFormatException(
-                file, structure, at + ExtraSizeAt, "extra_data_size", extraSize.ToString(CultureInfo.InvariantCulture),
+                file, NameOf(index), at + ExtraSizeAt, "extra_data_size", extraSize.ToString(CultureInfo.InvariantCulture),
                 $"the limit is {MaxExtraBytes}", BlockErrorKind.LimitExceeded);
         }
 
         var idSize = BinaryPrimitives.ReadUInt16BigEndian(bytes[IdSizeAt..]);
         var nameSize = BinaryPrimitives.ReadUInt16BigEndian(bytes[NameSizeAt..]);
-        ImageFormatException.ThrowIfShort(bytes, FixedSize + (int)extraSize + idSize + nameSize, file, structure, at);
+        ThrowIfShort(bytes, FixedSize + (int)extraSize + idSize + nameSize, file, index, at);
         var extra = bytes.Slice(ExtraAt, (int)extraSize);
         var id = bytes.Slice(ExtraAt + (int)extraSize, idSize);
         return new()
@@ -157,6 +156,17 @@ internal sealed record SnapshotTableEntry
         idAndName.CopyTo(bytes.AsSpan(ExtraAt + extra.Length));
         return bytes;
     }
+
+    // Texts only for errors: there may be 65536 entries.
+    private static void ThrowIfShort(ReadOnlySpan<byte> bytes, int needed, string file, int index, HostOffset at)
+    {
+        if (bytes.Length < needed)
+        {
+            ImageFormatException.ThrowIfShort(bytes, needed, file, NameOf(index), at);
+        }
+    }
+
+    private static string NameOf(int index) => string.Create(CultureInfo.InvariantCulture, $"snapshot table entry {index}");
 
     private static ulong? ExtraField(ReadOnlySpan<byte> extra, int at) =>
         extra.Length >= at + 8 ? BinaryPrimitives.ReadUInt64BigEndian(extra[at..]) : null;

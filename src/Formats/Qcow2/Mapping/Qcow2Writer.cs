@@ -411,12 +411,15 @@ internal sealed partial class Qcow2Writer : ImageWriter
             TableChanges tables;
             var refcounts = new RefcountChanges();
             List<(long First, long Count)> retired;
-            var defers = _lazyRefcounts && !final;
+            bool defers;
             await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
             try
             {
                 _checkpoint.ThrowIfBroken();
                 tables = _tables.Take();
+
+                // The clusters of a table that was moved are handed out again after this: by then the header must have the new place.
+                defers = _lazyRefcounts && !final && !_refcounts.TableMoved;
                 refcounts = defers ? refcounts : _refcounts.Take();
                 (retired, _retired) = (_retired, []);
             }

@@ -1,3 +1,5 @@
+using System.Globalization;
+using Platter.Core.Errors;
 using Platter.Core.Metadata;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
@@ -14,6 +16,10 @@ internal sealed class L1Table
     private readonly TableReader _reader;
     private readonly MetadataCache _cache;
     private readonly int _owner = MetadataCache.NewOwner();
+    private readonly Lock _judging = new();
+    private readonly HashSet<long> _judgedPages = [];
+    private long _usedEntries;
+    private volatile string? _problem;
 
     public L1Table(TableReader reader, MetadataCache cache, HostOffset at, long entryCount)
     {
@@ -111,7 +117,40 @@ internal sealed class L1Table
         var at = Offset + (first * L1Entry.Size);
         await _reader.ReadAsync(at, bytes, "L1 table, entries from", first, cancellationToken).ConfigureAwait(false);
         var page = new TableSlice(pageIndex, at, bytes);
+        Judge(page);
         _cache.Add(_owner, pageIndex, page, bytes.Length + TableSlice.Overhead);
         return page;
+    }
+
+    // Each L2 table has clusters of its own. More tables than the file has clusters are the same ones again and again: 32 MiB that claim a
+    // disk of 2^51 bytes without a hole. That one is refused, as soon as its pages have shown it, instead of being read for hours.
+    private void Judge(TableSlice page)
+    {
+        var possible = _reader.FileClusters;
+        if (EntryCount <= possible)
+        {
+            return;
+        }
+
+        lock (_judging)
+        {
+            if (_judgedPages.Add(page.Index))
+            {
+                foreach (var word in page.Words)
+                {
+                    _usedEntries += new L1Entry(word).IsAbsent ? 0 : 1;
+                }
+
+                if (_usedEntries > possible)
+                {
+                    _problem = string.Create(CultureInfo.InvariantCulture, $"names more L2 tables than the file's {possible} clusters can hold");
+                }
+            }
+        }
+
+        if (_problem is { } problem)
+        {
+            throw new ImageFormatException(_reader.FileName, "L1 table", Offset, "size", string.Create(CultureInfo.InvariantCulture, $"{EntryCount} entries"), problem);
+        }
     }
 }

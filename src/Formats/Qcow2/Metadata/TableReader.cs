@@ -16,6 +16,9 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry, bool 
     /// <summary>For messages.</summary>
     public string FileName => storage.Name;
 
+    /// <summary>Clusters of the file, the last of which may be cut.</summary>
+    public long FileClusters => Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
+
     /// <summary>Fills <paramref name="buffer"/> from the file.</summary>
     /// <param name="at">Start of the piece.</param>
     /// <param name="buffer">Filled entirely.</param>

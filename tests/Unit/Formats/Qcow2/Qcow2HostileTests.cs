@@ -1,5 +1,7 @@
+using System.Buffers.Binary;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Units;
 using Platter.TestKit;
 using Xunit;
 using static Platter.Tests.Unit.Formats.Qcow2.Qcow2Fixture;
@@ -375,4 +377,44 @@ public sealed class Qcow2HostileTests
     {
         Size = (512 << 20) + (256L << 20), BackingFile = "base.raw", BackingFormat = "raw",
     }.Fill(1, 0, 1, 2, 3, 9600).AddSnapshot("1", "one").Build();
+
+    [Theory]
+    [InlineData(1000, false)]
+    [InlineData(4 << 20, true)]
+    public async Task An_L1_table_that_names_more_tables_than_the_file_can_hold_is_not_followed(int entries, bool refused)
+    {
+        // 2^51 bytes of disk out of one L2 table: nobody lives to see the end of its map.
+        var image = new Qcow2Builder { Size = 16 << 20 }.Fill(1, 0).Build();
+        var l1 = new byte[entries * 8];
+        for (var at = 0; at < l1.Length; at += 8)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(l1.AsSpan(at), image.L2TableAt[0]);
+        }
+
+        image.Bytes.Write(64 << 20, l1);
+        image.Set(Qcow2Field.L1Size, (ulong)entries).Set(Qcow2Field.L1TableOffset, 64 << 20).Set(Qcow2Field.Size, (ulong)entries << 29);
+        await using var node = await OpenAsync(image);
+        if (!refused)
+        {
+            await node.MapAsync(GuestOffset.Zero, long.MaxValue);
+            return;
+        }
+
+        for (var again = 0; again < 2; again++)
+        {
+            var error = await Assert.ThrowsAsync<ImageFormatException>(async () => await node.MapAsync(GuestOffset.Zero, long.MaxValue));
+            AssertSays(error, BlockErrorKind.CorruptImage, "L1 table", "size", "4194304", "more L2 tables than the file's");
+        }
+    }
+
+    [Fact]
+    public async Task An_L1_table_larger_than_the_file_is_followed_when_its_entries_are_not()
+    {
+        // As qemu-img makes them: a disk of 64 TiB in a file of a megabyte.
+        var image = new Qcow2Builder { Size = 64L << 40 }.Fill(1, 0, 1 << 20).Build();
+        Assert.True(image.Bytes.Length >> 16 < 100);
+        await using var node = await OpenAsync(image);
+        Assert.Equal(ExtentKind.Data, (await node.MapAsync(GuestOffset.Zero, long.MaxValue)).Kind);
+        Assert.Equal(ExtentKind.Data, (await node.MapAsync(new(1L << 36), long.MaxValue)).Kind);
+    }
 }

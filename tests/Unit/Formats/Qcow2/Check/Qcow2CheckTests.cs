@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Platter.Core.Images;
 using Platter.TestKit;
 using Xunit;
@@ -136,5 +137,26 @@ public sealed class Qcow2CheckTests
         public List<double> Values { get; } = [];
 
         public void Report(double value) => Values.Add(value);
+    }
+
+    [Fact]
+    public async Task Findings_without_end_are_counted_and_only_the_first_are_told()
+    {
+        const int Entries = 100_000;
+        var image = new Qcow2Builder { Size = 16 << 20 }.Fill(1, 0).Build();
+        var l1 = new byte[Entries * 8];
+        for (var at = 0; at < l1.Length; at += 8)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(l1.AsSpan(at), image.L2TableAt[0]);
+        }
+
+        image.Bytes.Write(4 << 20, l1);
+        image.Set(Qcow2Field.L1Size, Entries).Set(Qcow2Field.L1TableOffset, 4 << 20);
+        var (report, findings) = await CheckAsync(image);
+        Assert.Equal(FindingLimit.Max + 1, findings.Count);
+        Assert.Equal((CheckSeverity.Note, true), (findings[^1].Severity, findings[^1].Message.StartsWith("... and ", StringComparison.Ordinal)));
+        Assert.InRange(report.Corruptions, Entries, 3 * Entries);
+        var told = findings.Count(f => f.Severity == CheckSeverity.Corruption) + findings.Count(f => f.Severity == CheckSeverity.Leak);
+        Assert.Equal($"... and {report.Corruptions + report.Leaks - told} more findings", findings[^1].Message);
     }
 }

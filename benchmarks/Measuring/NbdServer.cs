@@ -1,0 +1,64 @@
+using System.Diagnostics;
+
+namespace Platter.Bench.Measuring;
+
+/// <summary>An NBD server on a unix socket, running until disposed.</summary>
+internal sealed class NbdServer : IDisposable
+{
+    private readonly string _socket;
+
+    /// <param name="label">How the table calls it.</param>
+    /// <param name="scratch">Folder for its socket.</param>
+    /// <param name="command">Makes its command line from the socket's path; it must stay in the foreground.</param>
+    public NbdServer(string label, string scratch, Func<string, string[]> command)
+    {
+        Label = label;
+        _socket = Path.Combine(scratch, label + ".sock");
+        File.Delete(_socket);
+        var errors = Path.Combine(scratch, label + ".log");
+        var line = command(_socket);
+        Process = ChildProcess.Start(line, error: errors);
+        var watch = Stopwatch.StartNew();
+        while (!IsListening())
+        {
+            if (Process.HasExited)
+            {
+                Process.WaitForExit().OrThrow(line, errors);
+            }
+
+            if (Process.HasExited || watch.Elapsed.TotalSeconds > 20)
+            {
+                Dispose();
+                throw new BenchException($"{string.Join(' ', line)}: does not listen");
+            }
+
+            Thread.Sleep(5);
+        }
+    }
+
+    public string Label { get; }
+
+    public ChildProcess Process { get; }
+
+    /// <summary>What to give to a client.</summary>
+    public string Uri => $"nbd+unix:///?socket={_socket}";
+
+    public static NbdServer Platter(BenchContext bench, string format, string image) =>
+        new("platter", bench.Scratch, socket => [bench.Platter, "serve", "-f", format, "-k", socket, image]);
+
+    public static NbdServer QemuNbd(BenchContext bench, string format, string image) =>
+        new("qemu-nbd", bench.Scratch, socket => [bench.Tools.Require("qemu-nbd"), "-r", "-t", "-e", "16", "-f", format, "-k", socket, image]);
+
+    public static NbdServer Nbdkit(BenchContext bench, string image) =>
+        new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", "-r", "-U", socket, "file", image]);
+
+    public void Dispose()
+    {
+        Process.Dispose();
+        File.Delete(_socket);
+    }
+
+    // The kernel's table of sockets (flag 0x10000 means listening): connecting to find out would count as a client for some servers.
+    private bool IsListening() =>
+        File.ReadLines("/proc/net/unix").Any(l => l.EndsWith(" " + _socket, StringComparison.Ordinal) && l.Split(' ')[3] == "00010000");
+}

@@ -1,0 +1,16 @@
+using Platter.Core.Storages;
+
+namespace Platter.Core.Images;
+
+/// <summary>What making an image needs besides its options.</summary>
+public sealed class CreateContext
+{
+    /// <summary>Passwords and keys.</summary>
+    public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>Opens the file that <c>data_file</c> names, for replacing; called once, after every check. Null: there can be none.</summary>
+    public Func<string, CancellationToken, ValueTask<Storage>>? OpenDataFileAsync { get; init; }
+
+    /// <summary>Told how much of the preallocation is done, from 0 to 1.</summary>
+    public IProgress<double>? Progress { get; init; }
+}

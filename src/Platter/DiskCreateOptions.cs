@@ -1,0 +1,29 @@
+using Platter.Core.Images;
+
+namespace Platter;
+
+/// <summary>How a new image is made: one record per format, and <see cref="NamedCreateOptions"/> for options that come as text.</summary>
+public abstract record DiskCreateOptions
+{
+    private protected DiskCreateOptions()
+    {
+    }
+
+    /// <summary>The format's name.</summary>
+    public abstract string Format { get; }
+
+    /// <summary>Passwords and keys by id.</summary>
+    public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>The password of an encrypted image, as UTF-8; a shorthand for <see cref="Secrets"/>.</summary>
+    public string? Password { get; init; }
+
+    /// <summary>Record the backing file without looking whether it is there (<c>-u</c>); the size must then be given.</summary>
+    public bool BackingUnchecked { get; init; }
+
+    /// <summary>Told how much of a preallocation is done, from 0 to 1.</summary>
+    public IProgress<double>? Progress { get; init; }
+
+    /// <summary>The options by their names.</summary>
+    internal abstract NodeOptions ToNamed();
+}

@@ -1,0 +1,260 @@
+using System.Buffers.Binary;
+using Platter.Core.Bitmaps;
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.TestKit;
+
+namespace Platter.Tests.CrashSim;
+
+/// <summary>Opens what a power cut left and demands what is promised of every operation (docs/reliability.md).</summary>
+/// <param name="run">How it came about.</param>
+/// <param name="state">What was left.</param>
+/// <param name="random">For the requests after recovery.</param>
+internal sealed class CrashVerifier(CrashRun run, CrashState state, Random random)
+{
+    private const int RecoveryRequests = 6;
+
+    private readonly NamedStorages _storages = new(state.Open);
+    private bool _wroteAgain;
+
+    /// <summary>How it came about.</summary>
+    public CrashRun Run => run;
+
+    /// <summary>What was left.</summary>
+    public CrashState State => state;
+
+    /// <summary>Opens files of the state.</summary>
+    public NamedStorages Storages => _storages;
+
+    /// <summary>Whether the image goes on being used after the comparison; the most expensive part.</summary>
+    public bool GoesOn { get; init; } = true;
+
+    /// <summary>All promises: the image checks without corruption, the guest finds what it may, snapshots are as they were, bitmaps cover what changed or say that
+    /// they do not, and the image can be written to again.</summary>
+    public async Task VerifyAsync()
+    {
+        var isDirty = LooksDirty();
+        if (!isDirty)
+        {
+            await CheckAsync("after the cut");
+        }
+
+        var content = await ReadAsync();
+        CrashViolation.ThrowIf(run.Guest.Compare(state.Time, content));
+        await VerifySnapshotsAsync(run.Image.Snapshots);
+        await VerifyBitmapsAsync(content);
+        VerifyRawDataFile(content.Length);
+        if (isDirty)
+        {
+            await DemandRefusalAsync();
+        }
+        else if (GoesOn)
+        {
+            await GoOnAsync(content, run.Image.Snapshots);
+        }
+    }
+
+    /// <summary>The promises of operations that happen wholly or not at all: the image checks without corruption, is one of the worlds it may be, and can be written to again.</summary>
+    public async Task VerifyWorldAsync()
+    {
+        var isDirty = LooksDirty();
+        if (isDirty)
+        {
+            await DemandRefusalAsync();
+        }
+        else
+        {
+            await CheckAsync("after the cut");
+        }
+
+        var content = await ReadAsync();
+        var problems = new List<string>();
+        foreach (var world in run.WorldsAt(state.Time))
+        {
+            try
+            {
+                CrashViolation.ThrowIf(world.Difference(content));
+                await VerifySnapshotsAsync(world.Snapshots);
+                if (!isDirty)
+                {
+                    await GoOnAsync(content, world.Snapshots);
+                }
+
+                return;
+            }
+            catch (CrashViolation e) when (!_wroteAgain)
+            {
+                problems.Add($"not '{world.Name}': {e.Message}");
+            }
+        }
+
+        throw new CrashViolation(string.Join('\n', problems));
+    }
+
+    /// <summary>Checks the image: leaks are allowed, nothing else.</summary>
+    public async Task CheckAsync(string when)
+    {
+        var findings = new List<string>();
+        await using var node = await _storages.OpenAsync(CrashImage.Top, metadataOnly: true);
+        var report = await node.CheckAsync(f =>
+        {
+            if (f.Severity is CheckSeverity.Corruption or CheckSeverity.Error && findings.Count < 8)
+            {
+                findings.Add(f.Message);
+            }
+        });
+        CrashViolation.ThrowIf(report is { Corruptions: 0, Errors: 0 }
+            ? null
+            : $"check {when}: {report.Corruptions} corruptions, {report.Errors} errors:\n  {string.Join("\n  ", findings)}");
+    }
+
+    /// <summary>What the guest reads.</summary>
+    public async Task<byte[]> ReadAsync(string name = CrashImage.Top, string? snapshot = null)
+    {
+        await using var node = await _storages.OpenAsync(name, snapshot: snapshot);
+        return await ReadAllAsync(node);
+    }
+
+    /// <summary>The image has these snapshots and no others, and they read as ever.</summary>
+    public async Task VerifySnapshotsAsync(IReadOnlyDictionary<string, byte[]> snapshots)
+    {
+        await using (var node = await _storages.OpenAsync(CrashImage.Top))
+        {
+            var names = string.Join(", ", node.Snapshots.Select(s => s.Name).Order(StringComparer.Ordinal));
+            var wanted = string.Join(", ", snapshots.Keys.Order(StringComparer.Ordinal));
+            CrashViolation.ThrowIf(names == wanted ? null : $"the snapshots are '{names}', they should be '{wanted}'");
+        }
+
+        foreach (var (name, content) in snapshots)
+        {
+            var found = await ReadAsync(snapshot: name);
+            CrashViolation.ThrowIf(Difference($"snapshot '{name}'", content, found));
+        }
+    }
+
+    // The guest may have changed what differs from the beginning: that must be in every bitmap that claims to know.
+    private async Task VerifyBitmapsAsync(byte[] content)
+    {
+        await using var node = await _storages.OpenAsync(CrashImage.Top);
+        foreach (var bitmap in node.Bitmaps.Where(b => b is { InUse: false, Enabled: true }))
+        {
+            var dirty = new List<DirtyRange>();
+            await foreach (var range in node.ReadBitmapAsync(bitmap.Name))
+            {
+                dirty.Add(range);
+            }
+
+            for (var at = 0; at + 512 <= Math.Min(content.Length, run.Image.Content.Length); at += 512)
+            {
+                var changed = !content.AsSpan(at, 512).SequenceEqual(run.Image.Content.AsSpan(at, 512));
+                CrashViolation.ThrowIf(changed && !dirty.Exists(d => d.Offset.Value <= at && d.Offset.Value + d.Length > at)
+                    ? $"bitmap '{bitmap.Name}' says that it is consistent, and does not have the change at guest offset 0x{at:x}"
+                    : null);
+            }
+        }
+    }
+
+    // The file may end with the cluster instead of the disk, as with the peer.
+    private void VerifyRawDataFile(int size)
+    {
+        if (run.Image.HasRawDataFile)
+        {
+            var bytes = state.Bytes(CrashImage.Data);
+            Array.Resize(ref bytes, size);
+            var problem = run.Guest.Compare(state.Time, bytes);
+            CrashViolation.ThrowIf(problem is null ? null : $"the raw data file: {problem}");
+        }
+    }
+
+    // Bit 0 of the incompatible features of a version 3 header. Dirty or not, nothing is metadata and something else as well.
+    private bool LooksDirty()
+    {
+        var header = state.Bytes(CrashImage.Top).AsSpan();
+        CrashViolation.ThrowIf(OverlapCheck.Find(header));
+        return BinaryPrimitives.ReadUInt32BigEndian(header[4..]) >= 3 && (BinaryPrimitives.ReadUInt64BigEndian(header[72..]) & 1) != 0;
+    }
+
+    private async Task DemandRefusalAsync()
+    {
+        try
+        {
+            await (await _storages.OpenAsync(CrashImage.Top, writable: true)).DisposeAsync();
+        }
+        catch (BlockException)
+        {
+            return;
+        }
+
+        throw new CrashViolation("the image says that its refcounts may be wrong, and was opened for writing all the same");
+    }
+
+    private async Task GoOnAsync(byte[] content, IReadOnlyDictionary<string, byte[]> snapshots)
+    {
+        _wroteAgain = true;
+        await using (var node = await _storages.OpenAsync(CrashImage.Top, writable: true))
+        {
+            CrashViolation.ThrowIf(Difference("the disk opened for writing", content, await ReadAllAsync(node)));
+            for (var i = 0; i < RecoveryRequests; i++)
+            {
+                await RequestAsync(node, content, i);
+            }
+
+            CrashViolation.ThrowIf(Difference("the disk written to after the cut", content, await ReadAllAsync(node)));
+        }
+
+        await CheckAsync("after writing and closing again");
+        CrashViolation.ThrowIf(Difference("the disk written to after the cut and closed", content, await ReadAsync()));
+        await VerifySnapshotsAsync(snapshots);
+    }
+
+    private async Task RequestAsync(BlockNode node, byte[] content, int seed)
+    {
+        if (content.Length == 0)
+        {
+            return;
+        }
+
+        var (offset, length) = CrashGuest.Range(random, 4096, content.Length);
+        var part = content.AsMemory((int)offset, length);
+        switch (random.Next(6))
+        {
+            case 0:
+                await node.WriteZeroesAsync(new(offset), length, WriteFlags.MayUnmap);
+                part.Span.Clear();
+                break;
+            case 1:
+                // What it leaves is the format's choice; that nothing else changes is compared at the end.
+                await node.DiscardAsync(new(offset), length);
+                await node.ReadAsync(new(offset), part);
+                break;
+            default:
+                TestContent.Make(-1 - seed, offset, length).CopyTo(part);
+                await node.WriteAsync(new(offset), part, random.Next(3) == 0 ? WriteFlags.ForceUnitAccess : WriteFlags.None);
+                break;
+        }
+    }
+
+    private static async Task<byte[]> ReadAllAsync(BlockNode node)
+    {
+        var content = new byte[node.VirtualSize];
+        await node.ReadAsync(default, content);
+        return content;
+    }
+
+    private static string? Difference(string what, byte[] wanted, byte[] found)
+    {
+        if (wanted.AsSpan().SequenceEqual(found))
+        {
+            return null;
+        }
+
+        if (wanted.Length != found.Length)
+        {
+            return $"{what} has {found.Length} bytes, not {wanted.Length}";
+        }
+
+        var sector = wanted.AsSpan().CommonPrefixLength(found) & ~511;
+        return $"{what} holds {TestContent.Describe(found.AsSpan(sector, 512))} at guest offset 0x{sector:x}, it should hold {TestContent.Describe(wanted.AsSpan(sector, 512))}";
+    }
+}

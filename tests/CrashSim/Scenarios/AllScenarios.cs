@@ -1,0 +1,62 @@
+namespace Platter.Tests.CrashSim;
+
+/// <summary>The one list of scenarios.</summary>
+internal static class AllScenarios
+{
+    private static readonly DiskShape[] s_shapes =
+    [
+        new("plain"),
+        new("64k") { ClusterBits = 16, Clusters = 9 },
+        new("512") { ClusterBits = 9, Clusters = 120 },
+        new("v2") { Version = 2, Snapshot = true },
+        new("v2-backing") { Version = 2, Backing = true, ClusterBits = 13, Clusters = 20 },
+        new("backing") { Backing = true },
+        new("snapshot") { Backing = true, Snapshot = true, ClusterBits = 10, Clusters = 80 },
+        new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Snapshot = true, Clusters = 16 },
+        new("refcount-1") { RefcountOrder = 0, ClusterBits = 10, Backing = true },
+        new("refcount-64") { RefcountOrder = 6, ClusterBits = 9, Snapshot = true, Clusters = 100 },
+        new("data-file") { DataFile = 1, Backing = true },
+        new("data-file-raw") { DataFile = 2 },
+        new("data-file-extended") { DataFile = 1, ExtendedL2 = true, ClusterBits = 14, Clusters = 16 },
+        new("lazy") { Lazy = true, ClusterBits = 10, Backing = true },
+        new("lazy-snapshot") { Lazy = true, ClusterBits = 9, Snapshot = true, RefcountOrder = 5 },
+    ];
+
+    private static readonly DiskShape[] s_few =
+    [
+        new("empty") { Filled = 0, Clusters = 8 },
+        new("plain") { Clusters = 8 },
+        new("snapshot") { Snapshot = true, ClusterBits = 9, Clusters = 24 },
+        new("backing") { Backing = true, ClusterBits = 10, Clusters = 12 },
+        new("v2") { Version = 2, ClusterBits = 9, Clusters = 24 },
+        new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Clusters = 4 },
+        new("data-file") { DataFile = 1, ClusterBits = 10, Clusters = 12 },
+        new("lazy") { Lazy = true, ClusterBits = 9, Clusters = 24 },
+    ];
+
+    /// <summary>Every scenario.</summary>
+    public static IReadOnlyList<CrashScenario> List { get; } =
+    [
+        .. s_few.Select(shape => new FewRequests(shape)),
+        .. s_shapes.Select(shape => new RandomRequests(shape)),
+        new ConcurrentRequests(new("plain")),
+        new ConcurrentRequests(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 13, Clusters = 24 }),
+        new ConcurrentRequests(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Clusters = 12 }),
+        new ConcurrentRequests(new("data-file") { DataFile = 1, ClusterBits = 14, Clusters = 12 }),
+        new Growth(new("512") { ClusterBits = 9, RefcountOrder = 6, Clusters = 700, Filled = 0.1, Gap = 3600 }),
+        new Growth(new("1k") { ClusterBits = 10, RefcountOrder = 5, Clusters = 700, Filled = 0.1, Backing = true }),
+        new Growth(new("lazy") { ClusterBits = 9, RefcountOrder = 6, Clusters = 700, Filled = 0.1, Gap = 3600, Lazy = true }),
+        new Resizes(new("plain") { ClusterBits = 9, Clusters = 70 }),
+        new Resizes(new("backing") { ClusterBits = 10, Backing = true, BackingBeyond = 9000 * 2 }),
+        new Resizes(new("snapshot") { ClusterBits = 9, Snapshot = true, Clusters = 70 }),
+        new Resizes(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, BackingBeyond = 40960, Clusters = 6 }),
+        new SnapshotEdits(new("plain") { ClusterBits = 10, Clusters = 20 }, exhaustive: true),
+        new SnapshotEdits(new("v2") { Version = 2, ClusterBits = 9, Clusters = 60 }, exhaustive: false),
+        new SnapshotEdits(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
+        new SnapshotEdits(new("extended") { ExtendedL2 = true, ClusterBits = 14, Snapshot = true, Clusters = 8 }, exhaustive: false),
+        new SnapshotEdits(new("lazy") { Lazy = true, ClusterBits = 9, RefcountOrder = 5, Clusters = 200 }, exhaustive: false),
+    ];
+
+    /// <summary>A scenario by name.</summary>
+    public static CrashScenario Find(string name) => List.First(s => s.Name == name);
+}

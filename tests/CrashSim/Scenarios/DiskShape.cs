@@ -1,0 +1,67 @@
+using Platter.TestKit;
+
+namespace Platter.Tests.CrashSim;
+
+/// <summary>What kind of image a scenario works on.</summary>
+internal sealed record DiskShape(string Name)
+{
+    public int Version { get; init; } = 3;
+
+    public int ClusterBits { get; init; } = 12;
+
+    public int RefcountOrder { get; init; } = 4;
+
+    public bool ExtendedL2 { get; init; }
+
+    public bool Backing { get; init; }
+
+    /// <summary>How far the backing disk reaches beyond the image, in bytes; negative if it is shorter.</summary>
+    public long BackingBeyond { get; init; } = -1536;
+
+    public bool Snapshot { get; init; }
+
+    /// <summary>0 none, 1 plain, 2 raw.</summary>
+    public int DataFile { get; init; }
+
+    public bool Lazy { get; init; }
+
+    /// <summary>Clusters of the disk; the last one is not whole.</summary>
+    public int Clusters { get; init; } = 40;
+
+    /// <summary>Share of clusters that are there from the beginning.</summary>
+    public double Filled { get; init; } = 0.4;
+
+    /// <summary>Free clusters in the middle of the file, so that the refcount table is nearly used up.</summary>
+    public int Gap { get; init; }
+
+    /// <summary>Bytes in a cluster.</summary>
+    public int ClusterBytes => 1 << ClusterBits;
+
+    /// <summary>Builds an image. Its free clusters and whatever a guest must not see hold garbage.</summary>
+    public CrashImage Build(Random random)
+    {
+        var size = ((long)Clusters << ClusterBits) - (ClusterBits > 9 ? 512 : 0);
+        var below = Backing ? new ReferenceDisk(size + BackingBeyond) : null;
+        below?.Fill(99, 0, (int)below.Size);
+        var seed = random.Next();
+        var builder = new Qcow2Builder
+        {
+            Version = Version, ClusterBits = ClusterBits, RefcountOrder = RefcountOrder, ExtendedL2 = ExtendedL2, Size = size, Seed = seed, FreeClusters = 4, FarGapClusters = Gap,
+            Backing = below, BackingFile = Backing ? CrashImage.Base : null, BackingFormat = Backing ? "raw" : null,
+            ExternalData = DataFile > 0, DataFileName = DataFile > 0 ? CrashImage.Data : null, DataFileRaw = DataFile == 2,
+            CompatibleFeatures = Lazy ? 1UL : 0, TrimEnd = random.Next(3) == 0,
+        };
+        if (DataFile != 2)
+        {
+            builder.FillRandom(seed, Filled, compressed: RefcountOrder > 2);
+        }
+
+        if (Snapshot)
+        {
+            builder.AddSnapshot("1", "one");
+            builder.FillRandom(seed + 1, Filled / 2, compressed: RefcountOrder > 2);
+        }
+
+        return CrashImage.From(builder);
+    }
+}

@@ -1,0 +1,52 @@
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Host.Codecs;
+
+namespace Platter.TestKit;
+
+/// <summary>Opens images whose files are somewhere in memory, by name, with their backing chains and data files.</summary>
+/// <param name="find">A file for reading or (true) writing, or null if there is none.</param>
+public sealed class NamedStorages(Func<string, bool, Storage?> find) : StorageOpener
+{
+    /// <summary>What openings share.</summary>
+    /// <param name="metadataOnly">For checking and listing.</param>
+    public OpenContext Context(bool metadataOnly = false) => new()
+    {
+        Formats = KnownFormats.Registry,
+        Storages = this,
+        Gate = new AnyName(),
+        Codecs = HostCodecs.Instance,
+        MetadataOnly = metadataOnly,
+    };
+
+    /// <summary>Opens an image as a disk.</summary>
+    public ValueTask<BlockNode> OpenAsync(string name, bool writable = false, string? snapshot = null, bool metadataOnly = false) =>
+        new ImageOpener(Context(metadataOnly)).OpenAsync(new OpenRequest
+        {
+            Options = NodeOptions.ForFile(name),
+            Writable = writable,
+            Snapshot = snapshot is null ? null : SnapshotSelector.Parse(snapshot),
+        });
+
+    /// <inheritdoc/>
+    public override ValueTask<Storage> OpenAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken = default) =>
+        new(find(options["filename"] ?? string.Empty, mode.Writable)
+            ?? throw new BlockException(BlockErrorKind.NotFound, $"{options["filename"]}: no such file"));
+
+    /// <inheritdoc/>
+    public override bool IsDirectory(NodeOptions options) => false;
+
+    /// <inheritdoc/>
+    public override ValueTask<StorageDirectory> OpenDirectoryAsync(string path, CancellationToken cancellationToken = default) =>
+        throw new BlockException(BlockErrorKind.NotFound, $"{path}: no such directory");
+
+    /// <inheritdoc/>
+    public override bool IsStorageDriver(string driver) => driver == "file";
+
+    private sealed class AnyName : OpenGate
+    {
+        public override NodeOptions Resolve(ImageReference reference) => NodeOptions.ForFile(reference.Name);
+    }
+}

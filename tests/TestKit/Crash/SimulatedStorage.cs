@@ -1,0 +1,70 @@
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.TestKit;
+
+/// <summary>A storage over a <see cref="SimulatedFile"/>: every write, write of zeros, change of length and flush is remembered.</summary>
+/// <remarks>Disposing it flushes nothing, as closing a file does not.</remarks>
+public sealed class SimulatedStorage : Storage
+{
+    private readonly SimulatedFile _file;
+    private readonly bool _writable;
+
+    internal SimulatedStorage(SimulatedFile file, bool writable) => (_file, _writable) = (file, writable);
+
+    /// <inheritdoc/>
+    public override string Name => _file.Name;
+
+    /// <inheritdoc/>
+    public override long Length => _file.Length;
+
+    /// <inheritdoc/>
+    public override bool IsReadOnly => !_writable;
+
+    /// <inheritdoc/>
+    public override ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        return new(_file.Read(at.Value, buffer.Span));
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask WriteAsync(HostOffset at, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        return _writable
+            ? RecordAsync(at.Value, buffer.ToArray(), buffer.Length, setsLength: false)
+            : base.WriteAsync(at, buffer, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
+        _writable ? RecordAsync(at.Value, null, length, setsLength: false) : base.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) =>
+        _writable ? RecordAsync(length, null, 0, setsLength: true) : base.SetLengthAsync(length, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask FlushAsync(CancellationToken cancellationToken = default)
+    {
+        var begun = _file.BeginFlush();
+        await DelayAsync().ConfigureAwait(false);
+        _file.CompleteFlush(begun);
+    }
+
+    private async ValueTask RecordAsync(long at, byte[]? bytes, long length, bool setsLength)
+    {
+        var write = _file.Begin(at, bytes, length, setsLength);
+        await DelayAsync().ConfigureAwait(false);
+        _file.Complete(write);
+    }
+
+    private async ValueTask DelayAsync()
+    {
+        if (_file.Disk.IsSlow)
+        {
+            await Task.Yield();
+        }
+    }
+}
