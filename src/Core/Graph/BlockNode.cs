@@ -83,6 +83,11 @@ public abstract class BlockNode : IAsyncDisposable
         RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: {FormatName} disks cannot be repaired");
 
+    /// <summary>Finds the guest ranges that lie, wholly or in part, in host clusters of the top image.</summary>
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+
     /// <summary>The dirty ranges of a bitmap of the top image.</summary>
     public virtual IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
         throw new BlockException(BlockErrorKind.NotFound, $"{Name}: no bitmap '{SafeText.Clean(name, 256)}'");

@@ -142,6 +142,7 @@ public sealed class RepairUndo
                 $"{storage.Name}: is not as the repair of '{SafeText.Clean(_name, 256)}' left it: another image, or it has been written to since; nothing was changed");
         }
 
+        cancellationToken.ThrowIfCancellationRequested();
         await storage.WriteAsync(default, _sectorBefore, CancellationToken.None).ConfigureAwait(false);
         await storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
         await storage.SetLengthAsync(_lengthBefore, CancellationToken.None).ConfigureAwait(false);

@@ -97,13 +97,25 @@ internal sealed class MissingClusters
 
         foreach (var (offset, length) in _straddling)
         {
-            if ((offset + length - 1) >> _clusterBits < end)
+            foreach (var cluster in Before(end, offset, length).TakeWhile(cluster => cluster < End))
             {
-                for (var cluster = offset >> _clusterBits; cluster < End; cluster++)
-                {
-                    yield return cluster;
-                }
+                yield return cluster;
             }
+        }
+    }
+
+    /// <summary>Those of them that one range made.</summary>
+    public IEnumerable<long> Before(long end, long offset, long length)
+    {
+        if (!Sizes.TryAdd(offset, length, out var rangeEnd))
+        {
+            yield break;
+        }
+
+        var last = (rangeEnd - 1) >> _clusterBits;
+        for (var cluster = last < end ? offset >> _clusterBits : Math.Max(offset >> _clusterBits, End); cluster <= last && cluster < end; cluster++)
+        {
+            yield return cluster;
         }
     }
 }

@@ -50,6 +50,7 @@ internal sealed class Qcow2Repair
         try
         {
             var written = await BuildAsync(check, header, cancellationToken).ConfigureAwait(false);
+            check.Tally.Finish();
             if (!header.IsDirty)
             {
                 // In a repair of leaks the flags were not judged.
@@ -58,14 +59,12 @@ internal sealed class Qcow2Repair
             }
 
             await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
+            cancellationToken.ThrowIfCancellationRequested();
             if (_options.BeforeSwitch is { } tell)
             {
-                await tell(
-                    await RepairUndo.DescribeAsync(_storage, _lengthBefore, sectorBefore, header.ToArray(), written, cancellationToken).ConfigureAwait(false),
-                    cancellationToken).ConfigureAwait(false);
+                var undo = await RepairUndo.DescribeAsync(_storage, _lengthBefore, sectorBefore, header.ToArray(), written, cancellationToken).ConfigureAwait(false);
+                await tell(undo, cancellationToken).ConfigureAwait(false);
             }
-
-            cancellationToken.ThrowIfCancellationRequested();
         }
         catch
         {
@@ -88,12 +87,11 @@ internal sealed class Qcow2Repair
     private async ValueTask<IReadOnlyList<(long Offset, long Length)>> BuildAsync(Qcow2Check check, HeaderSector header, CancellationToken cancellationToken)
     {
         var (survey, missing, counts, tally) = (check.Survey!, check.Missing!, check.Counts, check.Tally);
-        var rule = !RepairsAll ? RefcountRule.LowerOnly : check.IsComplete ? RefcountRule.Exact : RefcountRule.RaiseOnly;
         var needed = Needed(check);
         var first = missing.FindRoom(counts, needed);
         var space = new RepairSpace(_storage, _geometry, first, first + needed(first));
         var changes = survey.HasBrokenEntries || (RepairsAll && _metadata.Header.RefcountTableClusters == 0) || tally.CorruptionsFixed + tally.LeaksFixed > 0;
-        var refcounts = new RefcountRebuilder(_storage, _geometry, counts, check.Refcounts, survey, rule, space, missing.End);
+        var refcounts = new RefcountRebuilder(_storage, _geometry, counts, check.Refcounts, survey, lowersOnly: !RepairsAll, space, missing.End);
         if (changes)
         {
             CountMissing();
@@ -101,15 +99,15 @@ internal sealed class Qcow2Repair
 
         byte[]? l1 = null;
         var snapshotsChange = RepairsAll && CompleteSnapshots();
-        if (RepairsAll || tally is { Corruptions: 0, Errors: 0 })
+        if (RepairsAll || tally.Corruptions == 0)
         {
             var tables = new TableRepairer(_storage, _metadata, refcounts, counts, space, tally, RepairsAll);
             l1 = await tables.RepairAsync(
                 new((long)_metadata.Header.L1TableOffset), _metadata.Header.L1Size, "the L1 table", isActive: true, cancellationToken).ConfigureAwait(false);
-            snapshotsChange |= check.HasSnapshotRepairs && await RepairSnapshotsAsync(tables, refcounts, space, cancellationToken).ConfigureAwait(false);
+            snapshotsChange |= check.HasSnapshotRepairs && await RepairSnapshotsAsync(tables, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
         }
 
-        if (tally is { Corruptions: 0, Errors: 0 })
+        if (tally.Corruptions == 0)
         {
             ClearMarks(header);
         }
@@ -126,14 +124,14 @@ internal sealed class Qcow2Repair
 
         if (l1 is not null)
         {
-            var at = await MoveAsync(l1, (long)_metadata.Header.L1TableOffset, l1.Length, refcounts, space, cancellationToken).ConfigureAwait(false);
+            var at = await MoveAsync(l1, (long)_metadata.Header.L1TableOffset, l1.Length, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
             header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)at.Value);
         }
 
         if (snapshotsChange)
         {
             var at = await MoveAsync(
-                _snapshots.SelectMany(entry => entry).ToArray(), (long)_metadata.Header.SnapshotsOffset, _metadata.Snapshots.Sum(s => s.EntrySize), refcounts, space,
+                _snapshots.SelectMany(entry => entry).ToArray(), (long)_metadata.Header.SnapshotsOffset, _metadata.Snapshots.Sum(s => s.EntrySize), refcounts, missing, space,
                 cancellationToken).ConfigureAwait(false);
             header.Set64(Qcow2Header.SnapshotsOffsetAt, (ulong)at.Value);
         }
@@ -191,25 +189,26 @@ internal sealed class Qcow2Repair
         };
     }
 
+    // What could not be examined may refer to anything: no refcount can be called right then.
     private void RefuseHopeless(Qcow2Check check)
     {
-        var isBroken = check.Survey!.HasBrokenEntries || _metadata.Header.RefcountTableClusters == 0;
-        if (isBroken && !RepairsAll)
+        if (check.Tally.Errors > 0)
         {
+            check.Tally.Finish();
             throw new BlockException(
-                BlockErrorKind.CorruptImage, $"{_storage.Name}: the refcount structures are damaged, and leaks cannot be told from them; 'check -r all' rebuilds them. Nothing was changed");
+                BlockErrorKind.CorruptImage, $"{_storage.Name}: part of the image could not be examined, so that it cannot be repaired. Nothing was changed");
         }
 
-        if (isBroken && !check.IsComplete)
+        if (!RepairsAll && (check.Survey!.HasBrokenEntries || _metadata.Header.RefcountTableClusters == 0))
         {
+            check.Tally.Finish();
             throw new BlockException(
-                BlockErrorKind.CorruptImage,
-                $"{_storage.Name}: the refcount structures are damaged, and they cannot be rebuilt: part of the image could not be examined. Nothing was changed");
+                BlockErrorKind.CorruptImage, $"{_storage.Name}: the refcount structures are damaged, and leaks cannot be told from them; 'check -r all' rebuilds them. Nothing was changed");
         }
     }
 
     private async ValueTask<HostOffset> MoveAsync(
-        byte[] bytes, long oldOffset, long oldLength, RefcountRebuilder refcounts, RepairSpace space, CancellationToken cancellationToken)
+        byte[] bytes, long oldOffset, long oldLength, RefcountRebuilder refcounts, MissingClusters missing, RepairSpace space, CancellationToken cancellationToken)
     {
         var clusters = Sizes.DivideRoundingUp(bytes.Length, _geometry.ClusterSize);
         var first = space.Take(clusters);
@@ -219,12 +218,11 @@ internal sealed class Qcow2Repair
             refcounts.Add(first + i);
         }
 
-        if (oldOffset + oldLength - _lengthBefore < _geometry.ClusterSize)
+        var isCounted = oldOffset + oldLength - _lengthBefore < _geometry.ClusterSize;
+        var end = (oldOffset + oldLength - 1) >> _geometry.ClusterBits;
+        foreach (var cluster in missing.Before(isCounted ? end + 1 : space.First, oldOffset, oldLength))
         {
-            for (var cluster = oldOffset >> _geometry.ClusterBits; cluster <= (oldOffset + oldLength - 1) >> _geometry.ClusterBits; cluster++)
-            {
-                refcounts.Remove(cluster);
-            }
+            refcounts.Remove(cluster);
         }
 
         return new(first << _geometry.ClusterBits);
@@ -301,7 +299,8 @@ internal sealed class Qcow2Repair
         return isChanged;
     }
 
-    private async ValueTask<bool> RepairSnapshotsAsync(TableRepairer tables, RefcountRebuilder refcounts, RepairSpace space, CancellationToken cancellationToken)
+    private async ValueTask<bool> RepairSnapshotsAsync(
+        TableRepairer tables, RefcountRebuilder refcounts, MissingClusters missing, RepairSpace space, CancellationToken cancellationToken)
     {
         var isChanged = false;
         for (var i = 0; i < _snapshots.Count; i++)
@@ -316,7 +315,7 @@ internal sealed class Qcow2Repair
             var l1 = await tables.RepairAsync(new((long)snapshot.L1TableOffset), snapshot.L1Size, string.Empty, isActive: false, cancellationToken).ConfigureAwait(false);
             if (l1 is not null)
             {
-                var at = await MoveAsync(l1, (long)snapshot.L1TableOffset, l1.Length, refcounts, space, cancellationToken).ConfigureAwait(false);
+                var at = await MoveAsync(l1, (long)snapshot.L1TableOffset, l1.Length, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
                 SnapshotTableEntry.SetL1(_snapshots[i], at);
                 isChanged = true;
             }

@@ -91,7 +91,9 @@ internal sealed class RefcountChecker(
     /// <summary>Counts the references that table and blocks make, and judges the table's entries.</summary>
     public void CheckTable()
     {
+        // A repair never keeps the table where it is, so that nothing of it is missed.
         references.Journal = Survey?.TableClusters;
+        references.Missing = null;
         references.Add((long)metadata.Header.RefcountTableOffset, metadata.Header.RefcountTableBytes, Referrer.Structure(RefcountTable));
         references.Journal = null;
         Survey?.Begin(_table);

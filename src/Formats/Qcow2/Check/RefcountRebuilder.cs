@@ -6,19 +6,6 @@ using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
 
-/// <summary>Which refcounts a repair may change.</summary>
-internal enum RefcountRule
-{
-    /// <summary>Each becomes the number of references.</summary>
-    Exact,
-
-    /// <summary>Those that are too high become right, others stay (<c>-r leaks</c>).</summary>
-    LowerOnly,
-
-    /// <summary>Those that are too low become right, others stay: part of the image could not be examined, and what it refers to is not known.</summary>
-    RaiseOnly,
-}
-
 /// <summary>Makes the refcounts of a repaired image: blocks that are right stay where they are, the others and the table are written anew.</summary>
 /// <remarks>
 /// A new block changes refcounts itself: its old cluster loses a reference, its new one has one. So blocks are placed until no more change; what they
@@ -30,7 +17,7 @@ internal sealed class RefcountRebuilder
     private readonly Qcow2Geometry _geometry;
     private readonly ReferenceCounts _counts;
     private readonly RefcountChecker _old;
-    private readonly RefcountRule _rule;
+    private readonly bool _lowersOnly;
     private readonly RepairSpace _space;
     private readonly RefcountSurvey _survey;
     private readonly ulong _max;
@@ -44,15 +31,24 @@ internal sealed class RefcountRebuilder
     private readonly Stack<long> _pending = new();
     private bool[] _isUsable = [];
 
+    /// <summary>Plans with what is there.</summary>
+    /// <param name="storage">The image.</param>
+    /// <param name="geometry">Cluster size, refcount width.</param>
+    /// <param name="counts">Every reference.</param>
+    /// <param name="old">The stored refcounts.</param>
+    /// <param name="survey">The old table and blocks.</param>
+    /// <param name="lowersOnly">Refcounts that are too low stay (<c>-r leaks</c>).</param>
+    /// <param name="space">Where to write.</param>
+    /// <param name="firstNew">The first cluster behind the end of the file.</param>
     public RefcountRebuilder(
-        Storage storage, Qcow2Geometry geometry, ReferenceCounts counts, RefcountChecker old, RefcountSurvey survey, RefcountRule rule, RepairSpace space,
+        Storage storage, Qcow2Geometry geometry, ReferenceCounts counts, RefcountChecker old, RefcountSurvey survey, bool lowersOnly, RepairSpace space,
         long firstNew)
     {
         _storage = storage;
         _geometry = geometry;
         _counts = counts;
         _old = old;
-        _rule = rule;
+        _lowersOnly = lowersOnly;
         _space = space;
         _firstNew = firstNew;
         _survey = survey;
@@ -92,14 +88,7 @@ internal sealed class RefcountRebuilder
     }
 
     /// <summary>Whether the refcount of a cluster will be exactly 1.</summary>
-    public bool IsOne(long cluster) => _rule == RefcountRule.RaiseOnly && cluster < _firstNew
-        ? _old.Stored(cluster) switch
-        {
-            StoredRefcount.Zero => _counts.IsOne(cluster),
-            StoredRefcount.One => _counts.Count(cluster) <= 1,
-            _ => false,
-        }
-        : _counts.IsOne(cluster);
+    public bool IsOne(long cluster) => _counts.IsOne(cluster);
 
     /// <summary>Whether the refcount of a cluster from <see cref="StoredFrom"/> on is 1, and stays so.</summary>
     public async ValueTask<bool> IsOneBeyondTheEndAsync(long cluster, CancellationToken cancellationToken) =>
@@ -218,7 +207,7 @@ internal sealed class RefcountRebuilder
             var has = _places.TryGetValue(index, out var old);
             // What is stored beyond all that the file will have stays.
             var reachesBeyond = (index + 1) << BlockBits > _space.Limit;
-            if (!HasReferences(index) && (!has || (_rule != RefcountRule.RaiseOnly && !reachesBeyond)))
+            if (!HasReferences(index) && (!has || !reachesBeyond))
             {
                 // No block says the same as a block of zeros. Something may come to be in its range still.
                 _dirty.Remove(index);
@@ -231,7 +220,7 @@ internal sealed class RefcountRebuilder
                 continue;
             }
 
-            if (has && (_rule != RefcountRule.Exact || reachesBeyond))
+            if (has && (_lowersOnly || reachesBeyond))
             {
                 _oldPlaces[index] = old;
             }
@@ -282,10 +271,9 @@ internal sealed class RefcountRebuilder
                 }
 
                 var (at, counted) = ((int)(first + i - blockFirst), _counts.CountOf(page[from + i], first + i));
-                if (first + i < _firstNew && _rule != RefcountRule.Exact)
+                if (first + i < _firstNew && _lowersOnly)
                 {
-                    var stored = RefcountBlock.Get(block, at, _geometry.RefcountOrder);
-                    counted = _rule == RefcountRule.LowerOnly ? Math.Min(stored, counted) : Math.Max(stored, counted);
+                    counted = Math.Min(RefcountBlock.Get(block, at, _geometry.RefcountOrder), counted);
                 }
 
                 RefcountBlock.Set(block, at, _geometry.RefcountOrder, counted);
@@ -295,13 +283,13 @@ internal sealed class RefcountRebuilder
         return block;
     }
 
-    // What nobody refers to: free if it may be lowered; new clusters are free in any case.
+    // What nobody refers to is free.
     private void Adjust(byte[] block, long index)
     {
         for (var i = 0; i < 1 << BlockBits; i++)
         {
             var cluster = (index << BlockBits) + i;
-            if (cluster < _space.Limit && (_rule != RefcountRule.RaiseOnly || cluster >= _firstNew) && _counts.Count(cluster) == 0)
+            if (cluster < _space.Limit && _counts.Count(cluster) == 0)
             {
                 RefcountBlock.Set(block, i, _geometry.RefcountOrder, 0);
             }

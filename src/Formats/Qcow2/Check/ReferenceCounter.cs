@@ -12,7 +12,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     public List<long>? Journal { get; set; }
 
     /// <summary>Receives the ranges that the file does not have; null for a check.</summary>
-    public MissingClusters? Missing { get; init; }
+    public MissingClusters? Missing { get; set; }
 
     /// <summary>References so far to the cluster at an offset.</summary>
     public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);

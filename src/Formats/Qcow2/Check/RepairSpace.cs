@@ -13,6 +13,9 @@ internal sealed class RepairSpace(Storage storage, Qcow2Geometry geometry, long 
 {
     private readonly SortedList<long, long> _written = [];
 
+    /// <summary>The first cluster that it hands out.</summary>
+    public long First { get; } = first;
+
     /// <summary>The next cluster.</summary>
     public long Next { get; private set; } = first;
 

@@ -89,9 +89,10 @@ internal sealed class TableChecker(
             NoteRepair(isActive);
         }
 
-        if (isActive && entry.IsAbsent && Repair == RepairMode.All)
+        if (entry.IsAbsent && Repair == RepairMode.All)
         {
             // Not counted, since it is cleared.
+            NoteRepair(isActive);
             tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table", Remedy.StrayFlags);
             return;
         }

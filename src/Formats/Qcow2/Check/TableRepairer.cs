@@ -56,7 +56,7 @@ internal sealed class TableRepairer(
 
             if (entry.IsAbsent)
             {
-                if (entriesToo && isActive && entry.Value != 0)
+                if (entriesToo && entry.Value != 0)
                 {
                     l1[i] = 0;
                     isChanged = true;
