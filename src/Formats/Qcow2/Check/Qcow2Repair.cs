@@ -90,7 +90,8 @@ internal sealed class Qcow2Repair
         var needed = Needed(check);
         var first = missing.FindRoom(counts, needed);
         var space = new RepairSpace(_storage, _geometry, first, first + needed(first));
-        var changes = survey.HasBrokenEntries || (RepairsAll && _metadata.Header.RefcountTableClusters == 0) || tally.CorruptionsFixed + tally.LeaksFixed > 0;
+        var changes = survey.HasBrokenEntries || tally.CorruptionsFixed + tally.LeaksFixed > 0
+            || (RepairsAll && (_metadata.Header.RefcountTableClusters == 0 || missing.Before(first).Any()));
         var refcounts = new RefcountRebuilder(_storage, _geometry, counts, check.Refcounts, survey, lowersOnly: !RepairsAll, space, missing.End);
         if (changes)
         {

@@ -242,8 +242,9 @@ internal sealed class TableRepairer(
 
     private async ValueTask<bool> IsOneAsync(HostOffset at, CancellationToken cancellationToken)
     {
+        // Of the clusters behind the end of the file only the new ones are counted.
         var cluster = at.Value >> _geometry.ClusterBits;
-        return cluster < refcounts.StoredFrom
+        return cluster < refcounts.StoredFrom || (cluster >= space.First && cluster < space.Limit)
             ? refcounts.IsOne(cluster)
             : await refcounts.IsOneBeyondTheEndAsync(cluster, cancellationToken).ConfigureAwait(false);
     }
