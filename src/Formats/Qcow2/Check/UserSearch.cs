@@ -9,6 +9,7 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
 {
     private readonly Qcow2Geometry _geometry = metadata.Geometry;
     private readonly Dictionary<HostOffset, List<(GuestOffset Offset, long Length)>> _found = [];
+    private readonly Dictionary<HostOffset, int> _walks = [];
 
     public async ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> RunAsync(CancellationToken cancellationToken)
     {
@@ -24,7 +25,7 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
 
             var guest = (long)i << _geometry.GuestBytesPerL2Bits;
             Note(entry.TableOffset.Value, _geometry.ClusterSize, guest, 1L << _geometry.GuestBytesPerL2Bits);
-            if ((entry.TableOffset.Value & _geometry.ClusterMask) != 0 || metadata.HasDataFile)
+            if ((entry.TableOffset.Value & _geometry.ClusterMask) != 0 || metadata.HasDataFile || !MayWalk(entry.TableOffset))
             {
                 continue;
             }
@@ -40,6 +41,14 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
         }
 
         return _found.ToDictionary(pair => pair.Key, pair => (IReadOnlyList<(GuestOffset Offset, long Length)>)pair.Value);
+    }
+
+    // A million entries may name one table.
+    private bool MayWalk(HostOffset table)
+    {
+        var walks = _walks.GetValueOrDefault(table);
+        _walks[table] = walks + 1;
+        return walks < TableChecker.MaxWalks;
     }
 
     private void Note(L2Entry entry, long guest)
