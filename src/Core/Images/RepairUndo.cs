@@ -54,7 +54,7 @@ public sealed class RepairUndo
     {
         List<(long Offset, long Length)> list = [.. ranges];
         var hash = await HashAsync(storage, list, cancellationToken).ConfigureAwait(false);
-        return new(storage.Name, lengthBefore, storage.Length, sectorBefore.ToArray(), sectorAfter.ToArray(), list, hash);
+        return new(storage.Name, lengthBefore, Math.Max(storage.Length, Sizes.SectorBytes), sectorBefore.ToArray(), sectorAfter.ToArray(), list, hash);
     }
 
     /// <summary>Reads an undo file.</summary>
@@ -85,7 +85,7 @@ public sealed class RepairUndo
             Encoding.UTF8.GetString(body.Slice(FixedSize, (int)nameLength)), BinaryPrimitives.ReadInt64LittleEndian(body[LengthBeforeAt..]),
             BinaryPrimitives.ReadInt64LittleEndian(body[LengthAfterAt..]), body.Slice(SectorBeforeAt, Sizes.SectorBytes).ToArray(),
             body.Slice(SectorAfterAt, Sizes.SectorBytes).ToArray(), ranges, body.Slice(ContentHashAt, SHA256.HashSizeInBytes).ToArray());
-        if (undo._lengthBefore < Sizes.SectorBytes || undo._lengthAfter < undo._lengthBefore
+        if (undo._lengthBefore < 0 || undo._lengthAfter < Math.Max(undo._lengthBefore, Sizes.SectorBytes)
             || ranges.Exists(r => r.Offset < undo._lengthBefore || r.Length < 0 || r.Offset > undo._lengthAfter - r.Length))
         {
             throw new BlockException(BlockErrorKind.CorruptImage, $"{file}: the undo file is damaged");
