@@ -87,6 +87,16 @@ internal static class AllScenarios
         new Amends(new("v2") { Version = 2, Snapshot = true, Clusters = 12 }),
         new Amends(new("backing") { Backing = true, Snapshot = true, ClusterBits = 10, Clusters = 24 }),
         new KeyChanges(),
+        new Repairs(new("plain") { ClusterBits = 10, Clusters = 20 }, exhaustive: true),
+        new Repairs(new("64k") { ClusterBits = 16, Clusters = 9 }, exhaustive: false),
+        new Repairs(new("v2") { Version = 2, ClusterBits = 9, Clusters = 60, Snapshot = true }, exhaustive: false),
+        new Repairs(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
+        new Repairs(new("extended") { ExtendedL2 = true, ClusterBits = 14, Snapshot = true, Clusters = 8 }, exhaustive: false),
+        new Repairs(new("refcount-1") { RefcountOrder = 0, ClusterBits = 10, Backing = true }, exhaustive: false),
+        new Repairs(new("refcount-64") { RefcountOrder = 6, ClusterBits = 9, Snapshot = true, Clusters = 100 }, exhaustive: false),
+        new Repairs(new("data-file") { DataFile = 1, ClusterBits = 10, Clusters = 12 }, exhaustive: false),
+        new DirtyOpenings(new("plain") { ClusterBits = 10, Backing = true, Lazy = true }),
+        new DirtyOpenings(new("snapshot") { ClusterBits = 9, Snapshot = true, RefcountOrder = 5, Lazy = true }),
     ];
 
     /// <summary>A scenario by name.</summary>

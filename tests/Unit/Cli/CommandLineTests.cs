@@ -29,7 +29,7 @@ public sealed class CommandLineTests
     [InlineData("tracing is not supported", "-T", "x", "info", "a")]
     [InlineData("--output must be used with human or json as argument.", "info", "--output=xml", "a")]
     [InlineData("--image-opts and --format are mutually exclusive", "info", "--image-opts", "-fraw", "a")]
-    [InlineData("-r: repairing is not in this version yet; nothing was changed", "check", "-r", "all", "a")]
+    [InlineData("-r needs the image to itself: -U cannot be used with it", "check", "-r", "all", "-U", "a")]
     [InlineData("Must specify image file name", "convert", "a")]
     [InlineData("Compression not supported for this file format", "convert", "-c", "a", "b")]
     [InlineData("Backing file not supported for file format 'raw'", "convert", "-B", "x", "a", "b")]

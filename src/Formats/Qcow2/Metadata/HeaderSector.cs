@@ -40,6 +40,9 @@ internal sealed class HeaderSector
     /// <summary>The fields as they are in memory.</summary>
     public Qcow2Header Header => Qcow2Header.Parse(_bytes, _storage.Name);
 
+    /// <summary>The sector as it is in memory.</summary>
+    public byte[] ToArray() => [.. _bytes];
+
     /// <summary>Changes 64 bits of a field.</summary>
     public void Set64(int at, ulong value)
     {
