@@ -77,11 +77,11 @@ public sealed partial class ImageNode
         var bodyEnd = await GrowsUpAsync(end, unit, cancellationToken).ConfigureAwait(false) ? Math.Min(AlignUp(end, unit), VirtualSize) : Sizes.AlignDown(end, unit);
         if (bodyStart >= bodyEnd)
         {
-            await WriteZeroBytesAsync(at, length, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(at, length, flags, cancellationToken).ConfigureAwait(false);
         }
         else
         {
-            await WriteZeroBytesAsync(at, bodyStart - at.Value, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(at, bodyStart - at.Value, flags, cancellationToken).ConfigureAwait(false);
             using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
             {
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
@@ -95,7 +95,7 @@ public sealed partial class ImageNode
             }
 
             var from = Math.Max(bodyStart, at.Value);
-            await WriteZeroBytesAsync(new(from), end - from, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(new(from), end - from, flags, cancellationToken).ConfigureAwait(false);
         }
 
         if ((flags & WriteFlags.ForceUnitAccess) != 0)
@@ -349,11 +349,16 @@ public sealed partial class ImageNode
     private ValueTask<bool> StillZeroAsync(long start, long end, CancellationToken cancellationToken) =>
         start < end ? ReadsZeroAsync(start, end - start, cancellationToken) : new(true);
 
-    private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+    private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, WriteFlags flags, CancellationToken cancellationToken)
     {
         if (length <= 0)
         {
             return;
+        }
+
+        if ((flags & WriteFlags.NoFallback) != 0)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: zeros at {at} would have to be written as bytes");
         }
 
         var size = (int)Math.Min(length, 1 << 20);
