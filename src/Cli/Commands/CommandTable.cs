@@ -17,13 +17,14 @@ internal static class CommandTable
         ("snapshot", static () => new SnapshotCommand()),
         ("resize", static () => new ResizeCommand()),
         ("measure", static () => new MeasureCommand()),
+        ("io", static () => new IoCommand()),
         ("serve", static () => new ServeCommand()),
     ];
 
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "amend", "bench", "bitmap", "commit", "daemon", "io", "nbd", "rebase",
+        "amend", "bench", "bitmap", "commit", "daemon", "nbd", "rebase",
     ];
 
     /// <summary>The command of that name.</summary>
