@@ -18,7 +18,7 @@ internal sealed class IoCommand(string name = "io") : Command
     private static readonly Option s_nativeAio = new('k', "native-aio", null, string.Empty);
     private static readonly Option s_aio = new('i', "aio", "MODE", string.Empty);
     private static readonly Option s_cache = new(
-        't', "cache", "MODE", "Cache mode: writethrough and directsync make every write durable; none, writeback and unsafe are as usual.");
+        't', "cache", "MODE", "Cache mode. With writethrough (the default) and directsync every write is durable when it has ended; with writeback, none and unsafe a flush makes it so.");
 
     private static readonly Option s_discard = new('d', "discard", "MODE", "ignore (or off): discards do nothing; unmap (or on), the default: they give up space.");
     private static readonly Option s_trace = new('T', "trace", "PATTERN", string.Empty);
@@ -73,14 +73,7 @@ internal sealed class IoCommand(string name = "io") : Command
         if (arguments.Operands.Count == 1)
         {
             var image = arguments.Operands[0];
-            try
-            {
-                await shell.OpenAsync(opening with { Name = image, Source = images.Parse(image) }).ConfigureAwait(false);
-            }
-            catch (BlockException e)
-            {
-                throw new BlockException(e.Kind, $"can't open device {image}: {e.Message}", e);
-            }
+            await shell.OpenDeviceAsync(opening with { Name = image, Source = ParseName(images, image) }).ConfigureAwait(false);
         }
 
         var ok = false;
@@ -96,5 +89,17 @@ internal sealed class IoCommand(string name = "io") : Command
         }
 
         return ok ? 0 : 1;
+    }
+
+    private static NodeOptions ParseName(ImageArguments images, string name)
+    {
+        try
+        {
+            return images.Parse(name);
+        }
+        catch (BlockException e)
+        {
+            throw new BlockException(e.Kind, $"can't open device {name}: {e.Message}", e);
+        }
     }
 }

@@ -40,7 +40,7 @@ internal sealed record IoCommandInfo(
         new("map", "", "", 0, 0, "", "lists what the image itself has and what not"),
         new("open", "o", "Crsnkd:t:i:o:U", 1, -1, "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]", "opens a disk", NeedsDisk: false, More:
             " -r  for reading only\n -s  writes go to a temporary overlay\n -C  what is read from the backing chain is kept in the image\n"
-            + " -U  ignore image locks\n -n, -k, -i  accepted\n -t  cache mode: writethrough and directsync make every write durable\n"
+            + " -U  ignore image locks\n -n  short for -t none\n -k, -i  accepted\n -t  cache mode: writethrough, which is the default, and directsync make every write durable\n"
             + " -d  ignore (or off): discards do nothing; unmap (or on)\n -o  options of the image: driver=qcow2,…\n"),
         new("quit", "q", "", 0, -1, "", "ends the program", NeedsDisk: false),
         new("read", "r", "abCl:pP:qs:v", 2, -1, "[-abCqv] [-P pattern [-s off] [-l len]] off len", "reads", More:

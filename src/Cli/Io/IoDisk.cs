@@ -30,8 +30,8 @@ internal sealed record IoOpening
     /// <summary>Ignore image locks.</summary>
     public bool ForceShare { get; init; }
 
-    /// <summary>Every write is durable when it has ended.</summary>
-    public bool WritesThrough { get; init; }
+    /// <summary>Every write is durable when it has ended: what qemu-io does unless told otherwise.</summary>
+    public bool WritesThrough { get; init; } = true;
 
     /// <summary>Discards do nothing.</summary>
     public bool IgnoresDiscards { get; init; }

@@ -2,6 +2,7 @@ using System.Globalization;
 using Platter.Cli.Options;
 using Platter.Cli.Output;
 using Platter.Core.Errors;
+using Platter.Core.Faults;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Units;
@@ -102,14 +103,7 @@ internal sealed partial class IoShell
             throw new BlockException(BlockErrorKind.InvalidRequest, "file open already, try 'help close'");
         }
 
-        try
-        {
-            await OpenAsync(opening with { Source = Combine(path, options) }).ConfigureAwait(false);
-        }
-        catch (BlockException e)
-        {
-            throw new BlockException(e.Kind, $"can't open device {opening.Name}: {e.Message}", e);
-        }
+        await OpenDeviceAsync(opening with { Source = Combine(path, options) }).ConfigureAwait(false);
     }
 
     // The path is the storage, the options are the image's.
@@ -179,11 +173,53 @@ internal sealed partial class IoShell
         }
     }
 
-    private ValueTask Break(IoWords words) => throw new IoFailure("Could not set breakpoint: Operation not supported");
+    private FaultStorage? Faults
+    {
+        get
+        {
+            foreach (var storage in _disk!.Node.Storages)
+            {
+                if (storage is FaultStorage faults)
+                {
+                    faults.Breakpoints.Tell = text => Print($"blkdebug: {text}\n");
+                    return faults;
+                }
+            }
 
-    private ValueTask RemoveBreak(IoWords words) => throw new IoFailure($"Could not remove breakpoint {words.Operands[0]}: Operation not supported");
+            return null;
+        }
+    }
 
-    private ValueTask Resume(IoWords words) => throw new IoFailure("Could not resume request: Operation not supported");
+    private ValueTask Break(IoWords words)
+    {
+        const string Failed = "Could not set breakpoint: ";
+        var faults = Faults ?? throw new IoFailure($"{Failed}Operation not supported");
+        try
+        {
+            faults.Breakpoints.Set(FaultOptions.Event(words.Operands[0]), words.Operands[1]);
+        }
+        catch (BlockException)
+        {
+            throw new IoFailure($"{Failed}No such file or directory");
+        }
 
-    private ValueTask WaitBreakAsync(IoWords words) => throw new IoFailure("Could not wait for a breakpoint: Operation not supported");
+        return default;
+    }
+
+    private ValueTask RemoveBreak(IoWords words)
+    {
+        var failed = $"Could not remove breakpoint {words.Operands[0]}: ";
+        var faults = Faults ?? throw new IoFailure($"{failed}Operation not supported");
+        return faults.Breakpoints.Remove(words.Operands[0]) ? default : throw new IoFailure($"{failed}No such file or directory");
+    }
+
+    private ValueTask Resume(IoWords words)
+    {
+        const string Failed = "Could not resume request: ";
+        var faults = Faults ?? throw new IoFailure($"{Failed}Operation not supported");
+        return faults.Breakpoints.Resume(words.Operands[0]) ? default : throw new IoFailure($"{Failed}No such file or directory");
+    }
+
+    private ValueTask WaitBreakAsync(IoWords words) =>
+        Faults?.Breakpoints.WaitAsync(words.Operands[0], _stop) ?? throw new IoFailure("Could not wait for a breakpoint: Operation not supported");
 }

@@ -32,8 +32,25 @@ internal sealed partial class IoShell
     }
 
     /// <summary>Opens a disk.</summary>
-    /// <exception cref="BlockException">It cannot be opened.</exception>
-    public async ValueTask OpenAsync(IoOpening opening)
+    /// <exception cref="BlockException">It cannot be opened; the message says which.</exception>
+    public async ValueTask OpenDeviceAsync(IoOpening opening)
+    {
+        try
+        {
+            await OpenAsync(opening).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            // What is wrong with the words is not wrong with a file.
+            var again = $"Could not open '{opening.Name}': ";
+            var why = e.Kind is BlockErrorKind.InvalidRequest or BlockErrorKind.WrongFormat && e.Message.StartsWith(again, StringComparison.Ordinal)
+                ? e.Message[again.Length..]
+                : e.Message;
+            throw new BlockException(e.Kind, $"can't open device {opening.Name}: {why}", e);
+        }
+    }
+
+    private async ValueTask OpenAsync(IoOpening opening)
     {
         _disk = await IoDisk.OpenAsync(opening, _images, _stop).ConfigureAwait(false);
         if (opening is { Format: null, ReadOnly: false, Overlay: false } && _disk.Node.FormatName == "raw" && !opening.Source.HasChild("file"))

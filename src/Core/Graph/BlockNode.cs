@@ -125,7 +125,8 @@ public abstract class BlockNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         }
 
-        var read = extent.Storage!.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
+        extent.Storage!.Announce(extent.Depth == 0 ? StorageEvent.ReadAio : StorageEvent.ReadBackingAio);
+        var read = extent.Storage.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
         if (!read.IsCompletedSuccessfully)
         {
             return FinishAsync(read, buffer);

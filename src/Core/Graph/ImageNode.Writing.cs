@@ -1,6 +1,7 @@
 using System.Buffers;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Core.Graph;
@@ -266,6 +267,7 @@ public sealed partial class ImageNode
     {
         if (plan is { FillBefore: 0, FillAfter: 0, NeedsEncoding: false })
         {
+            plan.Storage.Announce(StorageEvent.WriteAio);
             return plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken);
         }
 
@@ -289,6 +291,7 @@ public sealed partial class ImageNode
             after = await ReadsZeroAsync(plan.Offset.Value + data.Length, after, cancellationToken).ConfigureAwait(false) ? 0 : after;
             if (before == 0 && after == 0)
             {
+                plan.Storage.Announce(StorageEvent.WriteAio);
                 await plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken).ConfigureAwait(false);
                 return;
             }
@@ -300,6 +303,7 @@ public sealed partial class ImageNode
         try
         {
             var bytes = buffer.AsMemory(0, total);
+            plan.Storage.Announce(StorageEvent.CowRead);
             await ReadOrZeroAsync(start, bytes[..(int)before], cancellationToken).ConfigureAwait(false);
             data.CopyTo(bytes[(int)before..]);
             await ReadOrZeroAsync(plan.Offset + data.Length, bytes[((int)before + data.Length)..], cancellationToken).ConfigureAwait(false);
@@ -309,6 +313,10 @@ public sealed partial class ImageNode
                 writer.Encode(start, host, bytes.Span);
             }
 
+
+            // One write for both.
+            plan.Storage.Announce(StorageEvent.CowWrite);
+            plan.Storage.Announce(StorageEvent.WriteAio);
             await plan.Storage.WriteAsync(host, bytes, cancellationToken).ConfigureAwait(false);
         }
         finally
