@@ -70,6 +70,7 @@ public sealed class Disk : IAsyncDisposable
             Storages = new HostStorageOpener(),
             Gate = options.Gate ?? ChooseGate(options),
             Codecs = KnownFormats.Codecs,
+            CompressionLevel = options.CompressionLevel,
             Cache = new MetadataCache(options.MetadataCacheBytes),
             Secrets = secrets,
             DefaultSecretId = options.Password is null ? null : PasswordSecretId,
@@ -130,16 +131,22 @@ public sealed class Disk : IAsyncDisposable
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the part reaches beyond the disk.</exception>
     public Disk Slice(long offset, long size) => new(new SliceNode(Node, new GuestOffset(offset), size));
 
-    /// <summary>Copies a disk into a new raw file, holes kept as holes.</summary>
+    /// <summary>Copies a disk into a new image, holes kept as holes.</summary>
     /// <param name="source">The disk.</param>
     /// <param name="path">Created, or replaced if it exists.</param>
+    /// <param name="target">Format and options of the new image; raw without options if null.</param>
     /// <param name="options">How.</param>
     /// <param name="progress">Told often.</param>
     /// <param name="cancellationToken">Stops; a file that was created here is removed again.</param>
     /// <exception cref="BlockException">Reading, creating or writing failed; a file that was created here is removed again.</exception>
     public static Task ConvertAsync(
-        Disk source, string path, RawCreateOptions? options = null, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default) =>
-        RawConversion.RunAsync(source.Node, path, options ?? new RawCreateOptions(), progress, cancellationToken);
+        Disk source, string path, DiskCreateOptions? target = null, DiskConvertOptions? options = null, IProgress<CopyProgress>? progress = null,
+        CancellationToken cancellationToken = default) => target switch
+        {
+            null => RawConversion.RunAsync(source.Node, path, default, options ?? new(), progress, cancellationToken),
+            RawCreateOptions raw => RawConversion.RunAsync(source.Node, path, raw.Preallocation, options ?? new(), progress, cancellationToken),
+            _ => ImageConversion.RunAsync(source.Node, path, target, options ?? new(), progress, cancellationToken),
+        };
 
     /// <summary>Reads from <paramref name="offset"/>; less than the buffer only at the end of the disk.</summary>
     /// <returns>Bytes read; 0 at or beyond the end.</returns>

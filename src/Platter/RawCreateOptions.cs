@@ -1,5 +1,4 @@
 using Platter.Core.Images;
-using Platter.Operations.Copy;
 
 namespace Platter;
 
@@ -8,12 +7,6 @@ public sealed record RawCreateOptions : DiskCreateOptions
 {
     /// <inheritdoc/>
     public override string Format => "raw";
-
-    /// <summary>How the bytes are copied, for a conversion.</summary>
-    public CopyOptions Copy { get; init; } = new();
-
-    /// <summary>For a conversion: write into the file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
-    public bool UseExistingTarget { get; init; }
 
     /// <summary>Whether the file gets all its space at once. Without effect on a device or a target that is there already.</summary>
     public DiskPreallocation Preallocation { get; init; }

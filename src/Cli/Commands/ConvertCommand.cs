@@ -6,15 +6,15 @@ using Platter.Operations.Copy;
 
 namespace Platter.Cli.Commands;
 
-/// <summary><c>convert</c>: a disk's bytes into a new image. Raw is the one target format so far.</summary>
+/// <summary><c>convert</c>: a disk's bytes into a new image, raw or qcow2, or into one that is there.</summary>
 internal sealed class ConvertCommand : Command
 {
     private const int DefaultSparseBytes = 4096;
     private const long MaxSparseBytes = 16 * 1024 * 1024;
 
-    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: raw, which is also the default.");
+    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2 or raw, which is the default.");
     private static readonly Option s_options = new(
-        'o', "options", "KEY=VALUE,...", "Options of the new image: preallocation=off, falloc or full. '-o help' lists them.");
+        'o', "options", "KEY=VALUE,...", "Options of the new image, such as cluster_size=2M. '-O FMT -o help' lists them.");
 
     private static readonly Option s_noCreate = new('n', "no-create", null, "Write into a file or device that is there already and large enough.");
     private static readonly Option s_targetIsZero = new('\0', "target-is-zero", null, "With -n: the target reads as zeros already, write data only.");
@@ -22,21 +22,26 @@ internal sealed class ConvertCommand : Command
         'S', "sparse-size", "SIZE", "Runs of zeros of at least SIZE become holes (default 4k); 0 writes every byte.");
 
     private static readonly Option s_workers = new('m', "parallel", "COUNT", "Requests in flight, 1 to 16. Without it the machine decides.");
-    private static readonly Option s_anyOrder = new('W', "out-of-order", null, "Accepted: writes to a raw target are in any order anyway.");
+    private static readonly Option s_anyOrder = new('W', "out-of-order", null, "Accepted: writes are in any order anyway.");
     private static readonly Option s_hostCopy = new('C', "copy-offload", null, "Let the host copy plain data, without looking for zeros in it.");
     private static readonly Option s_rate = new('r', "rate-limit", "RATE", "Bytes per second at most, such as 50M.");
     private static readonly Option s_salvage = new('\0', "salvage", null, "Go on after read errors: what cannot be read becomes zeros and is reported.");
     private static readonly Option s_cache = new('t', "target-cache", "MODE", "Accepted for the peers' sake, as -T is.");
     private static readonly Option s_targetImageOpts = new('\0', "target-image-opts", null, "With -n: TARGET is a list of options.");
-    private static readonly Option s_compress = new('c', "compress", null, string.Empty);
-    private static readonly Option s_backing = new('B', "backing", "FILE", string.Empty);
-    private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", string.Empty);
+    private static readonly Option s_compress = new('c', "compress", null, "Store the clusters compressed (qcow2).");
+    private static readonly Option s_compressionLevel = new(
+        '\0', "compression-level", "LEVEL", "With -c: 1 (fast) to 9 (small), with compression_type=zstd to 22. Default: the library's.");
+
+    private static readonly Option s_backing = new(
+        'B', "backing", "FILE", "The new image's backing file, which reads as the source's: only what the source's top image holds is copied.");
+
+    private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", "FILE's format. Has to be given with -B.");
     private static readonly Option s_bitmaps = new('\0', "bitmaps", null, string.Empty);
     private static readonly Option s_skipBrokenBitmaps = new('\0', "skip-broken-bitmaps", null, string.Empty);
 
     public override string Name => "convert";
 
-    public override string Summary => "Copy what a guest would read from a disk, or a snapshot of it, into a new raw image. Several sources are put one after the other.";
+    public override string Summary => "Copy what a guest would read from a disk, or a snapshot of it, into a new image. Several sources are put one after the other.";
 
     public override string Operands => "SOURCE... TARGET";
 
@@ -45,7 +50,7 @@ internal sealed class ConvertCommand : Command
         CommonOptions.Help, CommonOptions.Format, s_targetFormat, s_options, CommonOptions.Snapshot, CommonOptions.Progress, CommonOptions.Quiet,
         s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, CommonOptions.ForceShare,
         CommonOptions.ImageOpts, s_targetImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
-        s_cache, CommonOptions.SourceCache, s_compress, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
+        s_compress, s_compressionLevel, s_cache, CommonOptions.SourceCache, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
@@ -53,14 +58,14 @@ internal sealed class ConvertCommand : Command
         var create = CreateOptions.Parse(arguments.GetAll(s_options));
         if (CreateOptions.AsksForHelp(create))
         {
-            RawTarget.Require(arguments.Get(s_targetFormat));
-            session.Out.Write("Supported options:\n  preallocation=<str>    - Preallocation mode (allowed values: off, falloc, full)\n");
+            var asked = Target.FormatOf(arguments.Get(s_targetFormat));
+            CreateOptions.WriteHelp(session.Out, asked, withFile: true);
             return 0;
         }
 
         var quiet = arguments.Has(CommonOptions.Quiet);
         var copy = CopyOptionsOf(arguments, session, quiet);
-        RefuseWhatRawCannot(arguments);
+        RefuseWhatDoesNotGoTogether(arguments);
         if (arguments.Operands.Count < 2)
         {
             throw new UsageException("Must specify image file name");
@@ -71,16 +76,20 @@ internal sealed class ConvertCommand : Command
             throw new UsageException("No support for concatenating multiple snapshot");
         }
 
-        var preallocation = CreateOptions.PreallocationOf(create);
-        var target = TargetOf(arguments);
+        var (format, target) = TargetOf(arguments);
+        var options = new DiskConvertOptions
+        {
+            Copy = copy,
+            UseExistingTarget = arguments.Has(s_noCreate),
+            Compress = arguments.Has(s_compress),
+            CompressionLevel = CompressionLevelOf(arguments, create),
+        };
         var stop = session.WatchInterrupts();
         var images = ImageArguments.From(arguments, session);
         var source = await OpenSourcesAsync(images, arguments.Operands, stop).ConfigureAwait(false);
         await using var closing = source.ConfigureAwait(false);
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
-        await Disk.ConvertAsync(
-            source, target, new RawCreateOptions { Copy = copy, Preallocation = preallocation, UseExistingTarget = arguments.Has(s_noCreate) }, progress, stop)
-            .ConfigureAwait(false);
+        await Disk.ConvertAsync(source, target, CreateOf(format, create, arguments, session), options, progress, stop).ConfigureAwait(false);
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         return 0;
     }
@@ -165,19 +174,67 @@ internal sealed class ConvertCommand : Command
         };
     }
 
-    private static void RefuseWhatRawCannot(Arguments arguments)
+    private static DiskCreateOptions CreateOf(string format, NodeOptions options, Arguments arguments, Session session)
     {
-        RawTarget.Require(arguments.Get(s_targetFormat));
+        if (format == "raw")
+        {
+            if (arguments.Has(s_backing) || options.Has("backing_file"))
+            {
+                throw new UsageException("Backing file not supported for file format 'raw'");
+            }
+
+            return new RawCreateOptions { Preallocation = CreateOptions.PreallocationOf(options) };
+        }
+
+        if (arguments.Get(s_backing) is { } backing)
+        {
+            options["backing_file"] = backing;
+        }
+
+        if (arguments.Get(s_backingFormat) is { } backingFormat)
+        {
+            options["backing_fmt"] = backingFormat;
+        }
+
+        return new NamedCreateOptions(format, options)
+        {
+            Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
+            Password = ImageArguments.PasswordOf(arguments, session),
+        };
+    }
+
+    private static int? CompressionLevelOf(Arguments arguments, NodeOptions create)
+    {
+        if (arguments.Get(s_compressionLevel) is not { } text)
+        {
+            return null;
+        }
+
+        if (!arguments.Has(s_compress))
+        {
+            throw new UsageException("--compression-level requires -c");
+        }
+
+        var most = create["compression_type"] == "zstd" ? 22 : 9;
+        return int.TryParse(text, out var level) && level >= 1 && level <= most
+            ? level
+            : throw new UsageException($"Invalid compression level '{SafeText.Clean(text, 64)}': 1 to {most} are possible");
+    }
+
+    private static void RefuseWhatDoesNotGoTogether(Arguments arguments)
+    {
+        var format = arguments.Has(s_targetImageOpts) ? null : Target.FormatOf(arguments.Get(s_targetFormat));
         if (arguments.Has(s_skipBrokenBitmaps) && !arguments.Has(s_bitmaps))
         {
             throw new UsageException("Use of --skip-broken-bitmaps requires --bitmaps");
         }
 
         var reason =
-            arguments.Has(s_compress) ? "Compression not supported for this file format"
+            arguments.Has(s_bitmaps) ? $"Format driver '{format ?? "raw"}' does not support bitmaps"
+            : format != "raw" ? null
+            : arguments.Has(s_compress) ? "Compression not supported for this file format"
             : arguments.Has(s_backing) ? "Backing file not supported for file format 'raw'"
             : arguments.Has(s_backingFormat) ? "Backing file format not supported for file format 'raw'"
-            : arguments.Has(s_bitmaps) ? "Format driver 'raw' does not support bitmaps"
             : null;
         if (reason is not null)
         {
@@ -185,12 +242,12 @@ internal sealed class ConvertCommand : Command
         }
     }
 
-    private static string TargetOf(Arguments arguments)
+    private static (string Format, string Path) TargetOf(Arguments arguments)
     {
         var name = arguments.Operands[^1];
         if (!arguments.Has(s_targetImageOpts))
         {
-            return RawTarget.PathOf(name);
+            return (Target.FormatOf(arguments.Get(s_targetFormat)), Target.PathOf(name));
         }
 
         if (!arguments.Has(s_noCreate))
@@ -204,15 +261,15 @@ internal sealed class ConvertCommand : Command
         }
 
         var options = NodeOptions.ParseKeyValues(name);
-        var driver = options.Driver ?? "raw";
-        if (driver is not ("file" or "host_device"))
+        var format = "raw";
+        if (options.Driver is not ("file" or "host_device"))
         {
-            RawTarget.Require(driver);
+            format = Target.FormatOf(options.Driver);
             options = options.HasChild("file") ? options.Child("file") : options;
         }
 
-        return options.Driver is null or "file" or "host_device" or "raw" && options["filename"] is { } path
-            ? path
+        return options.Driver is null or "file" or "host_device" or "raw" or "qcow2" && options["filename"] is { } path
+            ? (format, path)
             : throw new UsageException($"{SafeText.Clean(name, 256)}: the target must be a local file or device: expected driver=raw,file.filename=PATH");
     }
 }

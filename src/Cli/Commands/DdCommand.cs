@@ -60,8 +60,8 @@ internal sealed class DdCommand : Command
             throw new UsageException("Must specify both input and output files");
         }
 
-        RawTarget.Require(arguments.Get(s_targetFormat));
-        var target = RawTarget.PathOf(output);
+        Target.RequireRaw(arguments.Get(s_targetFormat));
+        var target = Target.PathOf(output);
         var stop = session.WatchInterrupts();
         var disk = await ImageArguments.From(arguments, session).OpenAsync(input, null, stop).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
@@ -72,7 +72,7 @@ internal sealed class DdCommand : Command
         }
 
         var part = disk.Slice(start, Math.Min(Bytes(count, block), disk.Size - start));
-        await Disk.ConvertAsync(part, target, new RawCreateOptions(), null, stop).ConfigureAwait(false);
+        await Disk.ConvertAsync(part, target, cancellationToken: stop).ConfigureAwait(false);
         return 0;
     }
 

@@ -3,7 +3,7 @@ using Platter.Core.Errors;
 
 namespace Platter.Core.Codecs;
 
-/// <summary>Decoders from .NET alone: deflate, no zstd. Slower than the native ones, works everywhere.</summary>
+/// <summary>Decoders and encoders without native libraries: deflate, no zstd. Slower than the native ones, work everywhere.</summary>
 public sealed class PortableCodecs : CodecProvider
 {
     /// <summary>The one instance.</summary>
@@ -13,7 +13,15 @@ public sealed class PortableCodecs : CodecProvider
     public override Decompressor RentInflate() => new StreamInflate();
 
     /// <inheritdoc/>
-    public override Decompressor RentZstd() => throw new BlockException(
+    public override Decompressor RentZstd() => throw NoZstd();
+
+    /// <inheritdoc/>
+    public override Compressor RentDeflate(int? level) => new PortableDeflate();
+
+    /// <inheritdoc/>
+    public override Compressor RentZstdCompressor(int? level) => throw NoZstd();
+
+    private static BlockException NoZstd() => new(
         BlockErrorKind.Unsupported, "zstd compressed clusters need the library libzstd.so.1, which was not found");
 
     private sealed class StreamInflate : Decompressor

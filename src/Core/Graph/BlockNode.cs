@@ -167,7 +167,10 @@ public abstract class BlockNode : IAsyncDisposable
     /// afterwards, or as before where the format could not do otherwise.</summary>
     public virtual ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) => throw NotWritable();
 
-    /// <summary>Stores a whole unit compressed (see <see cref="ImageWriter.WriteCompressedAsync"/>).</summary>
+    /// <summary>Guest bytes, a power of two: what a writable image allocates at once; 1 where it allocates nothing.</summary>
+    public virtual long AllocationUnit => 1;
+
+    /// <summary>Stores a whole unit compressed (see <see cref="ImageWriter.TryWriteCompressedAsync"/>; plainly if it does not get smaller).</summary>
     public virtual ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default) =>
         throw NotWritable();
 

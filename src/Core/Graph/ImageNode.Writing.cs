@@ -21,6 +21,9 @@ public sealed partial class ImageNode
     public override bool IsReadOnly => _writer is null;
 
     /// <inheritdoc/>
+    public override long AllocationUnit => _writer?.AllocationUnit ?? 1;
+
+    /// <inheritdoc/>
     public override ValueTask ReadAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
         if (_writer is null)
@@ -128,9 +131,28 @@ public sealed partial class ImageNode
     public override async ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default)
     {
         var writer = Writable();
-        using (await HoldUnitsAsync(writer, at.Value, at.Value + cluster.Length, cancellationToken).ConfigureAwait(false))
+        var unit = writer.AllocationUnit;
+        var length = Math.Min(unit, VirtualSize - at.Value);
+        if ((at.Value & (unit - 1)) != 0 || cluster.Length != length)
         {
-            await writer.WriteCompressedAsync(at, cluster, cancellationToken).ConfigureAwait(false);
+            throw new BlockException(
+                BlockErrorKind.InvalidRequest, $"{Name}: compressed writes are of one cluster of {unit} bytes; {cluster.Length} bytes at {at} are not");
+        }
+
+        using (await HoldUnitsAsync(writer, at.Value, at.Value + length, cancellationToken).ConfigureAwait(false))
+        {
+            var padded = cluster;
+            if (length < unit)
+            {
+                var whole = new byte[unit];
+                cluster.CopyTo(whole);
+                padded = whole;
+            }
+
+            if (!await writer.TryWriteCompressedAsync(at, padded, cancellationToken).ConfigureAwait(false))
+            {
+                await WriteReservedAsync(writer, at, cluster, cancellationToken).ConfigureAwait(false);
+            }
         }
     }
 

@@ -56,12 +56,13 @@ public abstract class ImageWriter
     /// <param name="cancellationToken">Stops between tables.</param>
     public abstract ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default);
 
-    /// <summary>Stores whole units compressed.</summary>
-    /// <param name="at">A multiple of <see cref="AllocationUnit"/>, where nothing of this image is stored yet.</param>
+    /// <summary>Stores one unit compressed, instead of what is there.</summary>
+    /// <param name="at">A multiple of <see cref="AllocationUnit"/>.</param>
     /// <param name="cluster">One unit of guest bytes; zeros behind the end of the disk.</param>
     /// <param name="cancellationToken">Stops before anything was written.</param>
+    /// <returns>False when it does not get smaller: nothing was done.</returns>
     /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format or this image cannot compress.</exception>
-    public virtual ValueTask WriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default) =>
+    public virtual ValueTask<bool> TryWriteCompressedAsync(GuestOffset at, ReadOnlyMemory<byte> cluster, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Compression not supported for this file format");
 
     /// <summary>Makes everything that was written or changed before durable.</summary>

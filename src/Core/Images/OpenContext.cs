@@ -19,6 +19,9 @@ public sealed class OpenContext
     /// <summary>Decompressors.</summary>
     public CodecProvider Codecs { get; init; } = PortableCodecs.Instance;
 
+    /// <summary>How hard compressed writes try: 1 (fast) to 9 (zlib) or 22 (zstd); null for the library's own choice.</summary>
+    public int? CompressionLevel { get; init; }
+
     /// <summary>One bounded cache for the metadata of every image of the graph.</summary>
     public MetadataCache Cache { get; init; } = new(MetadataCache.DefaultBudgetBytes);
 

@@ -80,7 +80,7 @@ internal static class Qcow2Opening
         {
             var writer = storage.IsReadOnly || context.MetadataOnly
                 ? null
-                : await Qcow2WritableOpening.OpenAsync(storage, dataFile, cipher, metadata, options, cancellationToken).ConfigureAwait(false);
+                : await Qcow2WritableOpening.OpenAsync(storage, dataFile, cipher, metadata, options, context, cancellationToken).ConfigureAwait(false);
             return new Qcow2Image(storage, dataFile, cipher, metadata, reader, context, writer);
         }
         catch

@@ -15,7 +15,8 @@ namespace Platter.Formats.Qcow2;
 internal static class Qcow2WritableOpening
 {
     public static async ValueTask<Qcow2Writer> OpenAsync(
-        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, CancellationToken cancellationToken)
+        Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, OpenContext context,
+        CancellationToken cancellationToken)
     {
         var (header, geometry) = (metadata.Header, metadata.Geometry);
         RefuseBroken(storage, header);
@@ -41,6 +42,8 @@ internal static class Qcow2WritableOpening
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
             Refcounts = refcounts,
             Regions = regions,
+            Codecs = context.Codecs,
+            CompressionLevel = context.CompressionLevel,
             HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
             AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
         });

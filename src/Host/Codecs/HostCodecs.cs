@@ -4,7 +4,7 @@ using Platter.Host.Native;
 
 namespace Platter.Host.Codecs;
 
-/// <summary>Decoders from the host's native libraries: deflate from the one that .NET itself brings, zstd from libzstd.</summary>
+/// <summary>Decoders and encoders from the host's native libraries: deflate from the one that .NET itself brings, zstd from libzstd.</summary>
 /// <remarks>
 /// .NET's native compression library is found by trying it once on a known stream, since its entry points are not documented; then zlib is
 /// tried the same way, and then <see cref="PortableCodecs"/> takes over. A decoder keeps its native state when it is given back, so that the next
@@ -17,17 +17,30 @@ public sealed class HostCodecs : CodecProvider
 
     private static readonly Func<NativeDecoder>[] s_inflates = [static () => new RuntimeInflate(), static () => new ZlibInflate()];
 
-    private readonly DecompressorPool _inflatePool = new(MaxPooled);
-    private readonly DecompressorPool _zstdPool = new(MaxPooled);
+    // Levels of zlib and zstd that have a pool each; 0 is the library's own choice.
+    private const int MaxDeflateLevel = 9, MaxZstdLevel = 22;
+    private const int DeflateDefault = -1, ZstdDefault = 0;
+
+    private static readonly Func<int, NativeEncoder>[] s_deflates = [static level => new RuntimeDeflate(level), static level => new ZlibDeflate(level)];
+
+    private readonly CodecPool<PooledDecompressor> _inflatePool = new(MaxPooled);
+    private readonly CodecPool<PooledDecompressor> _zstdPool = new(MaxPooled);
+    private readonly CodecPool<PooledCompressor>?[] _deflatePools = new CodecPool<PooledCompressor>?[MaxDeflateLevel + 1];
+    private readonly CodecPool<PooledCompressor>?[] _zstdEncoderPools = new CodecPool<PooledCompressor>?[MaxZstdLevel + 1];
     private readonly Lazy<Func<NativeDecoder>?> _inflate;
+    private readonly Lazy<Func<int, NativeEncoder>?> _deflate;
     private volatile bool _zstdMissing;
 
-    private HostCodecs(int firstInflate) => _inflate = new(() => FirstThatWorks(firstInflate));
+    private HostCodecs(int first)
+    {
+        _inflate = new(() => FirstThatWorks(first));
+        _deflate = new(() => FirstThatDeflates(first));
+    }
 
     /// <summary>The one instance.</summary>
     public static HostCodecs Instance { get; } = new(0);
 
-    /// <summary>An instance that leaves out the first ways to inflate; for tests.</summary>
+    /// <summary>An instance that leaves out the first ways to inflate and deflate; for tests.</summary>
     internal static HostCodecs WithoutFirst(int count) => new(count);
 
     /// <summary>Which library inflates, for diagnostics.</summary>
@@ -66,8 +79,94 @@ public sealed class HostCodecs : CodecProvider
             }
         }
 
-        throw new BlockException(
-            BlockErrorKind.Unsupported, $"zstd compressed clusters need the library {ZstdState.LibraryName}, which was not found");
+        throw NoZstd();
+    }
+
+    /// <inheritdoc/>
+    public override Compressor RentDeflate(int? level)
+    {
+        if (HostCalls.ForcePortable || _deflate.Value is not { } make)
+        {
+            return PortableCodecs.Instance.RentDeflate(level);
+        }
+
+        var pool = PoolOf(_deflatePools, level);
+        return pool.TryTake() ?? new PooledCompressor(make(level ?? DeflateDefault), pool);
+    }
+
+    /// <inheritdoc/>
+    public override Compressor RentZstdCompressor(int? level)
+    {
+        var pool = PoolOf(_zstdEncoderPools, level);
+        if (pool.TryTake() is { } pooled)
+        {
+            return pooled;
+        }
+
+        if (!_zstdMissing)
+        {
+            try
+            {
+                return new PooledCompressor(new ZstdEncoder(level ?? ZstdDefault), pool);
+            }
+            catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
+            {
+                _zstdMissing = true;
+            }
+        }
+
+        throw NoZstd();
+    }
+
+    private static CodecPool<PooledCompressor> PoolOf(CodecPool<PooledCompressor>?[] pools, int? level)
+    {
+        ref var pool = ref pools[Math.Clamp(level ?? 0, 0, pools.Length - 1)];
+        return Volatile.Read(ref pool) ?? Interlocked.CompareExchange(ref pool, new(MaxPooled), null) ?? pool;
+    }
+
+    private static BlockException NoZstd() => new(
+        BlockErrorKind.Unsupported, $"zstd compressed clusters need the library {ZstdState.LibraryName}, which was not found");
+
+    private static Func<int, NativeEncoder>? FirstThatDeflates(int first)
+    {
+        for (var i = first; i < s_deflates.Length; i++)
+        {
+            if (Deflates(s_deflates[i]))
+            {
+                return s_deflates[i];
+            }
+        }
+
+        return null;
+    }
+
+    // Encodes twice with one state, and what comes out is what went in. The input repeats itself at a distance that a larger window would use.
+    private static bool Deflates(Func<int, NativeEncoder> make)
+    {
+        var input = new byte[16 * 1024];
+        new Random(1).NextBytes(input.AsSpan(0, 8192));
+        input.AsSpan(0, 8192).CopyTo(input.AsSpan(8192));
+        var (encoded, decoded) = (new byte[32 * 1024], new byte[input.Length]);
+        try
+        {
+            using var encoder = make(DeflateDefault);
+            for (var round = 0; round < 2; round++)
+            {
+                var length = encoder.Compress(input, encoded);
+                using var inflate = PortableCodecs.Instance.RentInflate();
+                if (length < input.Length || inflate.Decompress(encoded.AsSpan(0, length), decoded) != input.Length
+                    || !input.AsSpan().SequenceEqual(decoded))
+                {
+                    return false;
+                }
+            }
+
+            return encoder.Compress(input, encoded.AsSpan(0, 1024)) < 0;
+        }
+        catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException or BlockException)
+        {
+            return false;
+        }
     }
 
     private static Func<NativeDecoder>? FirstThatWorks(int first)

@@ -3,7 +3,7 @@ using Platter.Core.Codecs;
 namespace Platter.Host.Codecs;
 
 /// <summary>A decoder that goes back to its pool when it is disposed. Must not be used after that, nor disposed twice.</summary>
-internal sealed class PooledDecompressor(NativeDecoder decoder, DecompressorPool pool) : Decompressor
+internal sealed class PooledDecompressor(NativeDecoder decoder, CodecPool<PooledDecompressor> pool) : Decompressor
 {
     /// <inheritdoc/>
     public override int Decompress(ReadOnlySpan<byte> input, Span<byte> output) =>

@@ -7,21 +7,26 @@ using Platter.Core.Units;
 
 namespace Platter.Operations.Copy;
 
-/// <summary>The one way bytes get from a disk into a storage.</summary>
+/// <summary>The one way bytes get from a disk into a storage or another disk.</summary>
 /// <remarks>
 /// Workers take turns at a cursor that skips what the target has already (zeros) and claims the next chunk with data; each then maps, reads
-/// and writes its chunk alone. Chunks start and end at multiples of their size, so a cluster is decoded once. The order of writes is free:
-/// nothing points to the bytes of a raw target. The target is flushed once at the end; until then an interrupted copy is not a copy.
+/// and writes its chunk alone. Chunks start and end at multiples of their size, so a cluster is decoded and allocated once. The order of writes is free:
+/// nothing points to the bytes of a raw target, and a disk orders its own. The target is flushed once at the end; until then an interrupted copy is not a copy.
 /// </remarks>
 public sealed class CopyEngine
 {
     // Segments that fit the L2 cache cost less than large ones (design.md, section 2); a chunk is what one worker claims.
     private const int SegmentBytes = 256 * 1024;
     private const long ChunkBytes = 2 * 1024 * 1024;
+
+    // Smaller zeros inside what is allocated at once are not worth a request of their own.
+    private const int MaxZeroGranularity = 64 * 1024;
     private const long HostCopyBytes = 16 * 1024 * 1024;
 
     private readonly BlockNode _source;
-    private readonly Storage _target;
+    private readonly CopyTarget _target;
+    private readonly long _unit;
+    private readonly int _granularity;
     private readonly CopyOptions _options;
     private readonly IProgress<CopyProgress>? _progress;
     private readonly SemaphoreSlim _cursorGate = new(1, 1);
@@ -31,10 +36,12 @@ public sealed class CopyEngine
     private long _done;
     private long _written;
 
-    private CopyEngine(BlockNode source, Storage target, CopyOptions options, IProgress<CopyProgress>? progress)
+    private CopyEngine(BlockNode source, CopyTarget target, CopyOptions options, IProgress<CopyProgress>? progress)
     {
         _source = source;
         _target = target;
+        _unit = target.Unit;
+        _granularity = target.WritesWholeUnits ? (int)_unit : (int)Math.Max(options.SparseBytes, Math.Min(_unit, MaxZeroGranularity));
         _options = options;
         _progress = progress;
         _limiter = options.BytesPerSecond > 0 ? new RateLimiter(options.BytesPerSecond) : null;
@@ -42,14 +49,14 @@ public sealed class CopyEngine
 
     /// <summary>Copies the whole disk and flushes the target.</summary>
     /// <param name="source">The disk.</param>
-    /// <param name="target">Large enough for it.</param>
+    /// <param name="target">Where to.</param>
     /// <param name="options">How.</param>
     /// <param name="progress">Told often, from any worker, one call at a time.</param>
     /// <param name="cancellationToken">Stops between segments.</param>
     /// <returns>Bytes that went into the target.</returns>
     /// <exception cref="BlockException">The first error of any worker; the others are stopped.</exception>
     public static async Task<long> CopyAsync(
-        BlockNode source, Storage target, CopyOptions options, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default)
+        BlockNode source, CopyTarget target, CopyOptions options, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         var engine = new CopyEngine(source, target, options, progress);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -90,6 +97,19 @@ public sealed class CopyEngine
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 var extent = await MapAsync(at, chunk.End - at.Value, cancellationToken).ConfigureAwait(false);
+                if (extent.End.Value < chunk.End && (extent.End.Value & (_unit - 1)) != 0)
+                {
+                    // The extent ends inside a unit of the target: what is before goes first, then the unit as a whole.
+                    var whole = Sizes.AlignDown(extent.End.Value, _unit) - at.Value;
+                    if (whole <= 0)
+                    {
+                        at = await CopyMixedUnitAsync(at, chunk.End, segment, cancellationToken).ConfigureAwait(false);
+                        continue;
+                    }
+
+                    extent = extent.Take(whole);
+                }
+
                 await CopyExtentAsync(extent, segment, cancellationToken).ConfigureAwait(false);
                 at = extent.End;
             }
@@ -106,7 +126,7 @@ public sealed class CopyEngine
             {
                 var start = _cursor;
                 var extent = await MapAsync(start, _source.VirtualSize - start.Value, cancellationToken).ConfigureAwait(false);
-                if (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero)
+                if (IsLeftOut(extent))
                 {
                     _cursor = extent.End;
                     Advance(extent.Length, 0);
@@ -115,10 +135,10 @@ public sealed class CopyEngine
 
                 var size = _options.HostCopy && extent.Kind == ExtentKind.Data && extent.Length >= HostCopyBytes ? HostCopyBytes : ChunkBytes;
                 var end = Math.Min(Sizes.AlignDown(start.Value, size) + size, _source.VirtualSize);
-                if (extent.ReadsZero && _options.SparseBytes > 0)
+                if (extent.ReadsZero && _options.SparseBytes > 0 && extent.End.Value > end)
                 {
                     // One request can zero any range; only data is worth cutting up.
-                    end = extent.End.Value;
+                    end = Math.Max(end, Sizes.AlignDown(extent.End.Value, Math.Max(_unit, 1)));
                 }
 
                 _cursor = new GuestOffset(end);
@@ -148,22 +168,46 @@ public sealed class CopyEngine
         }
     }
 
+    // Nothing has to be done for it: the target reads the same already.
+    private bool IsLeftOut(in Extent extent) =>
+        (_options.SharesBacking && extent.Depth > 0) || (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero);
+
+    // One unit of the target that is several extents of the source: read through the source as one piece.
+    private async ValueTask<GuestOffset> CopyMixedUnitAsync(GuestOffset at, long chunkEnd, Segment segment, CancellationToken cancellationToken)
+    {
+        var buffer = segment.Get((int)(Math.Min(Sizes.AlignDown(at.Value, _unit) + _unit, chunkEnd) - at.Value));
+        var isLeftOut = true;
+        for (var done = 0; done < buffer.Length;)
+        {
+            var extent = await MapAsync(at + done, buffer.Length - done, cancellationToken).ConfigureAwait(false);
+            isLeftOut &= IsLeftOut(extent);
+            await ReadSegmentAsync(extent, at + done, buffer.Slice(done, (int)extent.Length), cancellationToken).ConfigureAwait(false);
+            done += (int)extent.Length;
+        }
+
+        var written = isLeftOut ? 0 : await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        Advance(buffer.Length, written);
+        return at + buffer.Length;
+    }
+
     private async ValueTask CopyExtentAsync(Extent extent, Segment segment, CancellationToken cancellationToken)
     {
+        if (IsLeftOut(extent))
+        {
+            Advance(extent.Length, 0);
+            return;
+        }
+
         if (extent.ReadsZero && _options.SparseBytes > 0)
         {
-            if (!_options.TargetIsZero)
-            {
-                await _target.WriteZeroesAsync(TargetOf(extent.Offset), extent.Length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
-            }
-
+            await _target.WriteZeroesAsync(extent.Offset, extent.Length, cancellationToken).ConfigureAwait(false);
             Advance(extent.Length, 0);
             return;
         }
 
         if (_options.HostCopy && extent.Kind == ExtentKind.Data && !extent.ReadsZero)
         {
-            var copied = _target.TryCopyFrom(extent.Storage!, extent.HostOffset, TargetOf(extent.Offset), extent.Length);
+            var copied = _target.TryCopyFrom(extent.Storage!, extent.HostOffset, extent.Offset, extent.Length);
             Advance(copied, copied);
             if (copied == extent.Length)
             {
@@ -179,7 +223,7 @@ public sealed class CopyEngine
         }
 
         // A compressed cluster is decoded as a whole, so it is read as a whole.
-        var step = (extent.Flags & ExtentFlags.Compressed) != 0 ? Math.Min(extent.Length, ChunkBytes) : SegmentBytes;
+        var step = (extent.Flags & ExtentFlags.Compressed) != 0 ? Math.Min(extent.Length, ChunkBytes) : Math.Max(SegmentBytes, _unit);
         for (long done = 0; done < extent.Length;)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -190,6 +234,13 @@ public sealed class CopyEngine
     }
 
     private async ValueTask CopySegmentAsync(Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        await ReadSegmentAsync(extent, at, buffer, cancellationToken).ConfigureAwait(false);
+        var written = await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        Advance(buffer.Length, written);
+    }
+
+    private async ValueTask ReadSegmentAsync(Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         if (_limiter is not null)
         {
@@ -204,9 +255,6 @@ public sealed class CopyEngine
         {
             await SalvageAsync(extent, at, buffer, e, cancellationToken).ConfigureAwait(false);
         }
-
-        var written = await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
-        Advance(buffer.Length, written);
     }
 
     /// <summary>Reads what can be read, sector by sector; the rest is zeros.</summary>
@@ -250,25 +298,24 @@ public sealed class CopyEngine
     /// <summary>Writes the parts that are not zero; returns the bytes written.</summary>
     private async ValueTask<long> WriteRunsAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        if (_options.SparseBytes == 0)
+        if (_options.SparseBytes == 0 && !_target.WritesWholeUnits)
         {
-            await _target.WriteAsync(TargetOf(at), buffer, cancellationToken).ConfigureAwait(false);
+            await _target.WriteAsync(at, buffer, cancellationToken).ConfigureAwait(false);
             return buffer.Length;
         }
 
         long written = 0;
         for (var from = 0; from < buffer.Length;)
         {
-            var (length, isZero) = ZeroRuns.Next(buffer.Span[from..], at.Value + from, _options.SparseBytes);
-            var part = buffer.Slice(from, length);
+            var (length, isZero) = NextRun(buffer.Span[from..], at.Value + from);
             if (!isZero)
             {
-                await _target.WriteAsync(TargetOf(at + from), part, cancellationToken).ConfigureAwait(false);
+                await _target.WriteAsync(at + from, buffer.Slice(from, length), cancellationToken).ConfigureAwait(false);
                 written += length;
             }
             else if (!_options.TargetIsZero)
             {
-                await _target.WriteZeroesAsync(TargetOf(at + from), length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+                await _target.WriteZeroesAsync(at + from, length, cancellationToken).ConfigureAwait(false);
             }
 
             from += length;
@@ -277,7 +324,16 @@ public sealed class CopyEngine
         return written;
     }
 
-    private HostOffset TargetOf(GuestOffset at) => _options.TargetOffset + at.Value;
+    private (int Length, bool IsZero) NextRun(ReadOnlySpan<byte> bytes, long position)
+    {
+        if (!_target.WritesWholeUnits)
+        {
+            return ZeroRuns.Next(bytes, position, _granularity);
+        }
+
+        var length = (int)Math.Min(bytes.Length, _unit - (position & (_unit - 1)));
+        return (length, _options.SparseBytes > 0 && ZeroRuns.IsZero(bytes[..length]));
+    }
 
     private void Advance(long done, long written)
     {

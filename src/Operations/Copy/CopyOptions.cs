@@ -27,8 +27,8 @@ public sealed record CopyOptions
     /// <summary>Bytes per second at most; 0 is unlimited.</summary>
     public long BytesPerSecond { get; init; }
 
-    /// <summary>Where in the target the disk's first byte goes, in bytes.</summary>
-    public HostOffset TargetOffset { get; init; }
+    /// <summary>The target's backing file reads as the source's does: what the source's top image does not hold is left to it (<c>-B</c>).</summary>
+    public bool SharesBacking { get; init; }
 }
 
 /// <summary>How far a copy is.</summary>

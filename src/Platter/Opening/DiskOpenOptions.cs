@@ -15,6 +15,9 @@ public sealed record DiskOpenOptions
     /// <summary>Open for reading and writing: nobody else may use the image meanwhile. The backing chain is only read.</summary>
     public bool Writable { get; init; }
 
+    /// <summary>How hard compressed writes try: 1 (fast) to 9 (zlib) or 22 (zstd), the higher the smaller; null for the library's own choice.</summary>
+    public int? CompressionLevel { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

@@ -63,7 +63,7 @@ public sealed class RawImageCommandTests : IDisposable
         await using var disk = await Disk.OpenAsync(_folder.Write("a.raw", new byte[4 << 20]), new DiskOpenOptions { Format = "raw" }, TestContext.Current.CancellationToken);
         CopyProgress last = default;
         await Disk.ConvertAsync(
-            disk, _folder["t.raw"], new RawCreateOptions { Preallocation = DiskPreallocation.Falloc }, new Tell(p => last = p), TestContext.Current.CancellationToken);
+            disk, _folder["t.raw"], new RawCreateOptions { Preallocation = DiskPreallocation.Falloc }, null, new Tell(p => last = p), TestContext.Current.CancellationToken);
         Assert.Equal((4L << 20, 0), (last.Done, last.Written));
     }
 

@@ -59,7 +59,7 @@ public sealed class CopyEngineTests
         var storage = new MemoryStorage("target", target);
         CopyProgress last = default;
         await CopyEngine.CopyAsync(
-            node, storage, new CopyOptions { Workers = workers, SparseBytes = sparse, TargetIsZero = targetIsZero }, new Latest(p => last = p));
+            node, CopyTarget.Of(storage), new CopyOptions { Workers = workers, SparseBytes = sparse, TargetIsZero = targetIsZero }, new Latest(p => last = p));
         Assert.True(content.AsSpan().SequenceEqual(storage.ToArray()));
         Assert.Equal(content.Length, last.Done);
         Assert.Equal(content.Length, last.Total);
@@ -71,7 +71,7 @@ public sealed class CopyEngineTests
         var broken = new BrokenStorage(1024 * 1024, 300_000, 1000);
         await using var node = new ImageNode(new FakeDriver2(broken), null);
         var error = await Assert.ThrowsAsync<BlockException>(() => CopyEngine.CopyAsync(
-            node, new MemoryStorage("target", new byte[1024 * 1024]), new CopyOptions { Workers = 4 }));
+            node, CopyTarget.Of(new MemoryStorage("target", new byte[1024 * 1024])), new CopyOptions { Workers = 4 }));
         Assert.Equal("broken: bad sector", error.Message);
     }
 
@@ -83,7 +83,7 @@ public sealed class CopyEngineTests
         var target = new MemoryStorage("target", new byte[1024 * 1024]);
         var lost = new List<(long, long)>();
         await CopyEngine.CopyAsync(
-            node, target, new CopyOptions { Salvage = true, TargetIsZero = true, OnSalvaged = (at, length, _) => lost.Add((at.Value, length)) });
+            node, CopyTarget.Of(target), new CopyOptions { Salvage = true, TargetIsZero = true, OnSalvaged = (at, length, _) => lost.Add((at.Value, length)) });
         var first = 300_000 / 512 * 512;
         var end = (301_000 + 511) / 512 * 512;
         Assert.Equal([(first, (long)(end - first))], lost);
@@ -99,7 +99,7 @@ public sealed class CopyEngineTests
         var (node, content) = RandomDisk(6);
         using var stop = new CancellationTokenSource();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => CopyEngine.CopyAsync(
-            node, new MemoryStorage("target", new byte[content.Length]), new CopyOptions(), new Latest(_ => stop.Cancel()), stop.Token));
+            node, CopyTarget.Of(new MemoryStorage("target", new byte[content.Length])), new CopyOptions(), new Latest(_ => stop.Cancel()), stop.Token));
     }
 
     [Fact]

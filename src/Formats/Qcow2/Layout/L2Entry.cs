@@ -30,6 +30,16 @@ internal readonly record struct L2Entry(ulong Value)
     /// <summary>Host offset of the first byte of a compressed cluster; any alignment.</summary>
     public HostOffset CompressedOffset(Qcow2Geometry geometry) => new((long)(Value & ((1UL << geometry.CompressedOffsetBits) - 1)));
 
+    /// <summary>The descriptor of a compressed cluster.</summary>
+    /// <param name="at">Its first byte.</param>
+    /// <param name="length">Its bytes, at least 1.</param>
+    /// <param name="geometry">The image's.</param>
+    public static L2Entry Compressed(HostOffset at, int length, Qcow2Geometry geometry)
+    {
+        var additionalSectors = ((at.Value + length - 1) >> Sizes.SectorBits) - (at.Value >> Sizes.SectorBits);
+        return new(CompressedFlag | ((ulong)additionalSectors << geometry.CompressedOffsetBits) | (ulong)at.Value);
+    }
+
     /// <summary>Bytes that a compressed cluster occupies at most: to the end of its last sector.</summary>
     public int CompressedLength(Qcow2Geometry geometry)
     {

@@ -1,3 +1,4 @@
+using Platter.Core.Codecs;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -32,6 +33,8 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private readonly HeaderSector _header;
     private readonly Checkpoint _checkpoint;
     private readonly bool _lazyRefcounts;
+    private readonly CodecProvider _codecs;
+    private readonly int? _compressionLevel;
     private readonly Func<CancellationToken, ValueTask<bool>> _areRefcountsTrue;
 
     // One change of tables or refcounts at a time; one checkpoint at a time. Taken in this order: checkpointing, changing.
@@ -51,6 +54,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _data = state.DataFile ?? state.Storage;
         _checkpoint = new(state.Storage, state.DataFile, state.Header);
         _lazyRefcounts = (state.Header.Header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
+        (_codecs, _compressionLevel) = (state.Codecs, state.CompressionLevel);
         _areRefcountsTrue = state.AreRefcountsTrue;
         VirtualSize = state.Header.Header.VirtualSize;
         _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire);
@@ -339,10 +343,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             }
 
             // Pieces of it are read before all of it is written.
-            if (_storage.Length < table.Value + _geometry.ClusterSize)
-            {
-                await _storage.SetLengthAsync(table.Value + _geometry.ClusterSize, cancellationToken).ConfigureAwait(false);
-            }
+            await CoverAllocatedAsync(cancellationToken).ConfigureAwait(false);
         }
         catch
         {
@@ -356,6 +357,13 @@ internal sealed partial class Qcow2Writer : ImageWriter
         {
             Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1);
         }
+    }
+
+    // The file reaches to the end of every cluster that was handed out. Never shorter than where others are writing: they have their clusters already.
+    private ValueTask CoverAllocatedAsync(CancellationToken cancellationToken)
+    {
+        var end = _allocator.End << _geometry.ClusterBits;
+        return _storage.Length < end ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
     }
 
     private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)

@@ -1,3 +1,4 @@
+using Platter.Core.Codecs;
 using Platter.Core.Storages;
 using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Metadata;
@@ -25,6 +26,11 @@ internal sealed record Qcow2WriterState
     public required RefcountStore Refcounts { get; init; }
 
     public required MetadataRegions Regions { get; init; }
+
+    public required CodecProvider Codecs { get; init; }
+
+    /// <summary>For compressed writes; null for the library's own choice.</summary>
+    public int? CompressionLevel { get; init; }
 
     /// <summary>Whether a backing file may show through where nothing is allocated.</summary>
     public required bool HasBacking { get; init; }

@@ -1,12 +1,13 @@
 namespace Platter.Host.Codecs;
 
-/// <summary>Keeps a few decoders for their next use. Thread-safe, allocates nothing.</summary>
-internal sealed class DecompressorPool(int capacity)
+/// <summary>Keeps a few decoders or encoders for their next use. Thread-safe, allocates nothing.</summary>
+internal sealed class CodecPool<T>(int capacity)
+    where T : class
 {
-    private readonly PooledDecompressor?[] _slots = new PooledDecompressor?[capacity];
+    private readonly T?[] _slots = new T?[capacity];
 
     /// <summary>Takes one out, if there is one.</summary>
-    public PooledDecompressor? TryTake()
+    public T? TryTake()
     {
         foreach (ref var slot in _slots.AsSpan())
         {
@@ -20,11 +21,11 @@ internal sealed class DecompressorPool(int capacity)
     }
 
     /// <summary>Puts one back; false when there is no room.</summary>
-    public bool TryReturn(PooledDecompressor decompressor)
+    public bool TryReturn(T codec)
     {
         foreach (ref var slot in _slots.AsSpan())
         {
-            if (Volatile.Read(ref slot) is null && Interlocked.CompareExchange(ref slot, decompressor, null) is null)
+            if (Volatile.Read(ref slot) is null && Interlocked.CompareExchange(ref slot, codec, null) is null)
             {
                 return true;
             }

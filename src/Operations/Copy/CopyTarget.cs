@@ -1,0 +1,86 @@
+using Platter.Core.Graph;
+using Platter.Core.Storages;
+using Platter.Core.Units;
+
+namespace Platter.Operations.Copy;
+
+/// <summary>Where a copy goes. Any number of workers write at once, each to ranges of its own.</summary>
+public abstract class CopyTarget
+{
+    private protected CopyTarget()
+    {
+    }
+
+    /// <summary>Guest bytes, a power of two: what the target allocates at once. Pieces of a copy begin and end at multiples of it where that is possible.</summary>
+    public abstract long Unit { get; }
+
+    /// <summary>Every write must be one whole unit (the last one may be cut by the end of the disk).</summary>
+    public virtual bool WritesWholeUnits => false;
+
+    /// <summary>A storage that gets the disk's bytes as they are.</summary>
+    /// <param name="storage">Large enough.</param>
+    /// <param name="start">Where the disk's first byte goes.</param>
+    public static CopyTarget Of(Storage storage, HostOffset start = default) => new ToStorage(storage, start);
+
+    /// <summary>A writable disk.</summary>
+    /// <param name="node">Large enough.</param>
+    /// <param name="unit">What it allocates at once, in guest bytes.</param>
+    public static CopyTarget Of(BlockNode node, long unit) => new ToNode(node, unit);
+
+    /// <summary>A writable disk whose clusters are written compressed.</summary>
+    /// <param name="node">Large enough; its format can compress.</param>
+    /// <param name="unit">Its clusters, in bytes.</param>
+    public static CopyTarget Compressed(BlockNode node, long unit) => new ToCompressedNode(node, unit);
+
+    /// <summary>Writes a piece.</summary>
+    public abstract ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken);
+
+    /// <summary>Makes a range read as zeros; space may be given up.</summary>
+    public abstract ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken);
+
+    /// <summary>Lets the host copy, if it can.</summary>
+    /// <returns>Bytes copied.</returns>
+    public virtual long TryCopyFrom(Storage source, HostOffset from, GuestOffset at, long length) => 0;
+
+    /// <summary>Makes everything durable.</summary>
+    public abstract ValueTask FlushAsync(CancellationToken cancellationToken);
+
+    private sealed class ToStorage(Storage storage, HostOffset start) : CopyTarget
+    {
+        public override long Unit => 1;
+
+        public override ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) =>
+            storage.WriteAsync(start + at.Value, bytes, cancellationToken);
+
+        public override ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken) =>
+            storage.WriteZeroesAsync(start + at.Value, length, mayUnmap: true, cancellationToken);
+
+        public override long TryCopyFrom(Storage source, HostOffset from, GuestOffset at, long length) =>
+            storage.TryCopyFrom(source, from, start + at.Value, length);
+
+        public override ValueTask FlushAsync(CancellationToken cancellationToken) => storage.FlushAsync(cancellationToken);
+    }
+
+    private class ToNode(BlockNode node, long unit) : CopyTarget
+    {
+        public override long Unit => unit;
+
+        protected BlockNode Node => node;
+
+        public override ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) =>
+            node.WriteAsync(at, bytes, WriteFlags.None, cancellationToken);
+
+        public override ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken) =>
+            node.WriteZeroesAsync(at, length, WriteFlags.MayUnmap, cancellationToken);
+
+        public override ValueTask FlushAsync(CancellationToken cancellationToken) => node.FlushAsync(cancellationToken);
+    }
+
+    private sealed class ToCompressedNode(BlockNode node, long unit) : ToNode(node, unit)
+    {
+        public override bool WritesWholeUnits => true;
+
+        public override ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) =>
+            Node.WriteCompressedAsync(at, bytes, cancellationToken);
+    }
+}
