@@ -6,6 +6,9 @@ namespace Platter.Cli.Io;
 /// <summary>Errors in the words of the operating system, as qemu-io has them.</summary>
 internal static class IoErrors
 {
+    /// <summary>Invalid argument.</summary>
+    public const int EINVAL = 22;
+
     private const int ENOENT = 2, EIO = 5, EACCES = 13, EBUSY = 16, EFBIG = 27, ENOSPC = 28, EROFS = 30, ENOTSUP = 95;
 
     /// <summary>"Input/output error" and the like.</summary>

@@ -23,7 +23,8 @@ internal static class IoNumbers
             return bytes == Math.Floor(bytes) ? Text($"{bytes:0} bytes") : Text($"{bytes:0.000000} bytes");
         }
 
-        var text = Text($"{bytes:0.000}");
+        // C rounds a tie to the even digit.
+        var text = Text($"{Math.Round(bytes, 3, MidpointRounding.ToEven):0.000}");
         return $"{(text.EndsWith(".000", StringComparison.Ordinal) ? text[..^4] : text)} {s_units[unit]}";
     }
 

@@ -146,8 +146,8 @@ internal sealed partial class IoShell
         await AttemptAsync(
             "write",
             () => toState ? throw new BlockException(BlockErrorKind.Unsupported, string.Empty)
-                : compressed ? WriteCompressedAsync(offset, data)
                 : zeros ? _disk!.Node.WriteZeroesAsync(new(offset), length, flags, _stop)
+                : compressed ? WriteCompressedAsync(offset, data)
                 : _disk!.Node.WriteAsync(new(offset), data, flags, _stop)).ConfigureAwait(false);
         Print(Reporting.Of(words).Text("wrote", clock.Elapsed, offset, length));
     }
@@ -162,22 +162,21 @@ internal sealed partial class IoShell
         Print(Reporting.Of(words).Text("wrote", clock.Elapsed, offset, length));
     }
 
-    // Cluster by cluster, as the format stores them; what the last one lacks behind the end of the disk is zero.
+    // Cluster by cluster, as the format stores them.
     private async ValueTask WriteCompressedAsync(long offset, byte[] data)
     {
         var node = _disk!.Node;
         var cluster = (await node.GetInfoAsync(_stop).ConfigureAwait(false)).ClusterSize
             ?? throw new BlockException(BlockErrorKind.Unsupported, "this format does not compress");
-        if (offset % cluster != 0 || (data.Length % cluster != 0 && offset + data.Length != node.VirtualSize))
+        var end = offset + data.Length;
+        if (end <= node.VirtualSize && (offset % cluster != 0 || (end % cluster != 0 && end != node.VirtualSize)))
         {
-            throw new BlockException(BlockErrorKind.InvalidRequest, "compressed writes are whole clusters") { HostErrorNumber = 22 };
+            throw new BlockException(BlockErrorKind.InvalidRequest, "compressed writes are of whole clusters") { HostErrorNumber = IoErrors.EINVAL };
         }
 
         for (var at = 0; at < data.Length; at += (int)cluster)
         {
-            var whole = new byte[cluster];
-            data.AsSpan(at, (int)Math.Min(cluster, data.Length - at)).CopyTo(whole);
-            await node.WriteCompressedAsync(new(offset + at), whole, _stop).ConfigureAwait(false);
+            await node.WriteCompressedAsync(new(offset + at), data.AsMemory(at, (int)Math.Min(cluster, data.Length - at)), _stop).ConfigureAwait(false);
         }
     }
 

@@ -96,6 +96,14 @@ public sealed partial class IoTests
         { "", ["close", "open -r a.qcow2", "write 0 512", "close", "open -n a.qcow2", "close", "open -s a.qcow2", "write 0 512", "map"], "a.qcow2" },
         { "", ["close", "open -C o.qcow2", "read 64k 1k", "map", "close", "open -d bad a.qcow2", "open -d unmap -U a.qcow2", "open -r -U a.qcow2", "length"], "a.qcow2" },
         { "", ["length", "quit", "length"], "a.qcow2" },
+        {
+            "",
+            [
+                "write -c -P 5 64k 64k", "read -P 5 64k 64k", "write -c 1M 128k", "write -c 512 512", "write -c 1M 512", "write -c 20M 64k", "write -c 1000448 64k",
+                "write -c -z 2M 64k", "write -P 6 65k 512", "read -P 5 66k 62k", "alloc 0 2M", "map",
+            ],
+            "a.qcow2"
+        },
         { "", ["sleep 1", "sleep x", "sleep", "nosuch", "help nosuch", "", "  ", "read \"0\" 1", "q", "read x"], "a.qcow2" },
         { "", ["alloc 0 1M", "map", "write -P 3 0 1k", "alloc 0 1M", "map", "read -P 7 64k 100k", "discard 64k 64k", "read -v 64k 16", "write -z 128k 1k", "map"], "o.qcow2" },
         { "-s", ["write 0 512", "map"], "o.qcow2" },

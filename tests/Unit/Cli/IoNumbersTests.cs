@@ -10,6 +10,7 @@ public sealed class IoNumbersTests
     [InlineData(0, "0 bytes")]
     [InlineData(512, "512 bytes")]
     [InlineData(1536, "1.500 KiB")]
+    [InlineData(2162688, "2.062 MiB")]
     [InlineData(1024000, "1000 KiB")]
     [InlineData(1049088, "1 MiB")]
     [InlineData(10420224, "9.938 MiB")]

@@ -60,6 +60,19 @@ public sealed class FaultWalkTests
     }
 
     [Fact]
+    public Task Errors_during_compressed_writes_lose_nothing() =>
+        WalkAsync("compressed", 12, 4, 3, false, true, false, async guest =>
+        {
+            await guest.CompressAsync(8192, 4096);
+            await guest.CompressAsync(16_384, 4096);
+            await guest.CompressAsync(20_480, 4096);
+            await guest.WriteAsync(16_900, 300);
+            await guest.FlushAsync();
+            await guest.CompressAsync(40_960, 4096);
+            await guest.ZeroAsync(20_480, 4096);
+        });
+
+    [Fact]
     public Task Errors_while_the_refcount_table_grows_lose_nothing() =>
         // 64 refcounts of 64 bits in a block, 64 blocks in the table: full at 2 MiB.
         WalkAsync("growing", 9, 6, 3, false, false, false, async guest =>

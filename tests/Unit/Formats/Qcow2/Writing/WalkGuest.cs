@@ -40,6 +40,14 @@ internal sealed class WalkGuest
         return ChangeAsync(at, bytes, () => Node.WriteAsync(new(at), bytes));
     }
 
+    public Task CompressAsync(long at, int length)
+    {
+        var bytes = new byte[length];
+        bytes.AsSpan().Fill((byte)++_stamp);
+        TestContent.Make(_stamp, at, 400).CopyTo(bytes, 0);
+        return ChangeAsync(at, bytes, () => Node.WriteCompressedAsync(new(at), bytes));
+    }
+
     public Task ZeroAsync(long at, int length) => ChangeAsync(at, new byte[length], () => Node.WriteZeroesAsync(new(at), length, WriteFlags.MayUnmap));
 
     public Task DiscardAsync(long at, int length) => ChangeAsync(at, new byte[length], () => Node.DiscardAsync(new(at), length));
