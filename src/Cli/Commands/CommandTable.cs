@@ -23,13 +23,14 @@ internal static class CommandTable
         ("bench", static () => new BenchCommand()),
         ("measure", static () => new MeasureCommand()),
         ("digest", static () => new DigestCommand()),
+        ("io", static () => new IoCommand()),
         ("serve", static () => new ServeCommand()),
     ];
 
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "daemon", "io", "nbd",
+        "daemon", "nbd",
     ];
 
     /// <summary>The command of that name.</summary>

@@ -352,6 +352,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         try
         {
+            _storage.Announce(StorageEvent.L2AllocWrite);
             if (!entry.IsAbsent)
             {
                 await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
@@ -394,7 +395,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
         }
 
         var bytes = new byte[_geometry.ClusterSize];
+        _storage.Announce(StorageEvent.L2AllocCowRead);
         _ = await _storage.ReadAsync(from, bytes, cancellationToken).ConfigureAwait(false);
+        _storage.Announce(StorageEvent.L2AllocWrite);
         await _storage.WriteAsync(to, bytes, cancellationToken).ConfigureAwait(false);
     }
 
