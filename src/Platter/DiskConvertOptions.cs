@@ -14,6 +14,15 @@ public sealed record DiskConvertOptions
     /// <summary>Read the finished target back and compare it with the source; the conversion fails if a byte differs.</summary>
     public bool Verify { get; init; }
 
+    /// <summary>Copy the source's persistent bitmaps too (<c>--bitmaps</c>); its top image must hold them.</summary>
+    public bool Bitmaps { get; init; }
+
+    /// <summary>With <see cref="Bitmaps"/>: leave out those that are inconsistent instead of failing.</summary>
+    public bool SkipBrokenBitmaps { get; init; }
+
+    /// <summary>Receives one-line warnings; they may hold image-supplied text.</summary>
+    public Action<string> Warn { get; init; } = static _ => { };
+
     /// <summary>Store the clusters compressed (<c>-c</c>): qcow2 only, without encryption or an external data file.</summary>
     public bool Compress { get; init; }
 

@@ -1,7 +1,9 @@
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Operations.Copy;
+using Platter.Operations.Offline;
 
 namespace Platter;
 
@@ -12,6 +14,8 @@ internal static class ImageConversion
         BlockNode source, string path, DiskCreateOptions create, DiskConvertOptions options, IProgress<CopyProgress>? progress,
         CancellationToken cancellationToken)
     {
+        // Judged before anything is made.
+        var bitmaps = options.Bitmaps ? BitmapCopy.Select(source, options.SkipBrokenBitmaps, options.Warn) : [];
         var named = create.ToNamed();
         var dataFile = named["data_file"];
         await TargetGuard.RefusePartOfSourceAsync(source, path).ConfigureAwait(false);
@@ -24,7 +28,7 @@ internal static class ImageConversion
         var copy = options.Copy;
         if (options.UseExistingTarget)
         {
-            await FillAsync(source, path, create, named, options, copy, progress, cancellationToken).ConfigureAwait(false);
+            await FillAsync(source, path, create, named, options, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
             return;
         }
 
@@ -35,7 +39,7 @@ internal static class ImageConversion
             var creation = await DiskCreation.PrepareAsync(path, source.VirtualSize, create, cancellationToken).ConfigureAwait(false);
             await creation.RunAsync(cancellationToken).ConfigureAwait(false);
             copy = copy with { TargetIsZero = !hasBacking, SharesBacking = hasBacking };
-            await FillAsync(source, path, create, named, options, copy, progress, cancellationToken).ConfigureAwait(false);
+            await FillAsync(source, path, create, named, options, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
             finished = true;
         }
         finally
@@ -53,7 +57,7 @@ internal static class ImageConversion
 
     private static async Task FillAsync(
         BlockNode source, string path, DiskCreateOptions create, NodeOptions named, DiskConvertOptions options, CopyOptions copy,
-        IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+        IReadOnlyList<BitmapInfo> bitmaps, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
         var image = new NodeOptions { ["driver"] = create.Format };
         if (named["encrypt.key-secret"] is { } secret)
@@ -69,7 +73,7 @@ internal static class ImageConversion
             Password = create.Password,
             CompressionLevel = options.CompressionLevel,
         };
-        await CopyAsync(source, path, image, options, open, copy, progress, cancellationToken).ConfigureAwait(false);
+        await CopyAsync(source, path, image, options, open, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
         if (options.Verify)
         {
             await ConversionCheck.RunAsync(source, path, image, open with { Writable = false }, cancellationToken).ConfigureAwait(false);
@@ -78,7 +82,7 @@ internal static class ImageConversion
 
     private static async ValueTask CopyAsync(
         BlockNode source, string path, NodeOptions image, DiskConvertOptions options, DiskOpenOptions open, CopyOptions copy,
-        IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+        IReadOnlyList<BitmapInfo> bitmaps, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
         image.SetChild("file", DiskName.Parse(path));
         var target = await Disk.OpenAsync(image, open, cancellationToken).ConfigureAwait(false);
@@ -92,5 +96,9 @@ internal static class ImageConversion
         var unit = target.Node.AllocationUnit;
         var to = options.Compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
         await CopyEngine.CopyAsync(source, to, copy, progress, cancellationToken).ConfigureAwait(false);
+        if (bitmaps.Count > 0)
+        {
+            await BitmapCopy.RunAsync(source, bitmaps, target.Node, cancellationToken).ConfigureAwait(false);
+        }
     }
 }

@@ -18,6 +18,11 @@ internal static class RawConversion
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
         }
 
+        if (options.Bitmaps)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Format driver 'raw' does not support bitmaps");
+        }
+
         if (options.Compress)
         {
             throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Compression not supported for this file format");

@@ -39,8 +39,9 @@ internal sealed class ConvertCommand : Command
     private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", "FILE's format. Has to be given with -B.");
     private static readonly Option s_verify = new('\0', "verify", null, "Read the finished target back and compare it with the source.");
     private static readonly Option s_digest = new('\0', "digest", null, "Compute the digest of the content while copying, and print it.");
-    private static readonly Option s_bitmaps = new('\0', "bitmaps", null, string.Empty);
-    private static readonly Option s_skipBrokenBitmaps = new('\0', "skip-broken-bitmaps", null, string.Empty);
+    private static readonly Option s_bitmaps = new('\0', "bitmaps", null, "Copy the persistent bitmaps of the source's top image too.");
+    private static readonly Option s_skipBrokenBitmaps = new(
+        '\0', "skip-broken-bitmaps", null, "With --bitmaps: leave out inconsistent ones instead of failing.");
 
     public override string Name => "convert";
 
@@ -87,6 +88,9 @@ internal sealed class ConvertCommand : Command
             Compress = arguments.Has(s_compress),
             CompressionLevel = CompressionLevelOf(arguments, create),
             Verify = arguments.Has(s_verify),
+            Bitmaps = arguments.Has(s_bitmaps),
+            SkipBrokenBitmaps = arguments.Has(s_skipBrokenBitmaps),
+            Warn = session.Warn,
         };
         var newImage = CreateOf(format, create, arguments, session);
         var stop = session.WatchInterrupts();
@@ -242,8 +246,9 @@ internal sealed class ConvertCommand : Command
         }
 
         var reason =
-            arguments.Has(s_bitmaps) ? $"Format driver '{format ?? "raw"}' does not support bitmaps"
+            arguments.Has(s_bitmaps) && arguments.Operands.Count > 2 ? "Copying bitmaps only possible with single source"
             : format != "raw" ? null
+            : arguments.Has(s_bitmaps) ? "Format driver 'raw' does not support bitmaps"
             : arguments.Has(s_compress) ? "Compression not supported for this file format"
             : arguments.Has(s_backing) ? "Backing file not supported for file format 'raw'"
             : arguments.Has(s_backingFormat) ? "Backing file format not supported for file format 'raw'"

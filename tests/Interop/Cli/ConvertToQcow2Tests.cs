@@ -166,6 +166,30 @@ public sealed class ConvertToQcow2Tests : IDisposable
     }
 
     [Fact]
+    public async Task Bitmaps_go_along()
+    {
+        var image = _folder["marked.qcow2"];
+        Peer("convert", "-O", "qcow2", Source, image);
+        Peer("bitmap", "--add", "-g", "32k", image, "b0");
+        Peer("bitmap", "--add", "--disable", image, "b1");
+        Io(image, "write -P 1 3M 100k", "write -P 2 9M 64k");
+        PlatterCli.RunChecked("convert", "--bitmaps", "-c", "-O", "qcow2", image, Target);
+        Peer("convert", "--bitmaps", "-c", "-O", "qcow2", image, _folder["peer.qcow2"]);
+        Assert.Equal(BitmapsOf(_folder["peer.qcow2"]), BitmapsOf(Target));
+        AssertSame(image, Target);
+        foreach (var name in new[] { "b0", "b1" })
+        {
+            Assert.Equal(await DirtyAsync(_folder["peer.qcow2"], name), await DirtyAsync(Target, name));
+        }
+
+        File.Delete(Target);
+        var missing = PlatterCli.Run("convert", "--bitmaps", "-O", "raw", image, Target);
+        Assert.Contains("Format driver 'raw' does not support bitmaps", missing.Error, StringComparison.Ordinal);
+        var alone = PlatterCli.Run("convert", "--skip-broken-bitmaps", "-O", "qcow2", image, Target);
+        Assert.Contains("requires --bitmaps", alone.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_source_is_not_its_own_target()
     {
         Peer("convert", "-O", "qcow2", Source, _folder["base.qcow2"]);
@@ -205,6 +229,24 @@ public sealed class ConvertToQcow2Tests : IDisposable
         Peer("compare", expected, image);
         PlatterCli.RunChecked("check", "-q", image);
         PlatterCli.RunChecked("compare", "-q", expected, image);
+    }
+
+    private static string BitmapsOf(string image)
+    {
+        using var info = System.Text.Json.JsonDocument.Parse(Peer("info", "--output=json", image));
+        return info.RootElement.GetProperty("format-specific").GetProperty("data").GetProperty("bitmaps").ToString();
+    }
+
+    private static async Task<string> DirtyAsync(string image, string name)
+    {
+        await using var disk = await Disk.OpenAsync(image);
+        var ranges = new List<string>();
+        await foreach (var range in disk.ReadBitmapAsync(name))
+        {
+            ranges.Add(range.ToString());
+        }
+
+        return string.Join('\n', ranges);
     }
 
     private static string Peer(params string[] arguments) => ToolRunner.RunChecked("qemu-img", arguments).Text;
