@@ -189,6 +189,18 @@ internal sealed class Qcow2Image : ImageDriver
         new Qcow2Check(Storage, _metadata, report, progress).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        _writer is null && !Storage.IsReadOnly
+            ? new Qcow2Repair(Storage, _metadata, options, report, progress).RunAsync(cancellationToken)
+            : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was not opened for repair");
+
+    /// <inheritdoc/>
+    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new UserSearch(Storage, _metadata, places, maxRanges).RunAsync(cancellationToken);
+
+    /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
     {
         if (!_ownsStorages)

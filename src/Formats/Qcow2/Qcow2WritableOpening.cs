@@ -33,6 +33,7 @@ internal static class Qcow2WritableOpening
             DataFile = dataFile,
             IsRawDataFile = metadata.IsRawDataFile,
             Cipher = cipher,
+            Password = cipher is null ? null : () => Qcow2Opening.PasswordOf(storage, options, context),
             Geometry = geometry,
             Header = sector,
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
@@ -68,7 +69,7 @@ internal static class Qcow2WritableOpening
         {
             throw new ImageFormatException(
                 storage.Name, Qcow2Header.Structure, new(Qcow2Header.IncompatibleAt), "incompatible_features", $"0x{(ulong)header.Incompatible:x}",
-                "the image was not closed cleanly and its refcounts may be wrong; 'check -r all' repairs it");
+                "the image was not closed cleanly, and it could not be repaired; 'check' says what is wrong");
         }
     }
 

@@ -44,7 +44,9 @@ internal sealed record DiskShape(string Name)
     public int ClusterBytes => 1 << ClusterBits;
 
     /// <summary>Builds an image. Its free clusters and whatever a guest must not see hold garbage.</summary>
-    public CrashImage Build(Random random)
+    /// <param name="random">What is where.</param>
+    /// <param name="change">What is done to it then; null for nothing.</param>
+    public CrashImage Build(Random random, Action<Qcow2Image>? change = null)
     {
         var size = ((long)Clusters << ClusterBits) - (ClusterBits > 9 ? 512 : 0);
         var below = Backing ? new ReferenceDisk(size + BackingBeyond) : null;
@@ -76,6 +78,6 @@ internal sealed record DiskShape(string Name)
                 .AddBitmap(new Qcow2Bitmap("off") { GranularityBits = 10, Flags = 0 }.Set(0, 5000));
         }
 
-        return CrashImage.From(builder);
+        return CrashImage.From(builder, change);
     }
 }

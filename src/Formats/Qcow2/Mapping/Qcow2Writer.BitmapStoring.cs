@@ -1,5 +1,6 @@
 using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Layout;
@@ -82,7 +83,7 @@ internal sealed partial class Qcow2Writer
     }
 
     // The disk gets its new size between the two halves of a change; meanwhile every bitmap says that it is in use, since its table has the wrong size.
-    private async ValueTask ResizeWithTablesAsync(BitmapChange change, long virtualSize, long backingSize, CancellationToken cancellationToken)
+    private async ValueTask ResizeWithTablesAsync(BitmapChange change, long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken)
     {
         await PrepareAsync(
             change,
@@ -102,7 +103,7 @@ internal sealed partial class Qcow2Writer
         await WriteFlagsAsync(_bitmaps, static _ => true, cancellationToken).ConfigureAwait(false);
         try
         {
-            await ResizeDiskAsync(virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            await ResizeDiskAsync(virtualSize, backingSize, preallocation, cancellationToken).ConfigureAwait(false);
         }
         catch
         {

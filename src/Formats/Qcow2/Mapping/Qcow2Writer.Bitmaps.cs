@@ -174,11 +174,12 @@ internal sealed partial class Qcow2Writer
 
     /// <inheritdoc/>
     /// <remarks>As QEMU does: bitmaps keep their bits as far as the disk goes, and new parts of the disk are clean. An inconsistent bitmap forbids it.</remarks>
-    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    public override async ValueTask ResizeAsync(
+        long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default)
     {
         if (_bitmaps.Count == 0 || virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {
-            await ResizeDiskAsync(virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            await ResizeDiskAsync(virtualSize, backingSize, preallocation, cancellationToken).ConfigureAwait(false);
             return;
         }
 
@@ -201,12 +202,12 @@ internal sealed partial class Qcow2Writer
         if (fits)
         {
             // The new bits are there already, and are 0.
-            await ResizeDiskAsync(virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            await ResizeDiskAsync(virtualSize, backingSize, preallocation, cancellationToken).ConfigureAwait(false);
             TakeOver(change.Next, _directoryCluster, _directory);
             return;
         }
 
-        await ResizeWithTablesAsync(change, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+        await ResizeWithTablesAsync(change, virtualSize, backingSize, preallocation, cancellationToken).ConfigureAwait(false);
     }
 
     private async ValueTask MarkAndNoteAsync(GuestOffset at, long length, CancellationToken cancellationToken)

@@ -37,6 +37,8 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private readonly int? _compressionLevel;
     private readonly Func<CancellationToken, ValueTask<bool>> _areRefcountsTrue;
 
+    private readonly Func<ReadOnlyMemory<byte>>? _password;
+
     // One change of tables or refcounts at a time; one checkpoint at a time. Taken in this order: checkpointing, changing.
     private readonly SemaphoreSlim _changing = new(1, 1);
     private readonly SemaphoreSlim _checkpointing = new(1, 1);
@@ -57,6 +59,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _lazyRefcounts = (state.Header.Header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
         (_codecs, _compressionLevel) = (state.Codecs, state.CompressionLevel);
         _areRefcountsTrue = state.AreRefcountsTrue;
+        _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
         _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire);
     }
@@ -349,6 +352,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         try
         {
+            _storage.Announce(StorageEvent.L2AllocWrite);
             if (!entry.IsAbsent)
             {
                 await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
@@ -391,7 +395,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
         }
 
         var bytes = new byte[_geometry.ClusterSize];
+        _storage.Announce(StorageEvent.L2AllocCowRead);
         _ = await _storage.ReadAsync(from, bytes, cancellationToken).ConfigureAwait(false);
+        _storage.Announce(StorageEvent.L2AllocWrite);
         await _storage.WriteAsync(to, bytes, cancellationToken).ConfigureAwait(false);
     }
 

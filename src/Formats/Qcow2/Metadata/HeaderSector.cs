@@ -27,11 +27,21 @@ internal sealed class HeaderSector
         return new(storage, bytes);
     }
 
+    /// <summary>Reads it again: somebody else has written the header.</summary>
+    public async ValueTask ReloadAsync(CancellationToken cancellationToken)
+    {
+        _ = await _storage.ReadAsync(default, _bytes, cancellationToken).ConfigureAwait(false);
+        _isDirty = false;
+    }
+
     /// <summary>Whether fields were changed that are not on the disk.</summary>
     public bool IsDirty => _isDirty;
 
     /// <summary>The fields as they are in memory.</summary>
     public Qcow2Header Header => Qcow2Header.Parse(_bytes, _storage.Name);
+
+    /// <summary>The sector as it is in memory.</summary>
+    public byte[] ToArray() => [.. _bytes];
 
     /// <summary>Changes 64 bits of a field.</summary>
     public void Set64(int at, ulong value)
