@@ -20,12 +20,14 @@ public sealed class DirtyBits
     /// <summary>A set without dirty bits.</summary>
     /// <param name="size">Guest bytes of the disk.</param>
     /// <param name="granularityBits">log2 of the guest bytes that one bit stands for.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There would be more than 2^40 bits: the caller bounds them, since they come from an image or a user.</exception>
     public DirtyBits(long size, int granularityBits)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(size);
         ArgumentOutOfRangeException.ThrowIfNegative(granularityBits);
         (Size, GranularityBits) = (size, granularityBits);
         Count = Sizes.DivideRoundingUp(size, 1L << granularityBits);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(Count, 1L << 40);
         _chunks = new ulong[]?[(int)Sizes.DivideRoundingUp(Count, ChunkBits)];
     }
 

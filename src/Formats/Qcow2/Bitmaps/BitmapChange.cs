@@ -1,5 +1,18 @@
 namespace Platter.Formats.Qcow2.Bitmaps;
 
+/// <summary>Where a new directory is written.</summary>
+internal enum DirectoryPlace
+{
+    /// <summary>To new clusters; the header extension is switched.</summary>
+    New,
+
+    /// <summary>It is the old one with another end. What is new goes behind it, where nobody looks before the header extension is switched; when it gets shorter, only that changes.</summary>
+    Tail,
+
+    /// <summary>Over the old one: what differs lies in one sector.</summary>
+    Same,
+}
+
 /// <summary>A change of the list of bitmaps that is being prepared beside the current one.</summary>
 internal sealed class BitmapChange(IEnumerable<StoredBitmap> current)
 {
@@ -11,6 +24,9 @@ internal sealed class BitmapChange(IEnumerable<StoredBitmap> current)
 
     /// <summary>Clusters that only the old list needs: given back afterwards.</summary>
     public List<(long First, long Count)> Obsolete { get; } = [];
+
+    /// <summary>Where the new directory goes.</summary>
+    public DirectoryPlace Place { get; set; }
 
     /// <summary>First cluster of the new directory; 0 when there is none.</summary>
     public long DirectoryCluster { get; set; }

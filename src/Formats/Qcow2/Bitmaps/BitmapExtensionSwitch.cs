@@ -7,7 +7,7 @@ using Platter.Formats.Qcow2.Metadata;
 namespace Platter.Formats.Qcow2.Bitmaps;
 
 // The extension's 24 bytes nearly always lie in one sector: then that one sector is written, and a cut leaves the old list or the new one. Where there is
-// no extension yet, where the last bitmap goes, and where the 24 bytes lie in two sectors, the autoclear bit says meanwhile that the extension means nothing.
+// no extension yet, where the only bitmap goes, and where the 24 bytes lie in two sectors, the autoclear bit says meanwhile that the extension means nothing.
 
 /// <summary>Makes a new bitmap directory the image's directory.</summary>
 internal static class BitmapExtensionSwitch

@@ -11,8 +11,8 @@ namespace Platter.Formats.Qcow2.Mapping;
 // How bitmaps come to the disk. Two ways, and what a cut leaves:
 // Tracked ones say "in use" on the disk from before the first write on. So their bits and their tables may be changed where they are; when all of that is durable the
 // flag goes. A cut before that leaves them marked, which means inconsistent.
-// Everything else (adding, removing, clearing, merging, another size) writes new tables, new bits and a new directory to new clusters, makes them durable, and
-// switches the header extension: a cut leaves the old list or the new one, both whole.
+// Everything else (adding, removing, clearing, merging, another size) writes new tables and new bits to new clusters, and a new directory there or behind the old one, makes
+// them durable, and switches the header extension: a cut leaves the old list or the new one, both whole. If only one sector of the directory differs, it is written instead.
 internal sealed partial class Qcow2Writer
 {
     private long _directoryCluster;
@@ -74,6 +74,8 @@ internal sealed partial class Qcow2Writer
             async () =>
             {
                 await edit(change).ConfigureAwait(false);
+                change.Directory = DirectoryOf(change.Next, _geometry);
+                change.Place = PlaceOf(change);
                 await WriteDirectoryAsync(change, cancellationToken).ConfigureAwait(false);
             },
             cancellationToken).ConfigureAwait(false);
@@ -94,6 +96,7 @@ internal sealed partial class Qcow2Writer
                     GiveUpTable(change, bitmap, change.Next[i].Table!);
                 }
 
+                change.Directory = DirectoryOf(change.Next, _geometry);
                 await WriteDirectoryAsync(change, cancellationToken).ConfigureAwait(false);
             },
             cancellationToken).ConfigureAwait(false);
@@ -131,30 +134,71 @@ internal sealed partial class Qcow2Writer
         }
     }
 
+    // Most changes need no new clusters for the directory: an entry is added, the last one goes, or one changes inside a sector.
+    private DirectoryPlace PlaceOf(BitmapChange change)
+    {
+        if (!_isDirectoryKnown || change.Next.Count == 0 || _bitmaps.Count == 0 || change.Directory.Length != _directory.Length)
+        {
+            return DirectoryPlace.New;
+        }
+
+        var (oldSize, newSize) = (SizeOf(_bitmaps), SizeOf(change.Next));
+        var first = change.Directory.AsSpan().CommonPrefixLength(_directory);
+        if (first >= Math.Min(oldSize, newSize) && oldSize != newSize)
+        {
+            return DirectoryPlace.Tail;
+        }
+
+        var last = change.Directory.Length - 1;
+        while (last > first && change.Directory[last] == _directory[last])
+        {
+            last--;
+        }
+
+        return oldSize == newSize && change.Next.Count == _bitmaps.Count && first / Sizes.SectorBytes == last / Sizes.SectorBytes ? DirectoryPlace.Same : DirectoryPlace.New;
+    }
+
     private async ValueTask WriteDirectoryAsync(BitmapChange change, CancellationToken cancellationToken)
     {
-        if (change.Next.Sum(b => (long)b.Entry.Raw.Length) > BitmapsExtension.MaxDirectoryBytes)
+        if (SizeOf(change.Next) > BitmapsExtension.MaxDirectoryBytes)
         {
             throw Refuse(BlockErrorKind.LimitExceeded, $"the list of bitmaps would have more than {BitmapsExtension.MaxDirectoryBytes >> 20} MiB");
         }
 
-        change.Directory = DirectoryOf(change.Next, _geometry);
-        if (change.Directory.Length > 0)
+        if (change.Place == DirectoryPlace.New && change.Directory.Length > 0)
         {
             change.DirectoryCluster = await AllocateForBitmapsAsync(change, change.Directory.Length >> _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
             await _storage.WriteAsync(new(change.DirectoryCluster << _geometry.ClusterBits), change.Directory, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        change.DirectoryCluster = _directoryCluster;
+        if (change.Place == DirectoryPlace.Tail && SizeOf(change.Next) > SizeOf(_bitmaps))
+        {
+            // The sector in which the old one ends is written as it was, but for what is new in it.
+            var from = (int)SizeOf(_bitmaps) & ~(Sizes.SectorBytes - 1);
+            var to = (int)(SizeOf(change.Next) + Sizes.SectorBytes - 1) & ~(Sizes.SectorBytes - 1);
+            await _storage.WriteAsync(
+                new((_directoryCluster << _geometry.ClusterBits) + from), change.Directory.AsMemory(from, to - from), cancellationToken).ConfigureAwait(false);
         }
     }
 
     private async ValueTask SwitchAsync(BitmapChange change)
     {
-        BitmapsExtension? extension = change.Next.Count == 0
-            ? null
-            : new((uint)change.Next.Count, (ulong)change.Next.Sum(b => (long)b.Entry.Raw.Length), (ulong)(change.DirectoryCluster << _geometry.ClusterBits));
         await _checkpointing.WaitAsync().ConfigureAwait(false);
         try
         {
-            await BitmapExtensionSwitch.RunAsync(_storage, _header, _checkpoint, extension).ConfigureAwait(false);
+            if (change.Place == DirectoryPlace.Same)
+            {
+                await WriteFlagsAsync(change.Next, static _ => false, CancellationToken.None).ConfigureAwait(false);
+            }
+            else
+            {
+                BitmapsExtension? extension = change.Next.Count == 0
+                    ? null
+                    : new((uint)change.Next.Count, (ulong)SizeOf(change.Next), (ulong)(change.DirectoryCluster << _geometry.ClusterBits));
+                await BitmapExtensionSwitch.RunAsync(_storage, _header, _checkpoint, extension).ConfigureAwait(false);
+            }
         }
         catch (BlockException e)
         {
@@ -167,7 +211,7 @@ internal sealed partial class Qcow2Writer
             _checkpointing.Release();
         }
 
-        if (_directory.Length > 0)
+        if (_directory.Length > 0 && change.Place == DirectoryPlace.New)
         {
             change.Obsolete.Add((_directoryCluster, _directory.Length >> _geometry.ClusterBits));
         }
@@ -430,9 +474,11 @@ internal sealed partial class Qcow2Writer
         }
     }
 
+    private static long SizeOf(IReadOnlyList<StoredBitmap> bitmaps) => bitmaps.Sum(b => (long)b.Entry.Raw.Length);
+
     private static byte[] DirectoryOf(IReadOnlyList<StoredBitmap> bitmaps, Qcow2Geometry geometry)
     {
-        var size = bitmaps.Sum(b => (long)b.Entry.Raw.Length);
+        var size = SizeOf(bitmaps);
         var result = new byte[Sizes.DivideRoundingUp(size, geometry.ClusterSize) << geometry.ClusterBits];
         var at = 0;
         foreach (var bitmap in bitmaps)

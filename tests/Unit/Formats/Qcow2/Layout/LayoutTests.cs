@@ -142,4 +142,36 @@ public sealed class LayoutTests
             Assert.Equal(expected.Take(count).Count(v => v != 0), RefcountBlock.CountUsed(block, count, order));
         }
     }
+
+    [Fact]
+    public void A_bitmap_directory_entry_that_is_made_reads_as_it_was_made()
+    {
+        var entry = BitmapDirectoryEntry.Make("b\u00e4r", 16, BitmapFlags.Auto).WithTable(new(0x50000), 3).WithFlags(BitmapFlags.Auto | BitmapFlags.InUse);
+
+        // bitmap_table_offset, bitmap_table_size, flags, type, granularity_bits, name_size, extra_data_size, name, padding: as the spec has them.
+        Assert.Equal("0000000000050000" + "00000003" + "00000003" + "01" + "10" + "0004" + "00000000" + "62C3A472" + "00000000", Convert.ToHexString(entry.Raw.Span));
+        var read = BitmapDirectoryEntry.Parse(entry.Raw.Span, "file", 0, default, out var size);
+        Assert.Equal(entry.Raw.Length, size);
+        Assert.Equal(entry with { Raw = default }, read);
+    }
+
+    [Fact]
+    public void Extra_data_of_a_bitmap_stay_where_they_are()
+    {
+        var raw = BitmapDirectoryEntry.Make("x", 9, BitmapFlags.None).Raw.ToArray();
+        raw[23] = 3;
+        raw[27] = (byte)'x';
+        raw[24] = 7;
+        var entry = BitmapDirectoryEntry.Parse(raw, "file", 0, default, out _) with { Raw = raw };
+        var changed = entry.WithTable(new(0x10000), 1).WithFlags(BitmapFlags.Auto);
+        Assert.Equal(("x", 3u, (byte)7), (changed.Name, changed.ExtraSize, changed.Raw.Span[24]));
+    }
+
+    [Fact]
+    public void The_bitmaps_extension_is_written_as_it_is_read()
+    {
+        var extension = new BitmapsExtension(2, 0x60, 0x70000);
+        Assert.Equal("00000002" + "00000000" + "0000000000000060" + "0000000000070000", Convert.ToHexString(extension.ToBytes()));
+        Assert.Equal(extension, BitmapsExtension.Parse(new(HeaderExtensionType.Bitmaps, default, extension.ToBytes()), "file"));
+    }
 }
