@@ -207,10 +207,12 @@ public sealed class Qcow2RepairTests
         var guest = FirstPlain(image);
         await using var driver = await OpenForRepairAsync(Memory(image));
         var (data, table) = (new HostOffset((long)(image.L2(guest) & 0x00fffffffffffe00)), new HostOffset(image.L2TableAt[0]));
-        var users = await driver.FindUsersAsync(new HashSet<HostOffset> { data, table, new(image.FreeClusters[0]) }, 4);
+        var users = await driver.FindUsersAsync(new HashSet<HostOffset> { data, table, default, new(image.Snapshots[0].L1At), new(image.FreeClusters[0]) }, 4);
         Assert.Equal(new GuestOffset(guest << 12), users[data][0].Offset);
         Assert.Equal((0, image.Model.Size), (users[table][0].Offset.Value, users[table][0].Length));
-        Assert.Equal(2, users.Count);
+        Assert.Equal(new ClusterUse(default, image.Model.Size), users[default][0]);
+        Assert.Equal("one", users[new(image.Snapshots[0].L1At)][0].Snapshot);
+        Assert.Equal(4, users.Count);
     }
 
     private static BuiltImage Damaged()
