@@ -7,6 +7,7 @@ using Platter.Core.Metadata;
 using Platter.Core.Units;
 using Platter.Host.Files;
 using Platter.Operations.Copy;
+using Platter.Operations.Digest;
 using Platter.Operations.Offline;
 
 namespace Platter;
@@ -20,9 +21,11 @@ namespace Platter;
 /// await using var disk = await Disk.OpenAsync("vm.hdd");
 /// await disk.ReadAsync(0, buffer);
 /// </code></example>
-public sealed class Disk : IAsyncDisposable
+public sealed partial class Disk : IAsyncDisposable
 {
     private const string PasswordSecretId = "platter-password";
+
+    private DiskOpenOptions _options = new();
 
     private Disk(BlockNode node) => Node = node;
 
@@ -81,8 +84,16 @@ public sealed class Disk : IAsyncDisposable
             ForceShare = options.ForceShare,
             Warn = options.Warn,
         };
-        var request = new OpenRequest { Options = source, Format = options.Format, Snapshot = options.Snapshot, Writable = options.Writable };
-        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false));
+        var request = new OpenRequest
+        {
+            Options = source,
+            Format = options.Format,
+            Snapshot = options.Snapshot,
+            Writable = options.Writable,
+            WritableBacking = options.WritableBacking,
+            WithoutBacking = options.WithoutBacking,
+        };
+        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options };
     }
 
     /// <summary>Makes a new, empty image.</summary>
@@ -168,6 +179,14 @@ public sealed class Disk : IAsyncDisposable
     /// <summary>What the ranges of the disk are: data, zero, absent; where the bytes lie; which image of the chain has them.</summary>
     public IAsyncEnumerable<MapEntry> MapAsync(long offset = 0, long length = long.MaxValue, CancellationToken cancellationToken = default) =>
         MapOperation.EnumerateAsync(Node, new GuestOffset(offset), length, cancellationToken);
+
+    /// <summary>A digest of the disk's content, the same for every format that holds the same bytes (docs/digest.md). Zero runs are cheap; all cores work.</summary>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <returns>64 hexadecimal digits.</returns>
+    /// <exception cref="BlockException">The disk could not be read.</exception>
+    public Task<string> ComputeDigestAsync(IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        DigestOperation.ComputeAsync(Node, progress, cancellationToken);
 
     /// <summary>What <c>platter info</c> shows.</summary>
     public ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => Node.GetInfoAsync(cancellationToken);

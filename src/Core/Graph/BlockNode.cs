@@ -28,6 +28,9 @@ public enum WriteFlags
 
     /// <summary>For zeros: the host's space may be given up.</summary>
     MayUnmap = 2,
+
+    /// <summary>For zeros: fails with <see cref="BlockErrorKind.Unsupported"/> where they would have to be written as bytes. What was zeroed by then stays.</summary>
+    NoFallback = 4,
 }
 
 /// <summary>A disk as a guest sees it: an image with its backing chain, a bundle, or a filter around another node.</summary>
@@ -132,7 +135,8 @@ public abstract class BlockNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         }
 
-        var read = extent.Storage!.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
+        extent.Storage!.Announce(extent.Depth == 0 ? StorageEvent.ReadAio : StorageEvent.ReadBackingAio);
+        var read = extent.Storage.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
         if (!read.IsCompletedSuccessfully)
         {
             return FinishAsync(read, buffer);
@@ -186,7 +190,15 @@ public abstract class BlockNode : IAsyncDisposable
     /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
     /// <param name="virtualSize">Bytes, a multiple of 512.</param>
     /// <param name="cancellationToken">Stops before anything was changed.</param>
-    public virtual ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) => throw NotWritable();
+    public ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, ResizePreallocation.Off, cancellationToken);
+
+    /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512.</param>
+    /// <param name="preallocation">What place in the file the new bytes get; only when the disk grows.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    public virtual ValueTask ResizeAsync(
+        long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) => throw NotWritable();
 
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();

@@ -19,6 +19,13 @@ public sealed record OpenRequest
     /// <summary>Open for reading and writing. What lies below in the chain is only read.</summary>
     public bool Writable { get; init; }
 
+    /// <summary>Which backing file is opened for writing too: 1 for the image's own, 2 for that one's, and so on; 0 for none. Only somebody who was asked to
+    /// change that image may say so: a name inside an image is no such request.</summary>
+    public int WritableBacking { get; init; }
+
+    /// <summary>Leave the backing file closed: for changing its name only.</summary>
+    public bool WithoutBacking { get; init; }
+
     /// <summary>Whether the name came from an image instead of the caller.</summary>
     public bool NamedByImage { get; init; }
 }
@@ -107,7 +114,7 @@ public sealed class ImageOpener
                 driver = await whole.OpenSnapshotAsync(selector, cancellationToken).ConfigureAwait(false);
             }
 
-            if ((!_context.MetadataOnly || _context.BackingChain) && BackingRequest(driver, options) is { } below)
+            if ((!_context.MetadataOnly || _context.BackingChain) && !request.WithoutBacking && BackingRequest(driver, options) is { } below)
             {
                 List<Opened> chain = [.. above, new(storage.Name, storage.Identity)];
                 if (chain.Count >= _context.Limits.MaxChainDepth)
@@ -117,6 +124,7 @@ public sealed class ImageOpener
                         $"{storage.Name}: its backing file would be image {chain.Count + 1} of the chain, the limit is {_context.Limits.MaxChainDepth}");
                 }
 
+                below = below with { Writable = request.WritableBacking == 1, WritableBacking = Math.Max(0, request.WritableBacking - 1) };
                 backing = await OpenBackingAsync(below, storage, chain, cancellationToken).ConfigureAwait(false);
             }
 

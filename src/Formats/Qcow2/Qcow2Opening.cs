@@ -298,9 +298,13 @@ internal static class Qcow2Opening
             return null;
         }
 
-        var id = options["encrypt.key-secret"] ?? context.DefaultSecretId ?? throw new BlockException(
-            BlockErrorKind.WrongSecret, $"{storage.Name}: the image is encrypted ({format}) and no password was given: option 'encrypt.key-secret' is needed");
-        var password = context.Secrets.Get(id);
+        if ((options["encrypt.key-secret"] ?? context.DefaultSecretId) is null)
+        {
+            throw new BlockException(
+                BlockErrorKind.WrongSecret, $"{storage.Name}: the image is encrypted ({format}) and no password was given: option 'encrypt.key-secret' is needed");
+        }
+
+        var password = PasswordOf(storage, options, context);
         if (method == CryptMethod.Aes)
         {
             return new GuestCipher(LegacyAes.CreateCipher(password.Span), numbersByHost: false);
@@ -312,6 +316,11 @@ internal static class Qcow2Opening
             cancellationToken: cancellationToken).ConfigureAwait(false);
         return new GuestCipher(volume.Cipher, numbersByHost: true) { Luks = volume.Header };
     }
+
+    /// <summary>The password that the options name.</summary>
+    internal static ReadOnlyMemory<byte> PasswordOf(Storage storage, NodeOptions options, OpenContext context) =>
+        context.Secrets.Get(options["encrypt.key-secret"] ?? context.DefaultSecretId ?? throw new BlockException(
+            BlockErrorKind.WrongSecret, $"{storage.Name}: no password was given"));
 
     private static async ValueTask<Storage?> OpenDataFileAsync(
         Storage storage, Qcow2Metadata metadata, NodeOptions options, OpenContext context, CancellationToken cancellationToken)

@@ -69,9 +69,9 @@ internal sealed record Qcow2Header
     public const string Structure = "header";
 
     public const int CryptMethodAt = 32, SizeAt = 24, L1SizeAt = 36, L1TableOffsetAt = 40, RefcountTableOffsetAt = 48, RefcountTableClustersAt = 56,
-        NbSnapshotsAt = 60, SnapshotsOffsetAt = 64, IncompatibleAt = 72, CompatibleAt = 80, AutoclearAt = 88;
+        NbSnapshotsAt = 60, SnapshotsOffsetAt = 64, IncompatibleAt = 72, CompatibleAt = 80, AutoclearAt = 88, RefcountOrderAt = 96;
 
-    private const int VersionAt = 4, BackingFileOffsetAt = 8, BackingFileSizeAt = 16, ClusterBitsAt = 20, RefcountOrderAt = 96, HeaderLengthAt = 100,
+    private const int VersionAt = 4, BackingFileOffsetAt = 8, BackingFileSizeAt = 16, ClusterBitsAt = 20, HeaderLengthAt = 100,
         CompressionTypeAt = 104;
 
     public required uint Version { get; init; }

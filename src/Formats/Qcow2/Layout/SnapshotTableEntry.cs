@@ -118,6 +118,12 @@ internal sealed record SnapshotTableEntry
         return bytes;
     }
 
+    /// <summary>The entry with the extra data that version 3 demands; as it is, if it has them.</summary>
+    /// <param name="bytes">Of this entry.</param>
+    /// <param name="diskSize">What an entry that does not say means.</param>
+    public byte[] WithExtraDataOfVersion3(byte[] bytes, long diskSize) =>
+        ExtraSize >= MinExtraBytesV3 ? bytes : Complete(bytes, DiskSize ?? (ulong)diskSize);
+
     /// <summary>An entry's bytes without extra data beyond the limit.</summary>
     public static byte[] CutExtra(ReadOnlySpan<byte> fixedPart, ReadOnlySpan<byte> extra, ReadOnlySpan<byte> idAndName) =>
         Join(fixedPart, extra[..Math.Min(extra.Length, MaxExtraBytes)], idAndName);

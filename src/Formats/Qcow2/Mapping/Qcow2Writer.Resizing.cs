@@ -1,5 +1,7 @@
 using System.Buffers.Binary;
 using Platter.Core.Errors;
+using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
@@ -9,7 +11,10 @@ namespace Platter.Formats.Qcow2.Mapping;
 internal sealed partial class Qcow2Writer
 {
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    public override ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, backingSize, ResizePreallocation.Off, cancellationToken);
+
+    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken)
     {
         if (virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {
@@ -35,8 +40,17 @@ internal sealed partial class Qcow2Writer
         }
         else
         {
+            // A data file that has to be a raw image at any time has a place for everything.
+            preallocation = _isRawDataFile && preallocation == ResizePreallocation.Off ? ResizePreallocation.Metadata : preallocation;
             await GrowL1Async(entries, cancellationToken).ConfigureAwait(false);
-            await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            if (preallocation == ResizePreallocation.Off)
+            {
+                await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            }
+            else
+            {
+                await PreallocateAsync(old, virtualSize, preallocation, cancellationToken).ConfigureAwait(false);
+            }
         }
 
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
@@ -64,6 +78,7 @@ internal sealed partial class Qcow2Writer
         await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
+            _storage.Announce(StorageEvent.L1ShrinkFreeL2Clusters);
             for (var index = _geometry.L1EntriesFor(virtualSize); index < _tables.L1Length; index++)
             {
                 var entry = _tables.GetL1(index);
@@ -92,6 +107,7 @@ internal sealed partial class Qcow2Writer
         HostOffset place;
         try
         {
+            _storage.Announce(StorageEvent.L1GrowAllocTable);
             var clusters = Sizes.DivideRoundingUp(entries * L1Entry.Size, _geometry.ClusterSize);
             var first = await _allocator.AllocateContiguousAsync(clusters, cancellationToken).ConfigureAwait(false);
             place = new(first << _geometry.ClusterBits);
@@ -102,6 +118,7 @@ internal sealed partial class Qcow2Writer
                 BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(i * L1Entry.Size), l1[i]);
             }
 
+            _storage.Announce(StorageEvent.L1GrowWriteTable);
             await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
             _regions.Add(first, clusters);
         }
@@ -117,6 +134,7 @@ internal sealed partial class Qcow2Writer
         {
             var oldClusters = Sizes.DivideRoundingUp((long)_tables.L1Length * L1Entry.Size, _geometry.ClusterSize);
             var oldFirst = _tables.L1Offset.Value >> _geometry.ClusterBits;
+            _storage.Announce(StorageEvent.L1GrowActivateTable);
             _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)place.Value);
             _header.Set32(Qcow2Header.L1SizeAt, (uint)entries);
             await _checkpoint.WriteHeaderAsync(CancellationToken.None).ConfigureAwait(false);
