@@ -221,8 +221,8 @@ public sealed partial class Disk : IAsyncDisposable
     /// <param name="hostOffsets">Offsets in the image file, of clusters, in bytes.</param>
     /// <param name="maxRanges">Guest ranges per cluster at most.</param>
     /// <param name="cancellationToken">Stops.</param>
-    /// <returns>For each cluster that the disk as it is now uses, as data or as a table: guest offsets and lengths in bytes.</returns>
-    public ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+    /// <returns>For each cluster that is found in use, as data or as a table: by which ranges of the disk and of its snapshots.</returns>
+    public ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> FindUsersAsync(
         IReadOnlySet<HostOffset> hostOffsets, int maxRanges, CancellationToken cancellationToken = default) =>
         Node.FindUsersAsync(hostOffsets, maxRanges, cancellationToken);
 

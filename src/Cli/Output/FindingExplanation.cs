@@ -13,8 +13,8 @@ internal sealed class FindingExplanation
     private const int MaxRanges = 8;
 
     private readonly List<CheckFinding> _findings = [];
-    private IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>> _users =
-        new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>();
+    private IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>> _users =
+        new Dictionary<HostOffset, IReadOnlyList<ClusterUse>>();
 
     /// <summary>Takes a finding; the checker bounds their number.</summary>
     public void Add(CheckFinding finding) => _findings.Add(finding);
@@ -107,15 +107,20 @@ internal sealed class FindingExplanation
         json.EndArray();
     }
 
-    private static void WriteRanges(JsonOutput json, IReadOnlyList<(GuestOffset Offset, long Length)> ranges)
+    private static void WriteRanges(JsonOutput json, IReadOnlyList<ClusterUse> ranges)
     {
         json.Name("guest-ranges");
         json.BeginArray();
-        foreach (var (offset, length) in ranges)
+        foreach (var (offset, length, snapshot) in ranges)
         {
             json.BeginObject();
             json.Member("start", offset.Value);
             json.Member("length", length);
+            if (snapshot is not null)
+            {
+                json.Member("snapshot", SafeText.Clean(snapshot));
+            }
+
             json.EndObject();
         }
 
@@ -135,21 +140,24 @@ internal sealed class FindingExplanation
         _ => finding.Repair,
     };
 
+    private static string OfSnapshot(ClusterUse use) => use.Snapshot is { } snapshot ? $" of snapshot '{SafeText.Clean(snapshot, 64)}'" : string.Empty;
+
     private string Affected(CheckFinding finding)
     {
         var ranges = RangesOf(finding);
         if (ranges.Count == 0)
         {
-            return finding.Severity == CheckSeverity.Leak ? "nothing" : "nothing that the disk shows as it is now";
+            return finding.Severity == CheckSeverity.Leak ? "nothing" : "no range of its own";
         }
 
         var text = string.Join(", ", ranges.Select(static range => string.Create(
-            CultureInfo.InvariantCulture, $"0x{range.Offset.Value:x} to 0x{range.Offset.Value + range.Length - 1:x} ({SizeText.Format(range.Length)})")));
+            CultureInfo.InvariantCulture,
+            $"0x{range.Offset.Value:x} to 0x{range.Offset.Value + range.Length - 1:x} ({SizeText.Format(range.Length)}){OfSnapshot(range)}")));
         return ranges.Count < MaxRanges ? text : $"{text}, and perhaps more";
     }
 
-    private IReadOnlyList<(GuestOffset Offset, long Length)> RangesOf(CheckFinding finding) =>
-        finding.GuestOffset is { } guest ? [(guest, finding.GuestLength)]
+    private IReadOnlyList<ClusterUse> RangesOf(CheckFinding finding) =>
+        finding.GuestOffset is { } guest ? [new(guest, finding.GuestLength)]
         : NeedsUsers(finding) && _users.TryGetValue(finding.HostOffset!.Value, out var found) ? found
         : [];
 }

@@ -87,9 +87,9 @@ public abstract class BlockNode : IAsyncDisposable
         throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: {FormatName} disks cannot be repaired");
 
     /// <summary>Finds the guest ranges that lie, wholly or in part, in host clusters of the top image.</summary>
-    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> FindUsersAsync(
         IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
-        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+        new(new Dictionary<HostOffset, IReadOnlyList<ClusterUse>>());
 
     /// <summary>The dirty ranges of a bitmap of the top image.</summary>
     public virtual IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>

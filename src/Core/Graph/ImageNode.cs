@@ -61,7 +61,7 @@ public sealed partial class ImageNode : BlockNode
         Driver.RepairAsync(options, report, progress, cancellationToken);
 
     /// <inheritdoc/>
-    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> FindUsersAsync(
         IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
         Driver.FindUsersAsync(places, maxRanges, cancellationToken);
 

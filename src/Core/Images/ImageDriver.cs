@@ -100,10 +100,10 @@ public abstract class ImageDriver : IAsyncDisposable
     /// <param name="places">Host offsets of clusters.</param>
     /// <param name="maxRanges">Guest ranges per host cluster at most.</param>
     /// <param name="cancellationToken">Stops the search.</param>
-    /// <returns>For each host cluster that the disk as it is now uses: guest offset and length in bytes.</returns>
-    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+    /// <returns>For each host cluster that is found in use, as data or as a table: by which ranges of the disk and of its snapshots.</returns>
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> FindUsersAsync(
         IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
-        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+        new(new Dictionary<HostOffset, IReadOnlyList<ClusterUse>>());
 
     /// <inheritdoc/>
     public virtual async ValueTask DisposeAsync()

@@ -196,7 +196,7 @@ internal sealed class Qcow2Image : ImageDriver
             : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was not opened for repair");
 
     /// <inheritdoc/>
-    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> FindUsersAsync(
         IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
         new UserSearch(Storage, _metadata, places, maxRanges).RunAsync(cancellationToken);
 

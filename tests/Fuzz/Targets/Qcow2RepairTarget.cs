@@ -31,7 +31,9 @@ internal sealed class Qcow2RepairTarget : FuzzTarget
         {
             await using var driver = await OpenAsync(storage, forRepair: true, cancellationToken);
             var options = new RepairOptions(mode) { BeforeSwitch = (made, _) => { undo = made; return default; } };
-            report = await driver.RepairAsync(options, static finding => Oracle.Line(finding.Message), null, cancellationToken);
+            var places = new HashSet<HostOffset>();
+            report = await driver.RepairAsync(options, finding => Note(finding, places), null, cancellationToken);
+            await driver.FindUsersAsync(places, 4, cancellationToken);
         });
         if (report is null)
         {
@@ -51,6 +53,15 @@ internal sealed class Qcow2RepairTarget : FuzzTarget
         {
             await RepairUndo.Parse(undo.ToBytes(), "undo").ApplyAsync(storage, cancellationToken);
             Demand(storage.Bytes.Sha256() == input.MainBytes.Sha256(), "the repair was taken back, and the image is not what it was");
+        }
+    }
+
+    private static void Note(CheckFinding finding, HashSet<HostOffset> places)
+    {
+        Oracle.Line(finding.Message);
+        if (finding.HostOffset is { } place)
+        {
+            places.Add(place);
         }
     }
 

@@ -12,6 +12,9 @@ internal sealed class MissingClusters
     private const int MaxStraddling = 1 << 16;
 
     private readonly ReferenceCounts _counts;
+
+    // For every cluster, how many ranges end with it.
+    private readonly ReferenceCounts _ends;
     private readonly List<(long Offset, long Length)> _straddling = [];
     private readonly string _file;
     private readonly int _clusterBits;
@@ -20,6 +23,7 @@ internal sealed class MissingClusters
     {
         _file = storage.Name;
         _counts = new(storage.Name);
+        _ends = new(storage.Name);
         _clusterBits = geometry.ClusterBits;
         End = Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
     }
@@ -39,6 +43,11 @@ internal sealed class MissingClusters
         for (var cluster = Math.Max(offset >> _clusterBits, End); cluster <= last; cluster++)
         {
             _counts.TryAdd(cluster, ulong.MaxValue);
+        }
+
+        if (last == (end - 1) >> _clusterBits)
+        {
+            _ends.TryAdd(last, ulong.MaxValue);
         }
 
         if (offset >> _clusterBits < End)
@@ -102,6 +111,22 @@ internal sealed class MissingClusters
                 yield return cluster;
             }
         }
+    }
+
+    /// <summary>Ranges that a file which reaches to <paramref name="end"/> has wholly.</summary>
+    public long RangesBefore(long end)
+    {
+        long ranges = 0;
+        foreach (var page in _ends.PagesIn(0, end >> ReferenceCounts.PageBits))
+        {
+            var first = page << ReferenceCounts.PageBits;
+            for (var cluster = first; cluster < Math.Min(end, first + (1 << ReferenceCounts.PageBits)); cluster++)
+            {
+                ranges += (long)_ends.Count(cluster);
+            }
+        }
+
+        return ranges;
     }
 
     /// <summary>Those of them that one range made.</summary>

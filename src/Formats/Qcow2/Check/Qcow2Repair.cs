@@ -26,6 +26,7 @@ internal sealed class Qcow2Repair
     private readonly long _lengthBefore;
     private Qcow2Metadata _metadata;
     private List<byte[]> _snapshots = [];
+    private long _mendedByGrowing;
 
     public Qcow2Repair(Storage storage, Qcow2Metadata metadata, RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress)
     {
@@ -76,7 +77,7 @@ internal sealed class Qcow2Repair
         await _storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
         return new()
         {
-            CorruptionsFixed = check.Tally.CorruptionsFixed,
+            CorruptionsFixed = check.Tally.CorruptionsFixed + _mendedByGrowing,
             LeaksFixed = check.Tally.LeaksFixed,
             IsChanged = true,
             Check = await RecheckAsync(cancellationToken).ConfigureAwait(false),
@@ -108,7 +109,9 @@ internal sealed class Qcow2Repair
             snapshotsChange |= check.HasSnapshotRepairs && await RepairSnapshotsAsync(tables, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
         }
 
-        if (tally.Corruptions == 0)
+        // What the longer file has need not be told again.
+        _mendedByGrowing = changes && RepairsAll ? missing.RangesBefore(first) : 0;
+        if (tally.Corruptions == _mendedByGrowing)
         {
             ClearMarks(header);
         }

@@ -93,7 +93,7 @@ internal sealed class RefcountChecker(
     {
         // A repair never keeps the table where it is, so that nothing of it is missed.
         references.Journal = Survey?.TableClusters;
-        references.Missing = null;
+        (references.Missing, references.BeyondTheEnd) = (null, Remedy.RefcountStructure);
         references.Add((long)metadata.Header.RefcountTableOffset, metadata.Header.RefcountTableBytes, Referrer.Structure(RefcountTable));
         references.Journal = null;
         Survey?.Begin(_table);

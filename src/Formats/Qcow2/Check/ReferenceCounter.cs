@@ -14,6 +14,9 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     /// <summary>Receives the ranges that the file does not have; null for a check.</summary>
     public MissingClusters? Missing { get; set; }
 
+    /// <summary>What it means that the file does not have a range.</summary>
+    public Remedy BeyondTheEnd { get; set; } = Remedy.BeyondTheEnd;
+
     /// <summary>References so far to the cluster at an offset.</summary>
     public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);
 
@@ -32,7 +35,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
         {
             tally.Corruption(
-                $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}", Remedy.BeyondTheEnd, new(offset), who.Guest,
+                $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}", BeyondTheEnd, new(offset), who.Guest,
                 who.Guest is null ? 0 : geometry.ClusterSize);
             Missing?.Add(offset, length);
             return;

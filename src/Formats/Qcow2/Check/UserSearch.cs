@@ -1,21 +1,58 @@
+using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
 
-/// <summary>Walks the active tables once and finds who uses certain host clusters: data, or the table of a range.</summary>
+/// <summary>Walks the tables of the disk and of its snapshots once and finds who uses certain host clusters: data, or the tables that lead to them.</summary>
 internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadOnlySet<HostOffset> places, int maxRanges)
 {
     private readonly Qcow2Geometry _geometry = metadata.Geometry;
-    private readonly Dictionary<HostOffset, List<(GuestOffset Offset, long Length)>> _found = [];
+    private readonly Dictionary<HostOffset, List<ClusterUse>> _found = [];
     private readonly Dictionary<HostOffset, int> _walks = [];
+    private string? _snapshot;
+    private long _size;
 
-    public async ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> RunAsync(CancellationToken cancellationToken)
+    public async ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<ClusterUse>>> RunAsync(CancellationToken cancellationToken)
     {
+        if (places.Count == 0)
+        {
+            return new Dictionary<HostOffset, IReadOnlyList<ClusterUse>>();
+        }
+
         var header = metadata.Header;
-        var l1 = await ReadAsync(new((long)header.L1TableOffset), (int)header.L1Size * L1Entry.Size, cancellationToken).ConfigureAwait(false);
-        for (var i = 0; i < l1.Length && places.Count > 0; i++)
+        _size = header.VirtualSize;
+        Note(0, _geometry.ClusterSize, 0, _size);
+        await WalkAsync((long)header.L1TableOffset, header.L1Size, cancellationToken).ConfigureAwait(false);
+        long l1Bytes = 0;
+        foreach (var snapshot in metadata.Snapshots)
+        {
+            var length = snapshot.L1Size * (long)L1Entry.Size;
+            if ((snapshot.L1TableOffset & (ulong)_geometry.ClusterMask) != 0 || snapshot.L1TableOffset > (ulong)storage.Length || length > Qcow2Header.MaxL1Bytes)
+            {
+                continue;
+            }
+
+            // Tables that do not overlap fit the file together.
+            l1Bytes += length;
+            if (l1Bytes > storage.Length + Qcow2Header.MaxL1Bytes)
+            {
+                break;
+            }
+
+            (_snapshot, _size) = (snapshot.Name, (long)Math.Min(snapshot.DiskSize ?? header.Size, long.MaxValue));
+            await WalkAsync((long)snapshot.L1TableOffset, snapshot.L1Size, cancellationToken).ConfigureAwait(false);
+        }
+
+        return _found.ToDictionary(pair => pair.Key, pair => (IReadOnlyList<ClusterUse>)pair.Value);
+    }
+
+    private async ValueTask WalkAsync(long l1At, uint l1Size, CancellationToken cancellationToken)
+    {
+        Note(l1At, l1Size * (long)L1Entry.Size, 0, _size);
+        var l1 = await ReadAsync(new(l1At), (int)l1Size * L1Entry.Size, cancellationToken).ConfigureAwait(false);
+        for (var i = 0; i < l1.Length; i++)
         {
             var entry = new L1Entry(l1[i]);
             if (entry.IsAbsent)
@@ -39,8 +76,6 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
                 }
             }
         }
-
-        return _found.ToDictionary(pair => pair.Key, pair => (IReadOnlyList<(GuestOffset Offset, long Length)>)pair.Value);
     }
 
     // A million entries may name one table.
@@ -65,7 +100,7 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
 
     private void Note(long host, long hostLength, long guest, long guestLength)
     {
-        guestLength = Math.Min(guestLength, metadata.Header.VirtualSize - guest);
+        guestLength = Math.Min(guestLength, _size - guest);
         if (guestLength <= 0)
         {
             return;
@@ -84,13 +119,13 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
                 _found.Add(place, ranges = []);
             }
 
-            if (ranges.Count > 0 && ranges[^1] is var last && last.Offset.Value + last.Length == guest)
+            if (ranges.Count > 0 && ranges[^1] is var last && last.Offset.Value + last.Length == guest && last.Snapshot == _snapshot)
             {
-                ranges[^1] = (last.Offset, last.Length + guestLength);
+                ranges[^1] = last with { Length = last.Length + guestLength };
             }
             else if (ranges.Count < maxRanges)
             {
-                ranges.Add((new(guest), guestLength));
+                ranges.Add(new(new(guest), guestLength, _snapshot));
             }
         }
     }

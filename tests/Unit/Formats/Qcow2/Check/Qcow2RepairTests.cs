@@ -104,6 +104,32 @@ public sealed class Qcow2RepairTests
     }
 
     [Fact]
+    public async Task What_was_cut_off_goes_on_reading_as_zeros_and_the_image_can_be_written_to()
+    {
+        for (var clusters = 1; clusters < 40; clusters++)
+        {
+            var image = Build(12, 4, false, 3, 4);
+            image.Set(Qcow2Field.IncompatibleFeatures, 1).Truncate(image.Bytes.Length - (clusters * 4096) - 100);
+            var storage = Memory(image);
+            var before = await ReadAsync(storage);
+            RepairReport report;
+            try
+            {
+                report = await RepairAsync(storage, RepairMode.All);
+            }
+            catch (BlockException)
+            {
+                Assert.Equal(image.Bytes.ToArray(), storage.ToArray());
+                continue;
+            }
+
+            Assert.Equal((0, 0, 0), (report.Check.Corruptions, report.Check.Leaks, report.Check.Errors));
+            Assert.Equal(0, storage.ToArray()[79]);
+            Assert.True(before is null || (await ReadAsync(storage))!.SequenceEqual(before));
+        }
+    }
+
+    [Fact]
     public async Task A_check_that_fails_leads_to_no_write()
     {
         var image = Build(12, 4, false, 3, 2);
@@ -207,10 +233,27 @@ public sealed class Qcow2RepairTests
         var guest = FirstPlain(image);
         await using var driver = await OpenForRepairAsync(Memory(image));
         var (data, table) = (new HostOffset((long)(image.L2(guest) & 0x00fffffffffffe00)), new HostOffset(image.L2TableAt[0]));
-        var users = await driver.FindUsersAsync(new HashSet<HostOffset> { data, table, new(image.FreeClusters[0]) }, 4);
+        var users = await driver.FindUsersAsync(new HashSet<HostOffset> { data, table, default, new(image.Snapshots[0].L1At), new(image.FreeClusters[0]) }, 4);
         Assert.Equal(new GuestOffset(guest << 12), users[data][0].Offset);
         Assert.Equal((0, image.Model.Size), (users[table][0].Offset.Value, users[table][0].Length));
-        Assert.Equal(2, users.Count);
+        Assert.Equal(new ClusterUse(default, image.Model.Size), users[default][0]);
+        Assert.Equal("one", users[new(image.Snapshots[0].L1At)][0].Snapshot);
+        Assert.Equal(4, users.Count);
+    }
+
+    private static async Task<byte[]?> ReadAsync(MemoryStorage storage)
+    {
+        try
+        {
+            await using var node = await OpenAsync(storage, writable: false);
+            var content = new byte[node.VirtualSize];
+            await node.ReadAsync(default, content);
+            return content;
+        }
+        catch (BlockException)
+        {
+            return null;
+        }
     }
 
     private static BuiltImage Damaged()
