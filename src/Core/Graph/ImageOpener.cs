@@ -125,6 +125,14 @@ public sealed class ImageOpener
                 }
 
                 below = below with { Writable = request.WritableBacking == 1, WritableBacking = Math.Max(0, request.WritableBacking - 1) };
+                if (below is { Writable: true, NamedByImage: true, Format: null })
+                {
+                    // A guest can make a raw disk look like anything, so nothing is written on the strength of a look.
+                    throw new BlockException(
+                        BlockErrorKind.InvalidRequest,
+                        $"{storage.Name}: does not say what format its backing file has, and without that it is not written to ('rebase -u -b FILE -F FMT' says it)");
+                }
+
                 backing = await OpenBackingAsync(below, storage, chain, cancellationToken).ConfigureAwait(false);
             }
 

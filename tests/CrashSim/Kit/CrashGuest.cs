@@ -1,4 +1,5 @@
 using Platter.Core.Graph;
+using Platter.Core.Images;
 using Platter.TestKit;
 
 namespace Platter.Tests.CrashSim;
@@ -48,11 +49,11 @@ internal sealed class CrashGuest(CrashRun run, BlockNode node) : IAsyncDisposabl
     }
 
     /// <summary>Changes the size of the disk.</summary>
-    public async Task ResizeAsync(long size)
+    public async Task ResizeAsync(long size, ResizePreallocation preallocation = ResizePreallocation.Off)
     {
         run.SmallestSize = Math.Min(run.SmallestSize, size);
         run.Guest.BeginResize(size, run.Image.Below);
-        await node.ResizeAsync(size);
+        await node.ResizeAsync(size, preallocation);
         run.Guest.EndResize();
     }
 

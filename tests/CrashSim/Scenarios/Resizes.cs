@@ -1,9 +1,11 @@
+using Platter.Core.Images;
+
 namespace Platter.Tests.CrashSim;
 
 /// <summary>The disk grows and shrinks between requests; the L1 table moves when it has to.</summary>
-internal sealed class Resizes(DiskShape shape) : CrashScenario
+internal sealed class Resizes(DiskShape shape, bool preallocates = false) : CrashScenario
 {
-    public override string Name => $"resize-{shape.Name}";
+    public override string Name => $"resize-{(preallocates ? "preallocated-" : string.Empty)}{shape.Name}";
 
     public override string Operation => "resize";
 
@@ -20,7 +22,9 @@ internal sealed class Resizes(DiskShape shape) : CrashScenario
             }
 
             var most = shape.Clusters * shape.ClusterBytes / 512 * 2;
-            await guest.ResizeAsync(run.Random.Next(1, most) * 512L);
+            var size = run.Random.Next(1, most) * 512L;
+            var mode = preallocates && size >= guest.Node.VirtualSize ? (ResizePreallocation)run.Random.Next(4) : ResizePreallocation.Off;
+            await guest.ResizeAsync(size, mode);
             await guest.CompareAsync();
         }
     }

@@ -67,8 +67,8 @@ public sealed class CommandLineTests
     }
 
     [Theory]
-    [InlineData("amend")]
     [InlineData("daemon")]
+    [InlineData("nbd")]
     public async Task Commands_of_later_versions_are_named_as_such(string command)
     {
         var run = await CliRun.PlatterAsync(command, "x");
