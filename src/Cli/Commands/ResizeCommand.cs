@@ -1,5 +1,6 @@
 using Platter.Cli.Options;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Core.Units;
 
 namespace Platter.Cli.Commands;
@@ -8,7 +9,7 @@ namespace Platter.Cli.Commands;
 internal sealed class ResizeCommand : Command
 {
     private static readonly Option s_shrink = new('\0', "shrink", null, "Allow a smaller size: what lies behind the new end is lost.");
-    private static readonly Option s_preallocation = new('\0', "preallocation", "MODE", "Accepted with the value off.");
+    private static readonly Option s_preallocation = new('\0', "preallocation", "MODE", "What place in the file the new bytes get: off, metadata (not for raw), falloc or full.");
 
     public override string Name => "resize";
 
@@ -29,10 +30,14 @@ internal sealed class ResizeCommand : Command
             throw new UsageException("Expecting image file name and size", pointToHelp: true);
         }
 
-        if (arguments.Get(s_preallocation) is { } mode && mode != "off")
+        var preallocation = arguments.Get(s_preallocation) switch
         {
-            throw new BlockException(BlockErrorKind.Unsupported, $"--preallocation={SafeText.Clean(mode, 32)} is not supported: only off is");
-        }
+            null or "off" => ResizePreallocation.Off,
+            "metadata" => ResizePreallocation.Metadata,
+            "falloc" => ResizePreallocation.Falloc,
+            "full" => ResizePreallocation.Full,
+            var mode => throw new UsageException($"Invalid preallocation mode '{SafeText.Clean(mode, 32)}'"),
+        };
 
         var (name, text) = (arguments.Operands[0], arguments.Operands[1]);
         var sign = text.StartsWith('+') ? 1 : text.StartsWith('-') ? -1 : 0;
@@ -60,7 +65,7 @@ internal sealed class ResizeCommand : Command
                     + "before that, what uses them (partitions, file systems) must be made to end before");
             }
 
-            await disk.Node.ResizeAsync(target, stop).ConfigureAwait(false);
+            await disk.Node.ResizeAsync(target, preallocation, stop).ConfigureAwait(false);
         }
 
         if (!arguments.Has(CommonOptions.Quiet))

@@ -42,7 +42,23 @@ internal static class CommonOptions
     public static readonly Option SourceCache = new(
         'T', "source-cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
 
+    public static readonly Option Cache = new(
+        't', "cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
+
     private static readonly string[] s_cacheModes = ["none", "off", "directsync", "writeback", "unsafe", "writethrough"];
+
+    /// <summary>Refuses cache modes that QEMU does not have.</summary>
+    /// <param name="arguments">The command line.</param>
+    /// <param name="option">Which option holds one.</param>
+    /// <param name="message">What to say before the mode's name.</param>
+    /// <exception cref="UsageException">There is no such mode.</exception>
+    public static void ThrowIfNoCacheMode(Arguments arguments, Option option, string message = "Invalid cache option")
+    {
+        if (arguments.Get(option) is { } mode && !IsCacheMode(mode))
+        {
+            throw new UsageException($"{message}: {Core.Errors.SafeText.Clean(mode, 64)}");
+        }
+    }
 
     /// <summary>Whether QEMU has a cache mode of that name.</summary>
     public static bool IsCacheMode(string name) => Array.IndexOf(s_cacheModes, name) >= 0;

@@ -48,6 +48,30 @@ internal static class CreateOptions
         var options = KnownFormats.Registry.Get(format).CreateOptions.Options
             .Where(option => withFile || !IsOfFiles(option.Name, format))
             .OrderBy(option => option.Name, StringComparer.Ordinal);
+        WriteOptions(writer, options);
+        if (!withFile)
+        {
+            writer.Write("\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n");
+        }
+    }
+
+    /// <summary>Lists the options that can be changed later.</summary>
+    /// <exception cref="UsageException">Nobody knows the format, or it has none.</exception>
+    public static void WriteAmendHelp(TextWriter writer, string format)
+    {
+        var known = KnownFormats.Registry.Formats.FirstOrDefault(known => known.Name == format)
+            ?? throw new UsageException($"Unknown file format '{SafeText.Clean(format, 64)}'");
+        if (known.AmendOptions.Options.Count == 0)
+        {
+            throw new UsageException($"Format driver '{format}' does not support option amendment");
+        }
+
+        writer.Write($"Amend options for '{format}':\n");
+        WriteOptions(writer, known.AmendOptions.Options.OrderBy(option => option.Name, StringComparer.Ordinal));
+    }
+
+    private static void WriteOptions(TextWriter writer, IEnumerable<CreateOption> options)
+    {
         foreach (var option in options)
         {
             var kind = option.Kind switch
@@ -58,11 +82,6 @@ internal static class CreateOptions
                 _ => "str",
             };
             writer.Write($"  {$"{option.Name}=<{kind}>",-22} - {option.Help}\n");
-        }
-
-        if (!withFile)
-        {
-            writer.Write("\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n");
         }
     }
 

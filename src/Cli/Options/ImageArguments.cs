@@ -51,6 +51,12 @@ internal sealed class ImageArguments
         string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
         OpenAsync(name, null, change, cancellationToken);
 
+    /// <summary>Opens an image by its name, whatever <c>--image-opts</c> says about others.</summary>
+    /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
+    public ValueTask<Disk> OpenNameAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(name, DiskName.Parse(name), change, cancellationToken);
+
     /// <summary>Opens what options say.</summary>
     /// <param name="name">What messages call it.</param>
     /// <param name="source">Where it is; null for what the name says.</param>

@@ -81,6 +81,16 @@ public abstract class BlockNode : IAsyncDisposable
     public abstract ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default);
 
+    /// <summary>Mends the structures of the top image, which was opened for repair; wholly or not at all.</summary>
+    public virtual ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: {FormatName} disks cannot be repaired");
+
+    /// <summary>Finds the guest ranges that lie, wholly or in part, in host clusters of the top image.</summary>
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+
     /// <summary>The dirty ranges of a bitmap of the top image.</summary>
     public virtual IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
         throw new BlockException(BlockErrorKind.NotFound, $"{Name}: no bitmap '{SafeText.Clean(name, 256)}'");
@@ -180,7 +190,15 @@ public abstract class BlockNode : IAsyncDisposable
     /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
     /// <param name="virtualSize">Bytes, a multiple of 512.</param>
     /// <param name="cancellationToken">Stops before anything was changed.</param>
-    public virtual ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) => throw NotWritable();
+    public ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, ResizePreallocation.Off, cancellationToken);
+
+    /// <summary>Changes the size of the disk; new bytes read as zeros.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512.</param>
+    /// <param name="preallocation">What place in the file the new bytes get; only when the disk grows.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    public virtual ValueTask ResizeAsync(
+        long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) => throw NotWritable();
 
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();

@@ -88,6 +88,9 @@ public sealed partial class ImageNode
             await WriteZeroBytesAsync(at, bodyStart - at.Value, flags, cancellationToken).ConfigureAwait(false);
             using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
             {
+                var first = Math.Max(bodyStart, at.Value);
+                await writer.NoteChangeAsync(new(first), Math.Min(bodyEnd, end) - first, cancellationToken).ConfigureAwait(false);
+
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
                 if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
                     && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
@@ -118,11 +121,14 @@ public sealed partial class ImageNode
         var end = at.Value + length == VirtualSize ? VirtualSize : Sizes.AlignDown(at.Value + length, unit);
         if (start >= end)
         {
+            // Nothing is given up, but a bitmap has every request, as for the peers.
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             return;
         }
 
         using (await HoldUnitsAsync(writer, start, end, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             await writer.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -141,6 +147,7 @@ public sealed partial class ImageNode
 
         using (await HoldUnitsAsync(writer, at.Value, at.Value + length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             var padded = cluster;
             if (length < unit)
             {
@@ -161,16 +168,22 @@ public sealed partial class ImageNode
         _writer is null ? ValueTask.CompletedTask : _writer.FlushAsync(cancellationToken);
 
     /// <inheritdoc/>
-    public override ValueTask ResizeAsync(long virtualSize, CancellationToken cancellationToken = default) =>
+    public override ValueTask ResizeAsync(
+        long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) =>
         AloneAsync(
             async writer =>
             {
+                if (virtualSize < VirtualSize && preallocation != ResizePreallocation.Off)
+                {
+                    throw new BlockException(BlockErrorKind.InvalidRequest, "Preallocation can only be used for growing images");
+                }
+
                 if (virtualSize > VirtualSize)
                 {
                     await HideRestOfLastUnitAsync(writer, cancellationToken).ConfigureAwait(false);
                 }
 
-                await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, cancellationToken).ConfigureAwait(false);
+                await writer.ResizeAsync(virtualSize, _backing?.VirtualSize ?? 0, preallocation, cancellationToken).ConfigureAwait(false);
             },
             cancellationToken);
 
@@ -185,6 +198,32 @@ public sealed partial class ImageNode
     /// <summary>Forgets a snapshot; see <see cref="ImageWriter.DeleteSnapshotAsync"/>. Waits for every request under way.</summary>
     public ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.DeleteSnapshotAsync(selector, cancellationToken), cancellationToken);
+
+    /// <summary>Lets the backing file show through everywhere; see <see cref="ImageWriter.MakeEmptyAsync"/>. Waits for every request under way.</summary>
+    public ValueTask MakeEmptyAsync(CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.MakeEmptyAsync(cancellationToken), cancellationToken);
+
+    /// <summary>Records another backing file; see <see cref="ImageWriter.ChangeBackingAsync"/>. This node goes on with the one that it has: it is to be closed.</summary>
+    public ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.ChangeBackingAsync(name, format, cancellationToken), cancellationToken);
+
+    /// <summary>Changes options of the image; see <see cref="ImageWriter.AmendAsync"/>. Waits for every request under way.</summary>
+    /// <returns>What is left to do after the image was closed and opened again; empty when all is done.</returns>
+    public async ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default)
+    {
+        await AloneAsync(
+            async writer => options = await writer.AmendAsync(options, context, cancellationToken).ConfigureAwait(false), cancellationToken).ConfigureAwait(false);
+        if (options["size"] is { } size && options.Keys.Count == 1)
+        {
+            var bytes = Sizes.TryAlignUp(long.Parse(size, System.Globalization.CultureInfo.InvariantCulture), Sizes.SectorBytes, out var aligned)
+                ? aligned
+                : throw new BlockException(BlockErrorKind.InvalidRequest, "Image size must be less than 8 EiB!");
+            await ResizeAsync(bytes, cancellationToken).ConfigureAwait(false);
+            return new NodeOptions();
+        }
+
+        return options;
+    }
 
     private async ValueTask AloneAsync(Func<ImageWriter, ValueTask> operation, CancellationToken cancellationToken)
     {
@@ -245,6 +284,7 @@ public sealed partial class ImageNode
                 return false;
             }
 
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WritePlannedAsync(writer, plan, data, cancellationToken).ConfigureAwait(false);
             return true;
         }
@@ -254,6 +294,7 @@ public sealed partial class ImageNode
     {
         using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WriteReservedAsync(writer, at, data, cancellationToken).ConfigureAwait(false);
         }
     }

@@ -19,6 +19,13 @@ public sealed record OpenRequest
     /// <summary>Open for reading and writing. What lies below in the chain is only read.</summary>
     public bool Writable { get; init; }
 
+    /// <summary>Which backing file is opened for writing too: 1 for the image's own, 2 for that one's, and so on; 0 for none. Only somebody who was asked to
+    /// change that image may say so: a name inside an image is no such request.</summary>
+    public int WritableBacking { get; init; }
+
+    /// <summary>Leave the backing file closed: for changing its name only.</summary>
+    public bool WithoutBacking { get; init; }
+
     /// <summary>Whether the name came from an image instead of the caller.</summary>
     public bool NamedByImage { get; init; }
 }
@@ -47,7 +54,7 @@ public sealed class ImageOpener
         }
 
         var storage = await _context.Storages.OpenAsync(
-            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable), cancellationToken).ConfigureAwait(false);
+            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable || _context.ForRepair), cancellationToken).ConfigureAwait(false);
         try
         {
             RefuseLoop(storage, above);
@@ -78,6 +85,7 @@ public sealed class ImageOpener
     private async ValueTask<BlockNode> OpenImageAsync(
         ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
     {
+        var writable = request.Writable || _context.ForRepair;
         if (request.Writable && (_context.MetadataOnly || request.Snapshot is not null))
         {
             throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: a snapshot can only be read");
@@ -85,7 +93,7 @@ public sealed class ImageOpener
 
         if (!_context.ForceShare)
         {
-            if (request.Writable)
+            if (writable)
             {
                 storage.LockForWriting();
             }
@@ -106,7 +114,7 @@ public sealed class ImageOpener
                 driver = await whole.OpenSnapshotAsync(selector, cancellationToken).ConfigureAwait(false);
             }
 
-            if ((!_context.MetadataOnly || _context.BackingChain) && BackingRequest(driver, options) is { } below)
+            if ((!_context.MetadataOnly || _context.BackingChain) && !request.WithoutBacking && BackingRequest(driver, options) is { } below)
             {
                 List<Opened> chain = [.. above, new(storage.Name, storage.Identity)];
                 if (chain.Count >= _context.Limits.MaxChainDepth)
@@ -116,6 +124,7 @@ public sealed class ImageOpener
                         $"{storage.Name}: its backing file would be image {chain.Count + 1} of the chain, the limit is {_context.Limits.MaxChainDepth}");
                 }
 
+                below = below with { Writable = request.WritableBacking == 1, WritableBacking = Math.Max(0, request.WritableBacking - 1) };
                 backing = await OpenBackingAsync(below, storage, chain, cancellationToken).ConfigureAwait(false);
             }
 
@@ -184,9 +193,10 @@ public sealed class ImageOpener
                 format is null ? $"{directory.Name}: is a directory that holds no disk bundle" : $"{directory.Name}: is a directory, not a {format} image");
         }
 
-        if (request.Writable)
+        if (request.Writable || _context.ForRepair)
         {
-            throw new BlockException(BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be written to");
+            throw new BlockException(
+                BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be {(request.Writable ? "written to" : "repaired")}");
         }
 
         if (request.Snapshot is { } selector)

@@ -32,6 +32,9 @@ public abstract class ImageFormat
     /// <summary>Whether a new image can have a backing file.</summary>
     public virtual bool SupportsBackingFile => false;
 
+    /// <summary>The options of an image that can be changed later (<see cref="ImageWriter.AmendAsync"/>); empty when there are none.</summary>
+    public virtual CreateOptionList AmendOptions => CreateOptionList.Empty;
+
     /// <summary>Judges everything about a new image that can be judged before anything is opened or overwritten.</summary>
     /// <param name="virtualSize">Size of the disk in bytes, not necessarily whole sectors: the format rounds up.</param>
     /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>

@@ -9,7 +9,7 @@ namespace Platter.Core.Images;
 /// after it has ended; a cut of power before that may lose it by sectors, and nothing else (design notes, "Writing").
 /// Errors are <see cref="Errors.BlockException"/>s; <see cref="Errors.BlockErrorKind.NoSpace"/> leaves everything as it was.
 /// </remarks>
-public abstract class ImageWriter
+public abstract partial class ImageWriter
 {
     /// <summary>Guest bytes, a power of two: changing a mapping may touch everything between multiples of this.</summary>
     public abstract long AllocationUnit { get; }
@@ -74,6 +74,19 @@ public abstract class ImageWriter
     /// <param name="cancellationToken">Stops before the size was changed.</param>
     public abstract ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default);
 
+    /// <summary>As <see cref="ResizeAsync(long, long, CancellationToken)"/>, and gives what is new a place in the file before the new size is published.</summary>
+    /// <param name="virtualSize">Bytes, a multiple of 512; not less than the disk has.</param>
+    /// <param name="backingSize">Size of the backing file's disk in bytes, 0 without one.</param>
+    /// <param name="preallocation">How much of a place.</param>
+    /// <param name="cancellationToken">Stops before the size was changed.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format does not have this mode;
+    /// <see cref="Errors.BlockErrorKind.NoSpace"/>: with the size unchanged.</exception>
+    public virtual ValueTask ResizeAsync(
+        long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) =>
+        preallocation == ResizePreallocation.Off
+            ? ResizeAsync(virtualSize, backingSize, cancellationToken)
+            : throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Unsupported preallocation mode: {preallocation.ToString().ToLowerInvariant()}");
+
     /// <summary>Whether the unit at an offset has a place of its own in the image, so that something may be stored behind the end of the disk.</summary>
     public virtual ValueTask<bool> HasPlaceAsync(GuestOffset at, CancellationToken cancellationToken = default) => new(false);
 
@@ -89,6 +102,31 @@ public abstract class ImageWriter
 
     /// <summary>Forgets a snapshot and gives up its space. Wholly or not at all; no request may be under way.</summary>
     public virtual ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>Gives up everything that the image stores of its current state, so that its backing file shows through everywhere; snapshots stay. Wholly or not at all;
+    /// no request may be under way.</summary>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format has no backing files.</exception>
+    public virtual ValueTask MakeEmptyAsync(CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Operation not supported: an image of this format cannot be emptied");
+
+    /// <summary>Records another backing file, or none, once everything else is durable. Wholly or not at all; no request may be under way, and none may come after it.</summary>
+    /// <param name="name">As it is to be stored; null for none.</param>
+    /// <param name="format">Its format; null for none.</param>
+    /// <param name="cancellationToken">Stops before it has happened.</param>
+    /// <exception cref="Errors.BlockException"><see cref="Errors.BlockErrorKind.Unsupported"/>: the format has no backing files; <see cref="Errors.BlockErrorKind.NoSpace"/>:
+    /// the name does not fit.</exception>
+    public virtual ValueTask ChangeBackingAsync(string? name, string? format, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "Operation not supported");
+
+    /// <summary>Changes options of the image. Everything is judged before anything is changed; then one step follows the other, each of them wholly done or not at
+    /// all, and none of them changes what the disk reads (but for <c>size</c>). No request may be under way.</summary>
+    /// <param name="options">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> of <see cref="ImageFormat.AmendOptions"/> returns them.</param>
+    /// <param name="context">Secrets.</param>
+    /// <param name="cancellationToken">Stops between steps.</param>
+    /// <returns>What is left to do. If not empty, the image has to be closed and opened again for it; <c>size</c> alone is left to <see cref="ResizeAsync(long, long, CancellationToken)"/>.</returns>
+    /// <exception cref="Errors.BlockException">An option is not allowed for this image, with nothing changed; or others as met.</exception>
+    public virtual ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "this format does not support option amendment");
 
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);

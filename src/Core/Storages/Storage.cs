@@ -73,6 +73,23 @@ public abstract class Storage : IAsyncDisposable
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: there is not so much.</exception>
     public virtual bool TryReserve(HostOffset at, long length) => false;
 
+    /// <summary>Gives a range that reads as zeros space on the host: set aside where that is allowed and the host can, written otherwise.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: there is not so much.</exception>
+    public async ValueTask GiveSpaceAsync(HostOffset at, long length, bool mayReserve, CancellationToken cancellationToken = default)
+    {
+        if (length == 0 || (mayReserve && TryReserve(at, length)))
+        {
+            return;
+        }
+
+        const int PieceBytes = 2 << 20;
+        var zeros = new byte[(int)Math.Min(PieceBytes, length)];
+        for (long done = 0; done < length; done += zeros.Length)
+        {
+            await WriteAsync(at + done, zeros.AsMemory(0, (int)Math.Min(zeros.Length, length - done)), cancellationToken).ConfigureAwait(false);
+        }
+    }
+
     /// <summary>Lets the host copy from another storage into this one without the bytes passing through us.</summary>
     /// <returns>Bytes copied; 0 when it cannot do this pair of storages or this range (the caller then copies itself).</returns>
     public virtual long TryCopyFrom(Storage source, HostOffset from, HostOffset to, long length) => 0;

@@ -34,6 +34,9 @@ public sealed class Qcow2Format : ImageFormat
     public override CreateOptionList CreateOptions => Qcow2CreateSettings.Options;
 
     /// <inheritdoc/>
+    public override CreateOptionList AmendOptions => Qcow2AmendSettings.Options;
+
+    /// <inheritdoc/>
     public override bool SupportsBackingFile => true;
 
     /// <inheritdoc/>

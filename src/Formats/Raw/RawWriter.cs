@@ -53,14 +53,38 @@ internal sealed class RawWriter(Storage storage, HostOffset start, long virtualS
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => storage.FlushAsync(cancellationToken);
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    public override ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, backingSize, ResizePreallocation.Off, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask ResizeAsync(
+        long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default)
     {
         if (start.Value != 0)
         {
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{storage.Name}: a part of a file (option 'offset') cannot change its size");
         }
 
+        var old = VirtualSize;
+        if (preallocation == ResizePreallocation.Metadata)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, "Unsupported preallocation mode: metadata");
+        }
+
         await storage.SetLengthAsync(virtualSize, cancellationToken).ConfigureAwait(false);
+        if (preallocation != ResizePreallocation.Off)
+        {
+            try
+            {
+                await storage.GiveSpaceAsync(new(old), virtualSize - old, mayReserve: preallocation == ResizePreallocation.Falloc, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                await storage.SetLengthAsync(old, CancellationToken.None).ConfigureAwait(false);
+                throw;
+            }
+        }
+
         await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
         Volatile.Write(ref _virtualSize, virtualSize);
     }

@@ -15,6 +15,12 @@ public sealed record DiskOpenOptions
     /// <summary>Open for reading and writing: nobody else may use the image meanwhile. The backing chain is only read.</summary>
     public bool Writable { get; init; }
 
+    /// <summary>Which backing file is opened for writing too: 1 for the image's own, 2 for that one's, and so on; 0 for none. For <see cref="Disk.CommitAsync"/>.</summary>
+    public int WritableBacking { get; init; }
+
+    /// <summary>Leave the backing file closed: only to change its name without looking (<see cref="Disk.RebaseAsync"/>). What the image does not store reads as zeros.</summary>
+    public bool WithoutBacking { get; init; }
+
     /// <summary>How hard compressed writes try: 1 (fast) to 9 (zlib) or 22 (zstd), the higher the smaller; null for the library's own choice.</summary>
     public int? CompressionLevel { get; init; }
 
@@ -26,6 +32,9 @@ public sealed record DiskOpenOptions
 
     /// <summary>With <see cref="MetadataOnly"/>: open the images of the backing chain too, each as far as <see cref="Disk.GetInfoAsync"/> needs.</summary>
     public bool BackingChain { get; init; }
+
+    /// <summary>Open the named file alone, for <see cref="Disk.RepairAsync"/>: nobody else may use it meanwhile, and it need not be good enough to be read.</summary>
+    public bool ForRepair { get; init; }
 
     /// <summary>For images that strangers made: references are not followed and limits are tight.</summary>
     public bool Untrusted { get; init; }

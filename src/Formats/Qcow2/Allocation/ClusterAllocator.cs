@@ -163,6 +163,9 @@ internal sealed class ClusterAllocator
         MayReuse = false;
     }
 
+    /// <summary>The file was cut: new clusters come from here on.</summary>
+    public void CutTo(long end) => _end = end;
+
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
     public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
     {

@@ -16,7 +16,10 @@ internal sealed class LuksFormatter
     private const int DigestBytes = 20, SaltBytes = 32;
     private const int KeyMaterialAlignment = 4096;
     private const int MinIterations = 1000;
-    private const int DefaultIterTimeMilliseconds = 2000;
+
+    /// <summary>How long trying a password takes unless somebody says otherwise.</summary>
+    internal const int DefaultIterTimeMilliseconds = 2000;
+
 
     private readonly CipherSpec _spec;
     private readonly string _cipherMode;
@@ -145,9 +148,12 @@ internal sealed class LuksFormatter
     }
 
     /// <summary>How many iterations of PBKDF2 take the asked-for time on this machine.</summary>
-    private int IterationsFor(int keyBytes, CancellationToken cancellationToken)
+    private int IterationsFor(int keyBytes, CancellationToken cancellationToken) => IterationsFor(_hash, keyBytes, _milliseconds, cancellationToken);
+
+    /// <summary>How many iterations of PBKDF2 take so many milliseconds on this machine.</summary>
+    internal static int IterationsFor(LuksHash hash, int keyBytes, ulong milliseconds, CancellationToken cancellationToken)
     {
-        if (_milliseconds == 0)
+        if (milliseconds == 0)
         {
             return MinIterations;
         }
@@ -161,7 +167,7 @@ internal sealed class LuksFormatter
         {
             cancellationToken.ThrowIfCancellationRequested();
             var (started, startedCpu) = (Stopwatch.GetTimestamp(), ProcessorTime());
-            _hash.StretchPassword(salt, salt, iterations, key);
+            hash.StretchPassword(salt, salt, iterations, key);
             var (seconds, cpu) = (Stopwatch.GetElapsedTime(started).TotalSeconds, (ProcessorTime() - startedCpu).TotalSeconds);
             if (seconds < 0.02 || (cpu > 0 && cpu < 0.02))
             {
@@ -173,7 +179,7 @@ internal sealed class LuksFormatter
             tries++;
         }
 
-        var wanted = perSecond * _milliseconds / 1000;
+        var wanted = perSecond * milliseconds / 1000;
         return wanted <= int.MaxValue
             ? Math.Max((int)wanted, MinIterations)
             : throw Invalid($"PBKDF iterations {(long)perSecond} too large to scale: Numerical result out of range");

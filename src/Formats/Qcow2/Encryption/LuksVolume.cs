@@ -83,6 +83,23 @@ internal sealed class LuksVolume
         AesEngine engine = AesEngine.Fastest,
         CancellationToken cancellationToken = default)
     {
+        var found = await FindKeyAsync(storage, headerAt, headerLength, password, name, maxIterations, engine, cancellationToken).ConfigureAwait(false);
+        var cipher = found.Spec.CreateCipher(found.MasterKey, engine);
+        CryptographicOperations.ZeroMemory(found.MasterKey);
+        return new(found.Header, found.Spec, cipher, found.Slot);
+    }
+
+    /// <summary>As <see cref="OpenAsync"/>, for whoever needs the master key itself; it is theirs to wipe.</summary>
+    public static async ValueTask<(LuksHeader Header, CipherSpec Spec, LuksHash Hash, int Slot, byte[] MasterKey)> FindKeyAsync(
+        Storage storage,
+        HostOffset headerAt,
+        long headerLength,
+        ReadOnlyMemory<byte> password,
+        string name,
+        long maxIterations,
+        AesEngine engine = AesEngine.Fastest,
+        CancellationToken cancellationToken = default)
+    {
         var header = await ReadHeaderAsync(storage, headerAt, headerLength, name, cancellationToken).ConfigureAwait(false);
         var spec = CipherSpec.Parse(name, headerAt, header.CipherName, header.CipherMode, header.KeyBytes);
         var hash = LuksHash.Find(header.HashSpec) ?? throw new ImageFormatException(
@@ -108,21 +125,28 @@ internal sealed class LuksVolume
                     $"trying the password takes more than {maxIterations} iterations", BlockErrorKind.LimitExceeded);
             }
 
-            var material = await ReadMaterialAsync(storage, headerAt, header, index, name, cancellationToken).ConfigureAwait(false);
-
-            // Seconds of computing do not belong on the caller's thread.
-            var key = await Task.Run(() => TryUnlock(header, spec, hash, slot, material, password.Span, engine), cancellationToken).ConfigureAwait(false);
+            var key = await TrySlotAsync(storage, headerAt, header, spec, hash, index, password, name, engine, cancellationToken).ConfigureAwait(false);
             if (key is not null)
             {
-                var cipher = spec.CreateCipher(key, engine);
-                CryptographicOperations.ZeroMemory(key);
-                return new(header, spec, cipher, index);
+                return (header, spec, hash, index, key);
             }
         }
 
         throw new BlockException(
             BlockErrorKind.WrongSecret,
             $"{name}: wrong password: it opens none of the {active.Length} active LUKS key slots");
+    }
+
+    /// <summary>Tries a password on one slot.</summary>
+    /// <returns>The master key, or null when it does not open the slot.</returns>
+    public static async ValueTask<byte[]?> TrySlotAsync(
+        Storage storage, HostOffset headerAt, LuksHeader header, CipherSpec spec, LuksHash hash, int index, ReadOnlyMemory<byte> password, string name,
+        AesEngine engine, CancellationToken cancellationToken)
+    {
+        var material = await ReadMaterialAsync(storage, headerAt, header, index, name, cancellationToken).ConfigureAwait(false);
+
+        // Seconds of computing do not belong on the caller's thread.
+        return await Task.Run(() => TryUnlock(header, spec, hash, header.Slots[index], material, password.Span, engine), cancellationToken).ConfigureAwait(false);
     }
 
     private static async ValueTask<byte[]> ReadMaterialAsync(

@@ -69,9 +69,9 @@ internal sealed record Qcow2Header
     public const string Structure = "header";
 
     public const int CryptMethodAt = 32, SizeAt = 24, L1SizeAt = 36, L1TableOffsetAt = 40, RefcountTableOffsetAt = 48, RefcountTableClustersAt = 56,
-        NbSnapshotsAt = 60, SnapshotsOffsetAt = 64, IncompatibleAt = 72, CompatibleAt = 80, AutoclearAt = 88;
+        NbSnapshotsAt = 60, SnapshotsOffsetAt = 64, IncompatibleAt = 72, CompatibleAt = 80, AutoclearAt = 88, RefcountOrderAt = 96;
 
-    private const int VersionAt = 4, BackingFileOffsetAt = 8, BackingFileSizeAt = 16, ClusterBitsAt = 20, RefcountOrderAt = 96, HeaderLengthAt = 100,
+    private const int VersionAt = 4, BackingFileOffsetAt = 8, BackingFileSizeAt = 16, ClusterBitsAt = 20, HeaderLengthAt = 100,
         CompressionTypeAt = 104;
 
     public required uint Version { get; init; }
@@ -225,6 +225,13 @@ internal sealed record Qcow2Header
             throw Bad(file, BackingFileOffsetAt, "backing_file_offset", BackingFileOffset, "must lie in the first cluster");
         }
     }
+
+    /// <summary>The header without a refcount table that cannot be one: a repair makes another.</summary>
+    public Qcow2Header WithoutImpossibleRefcounts() =>
+        RefcountTableBytes <= MaxRefcountTableBytes && (RefcountTableOffset & ((1UL << (int)ClusterBits) - 1)) == 0
+            && RefcountTableOffset <= long.MaxValue - MaxRefcountTableBytes
+            ? this
+            : this with { RefcountTableOffset = 0, RefcountTableClusters = 0 };
 
     /// <summary>Judges every value, knowing the features' names.</summary>
     /// <param name="file">For messages.</param>

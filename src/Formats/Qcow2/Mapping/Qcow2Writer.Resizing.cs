@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
@@ -10,7 +11,10 @@ namespace Platter.Formats.Qcow2.Mapping;
 internal sealed partial class Qcow2Writer
 {
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default)
+    public override ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default) =>
+        ResizeAsync(virtualSize, backingSize, ResizePreallocation.Off, cancellationToken);
+
+    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken)
     {
         if (virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {
@@ -36,8 +40,17 @@ internal sealed partial class Qcow2Writer
         }
         else
         {
+            // A data file that has to be a raw image at any time has a place for everything.
+            preallocation = _isRawDataFile && preallocation == ResizePreallocation.Off ? ResizePreallocation.Metadata : preallocation;
             await GrowL1Async(entries, cancellationToken).ConfigureAwait(false);
-            await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            if (preallocation == ResizePreallocation.Off)
+            {
+                await HideBeyondAsync(old, virtualSize, backingSize, cancellationToken).ConfigureAwait(false);
+            }
+            else
+            {
+                await PreallocateAsync(old, virtualSize, preallocation, cancellationToken).ConfigureAwait(false);
+            }
         }
 
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);

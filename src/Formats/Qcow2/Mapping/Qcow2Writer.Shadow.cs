@@ -21,7 +21,8 @@ internal sealed partial class Qcow2Writer
     /// <summary>Makes an offline change. No other request may be under way.</summary>
     /// <param name="change">Works on a <see cref="ShadowState"/>; an exception leaves the image as it was, and this writer refuses to go on.</param>
     /// <param name="cancellationToken">Stops before the header is written.</param>
-    internal async ValueTask ShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken)
+    /// <param name="givesUpSpace">Afterwards the host gets back what is free, as far as the refcounts can be believed.</param>
+    internal async ValueTask ShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken, bool givesUpSpace = false)
     {
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
@@ -53,7 +54,17 @@ internal sealed partial class Qcow2Writer
             _reuseWasJudged = false;
             var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
             Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
+            Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
+            foreach (var bitmap in _bitmaps)
+            {
+                bitmap.AddTo(_regions, _geometry);
+            }
+
             Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+            if (givesUpSpace)
+            {
+                await GiveUpFreeSpaceAsync(cancellationToken).ConfigureAwait(false);
+            }
         }
         finally
         {

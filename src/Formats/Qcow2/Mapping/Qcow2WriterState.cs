@@ -17,6 +17,9 @@ internal sealed record Qcow2WriterState
 
     public required GuestCipher? Cipher { get; init; }
 
+    /// <summary>The password that the image was opened with; null when it is not encrypted.</summary>
+    public Func<ReadOnlyMemory<byte>>? Password { get; init; }
+
     public required Qcow2Geometry Geometry { get; init; }
 
     public required HeaderSector Header { get; init; }

@@ -1,0 +1,194 @@
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Metadata;
+using Platter.Core.Storages;
+using Platter.Operations.Offline;
+
+namespace Platter;
+
+// Offline changes of images: nothing else may use them meanwhile, and each is wholly done, not done, or can be run again.
+public sealed partial class Disk
+{
+    /// <summary>How many images down the backing chain an image is, for <see cref="DiskOpenOptions.WritableBacking"/>.</summary>
+    /// <param name="backing">Its path, or its name as the image above stores it.</param>
+    /// <returns>1 for the disk's own backing file; null when the chain has no such image.</returns>
+    public int? FindBacking(string backing)
+    {
+        var depth = 0;
+        for (var node = Node; node.Backing is { } below; node = below)
+        {
+            depth++;
+            var stored = node is ImageNode { Driver.Backing: { } reference } ? reference.Name : null;
+            if (stored == backing || below.Name == backing || IsSamePath(below.Name, backing))
+            {
+                return depth;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Writes all that this disk's image (and those between) store into the backing file that was opened for writing, which grows when it is shorter.
+    /// Then the image is emptied, unless <see cref="DiskCommitOptions.KeepOverlay"/>.</summary>
+    /// <remarks>The backing file is durable before the image is emptied: whatever happens meanwhile, the disk reads the same, and the commit can be run again.</remarks>
+    /// <param name="options">How.</param>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops; the image is not emptied then.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: no backing file was opened for writing
+    /// (<see cref="DiskOpenOptions.WritableBacking"/>); others as met.</exception>
+    public async Task CommitAsync(DiskCommitOptions? options = null, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new DiskCommitOptions();
+        if (Node.Backing is not { } target)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, "Image does not have a backing file");
+        }
+
+        while (target.IsReadOnly)
+        {
+            target = target.Backing ?? throw new BlockException(BlockErrorKind.ReadOnly, $"{Node.Name}: no backing file was opened for writing");
+        }
+
+        await CommitOperation.CopyDownAsync(Node, target, options.BytesPerSecond, progress, cancellationToken).ConfigureAwait(false);
+        if (!options.KeepOverlay)
+        {
+            await Image().MakeEmptyAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Lets the image stand on another backing file, or on none. Afterwards this disk is to be closed: it goes on with the old chain.</summary>
+    /// <remarks>What the disk reads stays the same, because what the new backing file has otherwise is copied into the image first; a cut leaves the old backing file or the new one.
+    /// A disk that was opened with <see cref="DiskOpenOptions.WithoutBacking"/> gets the other name and nothing else.</remarks>
+    /// <param name="backing">Name of the new backing file as it is to be stored, relative to the image's directory; null for none.</param>
+    /// <param name="format">Its format; needed unless there is none.</param>
+    /// <param name="compresses">Store what is copied compressed.</param>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops; the image then has its old backing file and reads as before.</param>
+    /// <exception cref="BlockException">The new backing file cannot be opened or is the image itself; others as met.</exception>
+    public async Task RebaseAsync(
+        string? backing, string? format = null, bool compresses = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    {
+        var image = Image();
+        if (!image.Driver.SupportsBacking)
+        {
+            throw CannotChange(new BlockException(BlockErrorKind.Unsupported, "Operation not supported"));
+        }
+
+        if (backing is not null && format is null)
+        {
+            throw CannotChange(new BlockException(BlockErrorKind.InvalidRequest, "backing format must be specified"));
+        }
+
+        if (!_options.WithoutBacking)
+        {
+            var below = backing is null ? null : await OpenNewBackingAsync(image, backing, format!, cancellationToken).ConfigureAwait(false);
+            try
+            {
+                await RebaseOperation.CopyDifferencesAsync(image, below, compresses, progress, cancellationToken).ConfigureAwait(false);
+            }
+            finally
+            {
+                if (below is not null)
+                {
+                    await below.DisposeAsync().ConfigureAwait(false);
+                }
+            }
+        }
+
+        try
+        {
+            await image.ChangeBackingAsync(backing, backing is null ? null : format, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            throw CannotChange(e);
+        }
+
+        BlockException CannotChange(BlockException e) => new(e.Kind, $"Could not change the backing file to '{SafeText.Clean(backing ?? string.Empty, 256)}': {e.Message}", e);
+    }
+
+    /// <summary>Changes options of an image (<c>compat</c>, <c>refcount_bits</c>, <c>lazy_refcounts</c>, <c>size</c>, <c>data_file</c>, <c>data_file_raw</c>,
+    /// <c>encrypt.state</c> with its companions): all are judged before the first is changed, and each change happens wholly or not at all.</summary>
+    /// <param name="options">By name.</param>
+    /// <param name="how">Secrets.</param>
+    /// <param name="cancellationToken">Stops between changes; the same call goes on from there.</param>
+    /// <returns>What is left to do, with the image closed and opened again: some changes alter what an open image stands on. Empty when all is done.</returns>
+    /// <exception cref="BlockException">An option is unknown, or not allowed for this image; or others as met.</exception>
+    public async Task<NodeOptions> AmendAsync(NodeOptions options, AmendContext? how = null, CancellationToken cancellationToken = default)
+    {
+        var format = KnownFormats.Registry.Formats.FirstOrDefault(known => known.Name == Format);
+        if (format is null || format.AmendOptions.Options.Count == 0)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"Format driver '{Format}' does not support option amendment");
+        }
+
+        foreach (var key in options.Keys)
+        {
+            if (format.CreateOptions.Options.Any(option => option.Name == key) && !format.AmendOptions.Options.Any(option => option.Name == key))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"Invalid parameter '{key}'. This option is only supported for image creation");
+            }
+        }
+
+        return await Image().AmendAsync(format.AmendOptions.Normalize(options), how ?? new AmendContext(), cancellationToken).ConfigureAwait(false);
+    }
+
+    private ImageNode Image() => Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"{Node.Name}: not an image that can be changed so");
+
+    private async ValueTask<BlockNode> OpenNewBackingAsync(ImageNode overlay, string backing, string format, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var gate = _options.Gate ?? new LocalFilesGate();
+            var storage = overlay.Driver.Storage;
+            var source = gate.Resolve(new ImageReference(ReferenceKind.Backing, backing, format, storage.Name, storage.BaseDirectory));
+
+            // A look at what the chain consists of, without locks: it must not lead back to the image, which we have locked ourselves.
+            var look = await new ImageOpener(ContextFor(_options, gate, metadataOnly: true)).OpenAsync(
+                new OpenRequest { Options = source, Format = format }, cancellationToken).ConfigureAwait(false);
+            await using (look.ConfigureAwait(false))
+            {
+                if (storage.Identity is { } identity && look.Storages.Any(s => s.Identity == identity))
+                {
+                    throw new BlockException(BlockErrorKind.InvalidRequest, "the image would be its own backing file");
+                }
+            }
+
+            return await new ImageOpener(ContextFor(_options, gate, metadataOnly: false)).OpenAsync(
+                new OpenRequest { Options = source, Format = format }, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            throw new BlockException(e.Kind, $"Could not open new backing file '{SafeText.Clean(backing, 256)}': {e.Message}", e);
+        }
+    }
+
+    private static OpenContext ContextFor(DiskOpenOptions options, OpenGate gate, bool metadataOnly) => new()
+    {
+        Formats = KnownFormats.Registry,
+        Storages = new HostStorageOpener(),
+        Gate = gate,
+        Codecs = KnownFormats.Codecs,
+        Cache = new MetadataCache(options.MetadataCacheBytes),
+        Secrets = options.Password is { } password ? new OnePassword(password, options.Secrets) : options.Secrets,
+        DefaultSecretId = options.Password is null ? null : PasswordSecretId,
+        MetadataOnly = metadataOnly,
+        BackingChain = metadataOnly,
+        ForceShare = metadataOnly || options.ForceShare,
+        Warn = options.Warn,
+    };
+
+    private static bool IsSamePath(string name, string other)
+    {
+        try
+        {
+            return Path.GetFullPath(name) == Path.GetFullPath(other);
+        }
+        catch (ArgumentException)
+        {
+            // No path, then.
+            return false;
+        }
+    }
+}
