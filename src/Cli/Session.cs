@@ -24,7 +24,7 @@ internal sealed class Session : IDisposable
         _variables = variables;
     }
 
-    /// <summary>What messages start with: platter, qemu-img or qemu-nbd.</summary>
+    /// <summary>What messages start with: platter, qemu-img, qemu-io or qemu-nbd.</summary>
     public string ProgramName { get; }
 
     /// <summary>What to type for help on what is being run: the program's name, with the command's once that is known.</summary>

@@ -179,6 +179,36 @@ public sealed partial class IoTests
     public void Faults_are_configured_by_a_file_as_for_qemu(string image, params string[] commands) =>
         Compare([.. commands.SelectMany(c => new[] { "-c", c }), image], input: null, sameErrors: false);
 
+    /// <summary>Operations, and the events that they announce.</summary>
+    [Theory]
+    [InlineData("write 1M 200k;flush;write -z 0 100k;write 64k 1k", "write_aio cow_read cow_write l2_load l2_alloc_write cluster_alloc cluster_free flush_to_os refblock_update_part reftable_update l2_update l1_update flush_to_disk pwritev")]
+    [InlineData("truncate 40M;write 30M 64k;truncate 5M", "l1_grow_alloc_table l1_grow_write_table l1_grow_activate_table l1_shrink_free_l2_clusters cluster_alloc refblock_alloc l2_update l1_update flush_to_disk pwritev")]
+    public void After_an_error_the_peer_finds_leaks_at_worst(string commands, string events)
+    {
+        ToolRunner.RequireOrSkip("qemu-img", "qemu-io");
+        using var folder = new TempFolder("io");
+        foreach (var what in events.Split(' '))
+        {
+            foreach (var (error, once) in new[] { (5, "true"), (28, "false") })
+            {
+                var image = folder["e.qcow2"];
+                ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", image, "10M");
+                ToolRunner.RunChecked("qemu-io", "-c", "write -P 1 0 1M", "-c", "write -P 2 5000k 100k", image);
+                ToolRunner.RunChecked("qemu-img", "snapshot", "-c", "before", image);
+                var name = """json:{"driver":"qcow2","file":{"driver":"blkdebug","image":{"driver":"file","filename":"IMAGE"},"inject-error":[{"event":"EVENT","errno":ERROR,"once":ONCE}]}}"""
+                    .Replace("IMAGE", image, StringComparison.Ordinal).Replace("EVENT", what, StringComparison.Ordinal)
+                    .Replace("ERROR", $"{error}", StringComparison.Ordinal).Replace("ONCE", once, StringComparison.Ordinal);
+                var run = PlatterCli.Run(["io", "-t", "none", .. commands.Split(';').SelectMany(c => new[] { "-c", c }), name]);
+                Assert.True(run.ExitCode is 0 or 1, $"{run}");
+                var check = ToolRunner.Run("qemu-img", "check", image);
+                Assert.True(check.ExitCode is 0 or 3, $"{run}\n{check}");
+                ToolRunner.RunChecked("qemu-io", "-r", "-c", "read -P 2 5000k 100k", "-c", "read -P 1 300k 700k", image);
+                ToolRunner.RunChecked("qemu-img", "snapshot", "-a", "before", image);
+                ToolRunner.RunChecked("qemu-io", "-r", "-c", "read -P 1 0 1M", image);
+            }
+        }
+    }
+
     [Fact]
     public void Requests_wait_at_breakpoints_as_with_qemu()
     {

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -80,7 +81,7 @@ public sealed class FaultWalkTests
             await guest.WriteAsync(0, 40_000);
             await guest.FlushAsync();
             await guest.WriteAsync(50_000, 40_000);
-        }, free: 3900);
+        }, free: 3900, end: bytes => Assert.True(BinaryPrimitives.ReadUInt32BigEndian(bytes.AsSpan(56)) > 1, "the table did not grow"));
 
     [Theory]
     [InlineData("", 1 << 20)]
@@ -145,7 +146,8 @@ public sealed class FaultWalkTests
     }
 
     private static async Task WalkAsync(
-        string shape, int bits, int order, int version, bool extended, bool snapshot, bool backing, Func<WalkGuest, Task> operation, int free = 3)
+        string shape, int bits, int order, int version, bool extended, bool snapshot, bool backing, Func<WalkGuest, Task> operation, int free = 3,
+        Action<byte[]>? end = null)
     {
         var below = backing ? new ReferenceDisk(Size - 1024) : null;
         below?.Fill(99, 0, (int)below.Size);
@@ -180,6 +182,7 @@ public sealed class FaultWalkTests
                 if (!failed)
                 {
                     Assert.True(n > 5, $"{shape}: only {n} requests");
+                    end?.Invoke(memory.ToArray());
                     break;
                 }
             }
