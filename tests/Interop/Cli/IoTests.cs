@@ -187,14 +187,15 @@ public sealed partial class IoTests
     {
         ToolRunner.RequireOrSkip("qemu-img", "qemu-io");
         using var folder = new TempFolder("io");
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", folder["before.qcow2"], "10M");
+        ToolRunner.RunChecked("qemu-io", "-c", "write -P 1 0 1M", "-c", "write -P 2 5000k 100k", folder["before.qcow2"]);
+        ToolRunner.RunChecked("qemu-img", "snapshot", "-c", "before", folder["before.qcow2"]);
         foreach (var what in events.Split(' '))
         {
             foreach (var (error, once) in new[] { (5, "true"), (28, "false") })
             {
                 var image = folder["e.qcow2"];
-                ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", image, "10M");
-                ToolRunner.RunChecked("qemu-io", "-c", "write -P 1 0 1M", "-c", "write -P 2 5000k 100k", image);
-                ToolRunner.RunChecked("qemu-img", "snapshot", "-c", "before", image);
+                File.Copy(folder["before.qcow2"], image, overwrite: true);
                 var name = """json:{"driver":"qcow2","file":{"driver":"blkdebug","image":{"driver":"file","filename":"IMAGE"},"inject-error":[{"event":"EVENT","errno":ERROR,"once":ONCE}]}}"""
                     .Replace("IMAGE", image, StringComparison.Ordinal).Replace("EVENT", what, StringComparison.Ordinal)
                     .Replace("ERROR", $"{error}", StringComparison.Ordinal).Replace("ONCE", once, StringComparison.Ordinal);
