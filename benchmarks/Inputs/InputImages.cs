@@ -77,6 +77,9 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
     /// <summary>1 TiB with 200 000 clusters in use, no two side by side.</summary>
     public string Large => cache.Get("large.qcow2", path => SparseQcow2.Write(path, 1L << 40, 200_000, Seed));
 
+    /// <summary>The same with refcounts of 0 where there are references.</summary>
+    public string LargeDamaged => cache.Get("large-damaged.qcow2", path => SparseQcow2.Write(path, 1L << 40, 200_000, Seed, lostRefcounts: 2000));
+
     /// <summary>A raw disk full of noise, every byte allocated.</summary>
     public string NoiseRaw => cache.Get("noise.raw", path =>
     {

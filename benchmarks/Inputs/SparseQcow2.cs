@@ -13,7 +13,7 @@ internal static class SparseQcow2
     private const int ClusterBits = 16, ClusterSize = 1 << ClusterBits, EntriesPerTable = ClusterSize / 8, RefcountsPerBlock = ClusterSize / 2;
     private const ulong Copied = 1UL << 63;
 
-    public static void Write(string path, long virtualSize, int clusterCount, int seed)
+    public static void Write(string path, long virtualSize, int clusterCount, int seed, int lostRefcounts = 0)
     {
         var guestClusters = virtualSize / ClusterSize;
         var l1 = new ulong[guestClusters / EntriesPerTable];
@@ -41,7 +41,7 @@ internal static class SparseQcow2
         file.SetLength(next * ClusterSize);
         WriteHeader(file, virtualSize, l1.Length, l1At: 2 + blockCount);
         WriteTable(file, 1, [.. Enumerable.Range(2, blockCount).Select(c => (ulong)c * ClusterSize)]);
-        WriteRefcounts(file, next);
+        WriteRefcounts(file, next, seed, lostRefcounts);
         WriteTable(file, 2 + blockCount, l1);
         foreach (var (l1Index, table) in l2Tables)
         {
@@ -65,12 +65,17 @@ internal static class SparseQcow2
         RandomAccess.Write(file.SafeFileHandle, header, 0);
     }
 
-    private static void WriteRefcounts(FileStream file, long clustersInUse)
+    private static void WriteRefcounts(FileStream file, long clustersInUse, int seed, int lost)
     {
         var refcounts = new byte[clustersInUse * 2];
         for (var i = 1; i < refcounts.Length; i += 2)
         {
             refcounts[i] = 1;
+        }
+
+        for (var random = new Random(seed); lost > 0; lost--)
+        {
+            refcounts[(random.Next((int)clustersInUse) * 2) + 1] = 0;
         }
 
         RandomAccess.Write(file.SafeFileHandle, refcounts, 2 * ClusterSize);

@@ -15,6 +15,9 @@ internal sealed record CommandSet(string[] Ours, params PeerCommand[] Peers) : I
     /// <summary>The file they write, or null; each run starts without it.</summary>
     public string? Target { get; init; }
 
+    /// <summary>What <see cref="Target"/> is a copy of when a run starts: they change it, each in its own way, so that results are not compared. Null when they make it.</summary>
+    public string? Source { get; init; }
+
     /// <summary>A server they read from, ended after the last run.</summary>
     public NbdServer? Server { get; init; }
 
@@ -35,8 +38,8 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
     {
         using var set = Prepare(bench);
         string[][] commands = [set.Ours, .. set.Peers.Select(p => p.Command)];
-        var (memory, written) = WarmUp(bench, set.Target, commands);
-        var sides = commands.Select(c => (Func<ChildUsage>)(() => Time(bench, set.Target, written, c))).ToArray();
+        var (memory, written) = WarmUp(bench, set, commands);
+        var sides = commands.Select(c => (Func<ChildUsage>)(() => Time(bench, set, written, c))).ToArray();
         var usages = Pairs.Run(bench.Options.Runs * (IsShort ? 10 : 1), sides);
         return [.. set.Peers.Select((peer, i) => Compare(peer, usages[0], usages[i + 1], memory[0], memory[i + 1]))];
     }
@@ -52,9 +55,14 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
         Target = peer.Target,
     };
 
-    private static ChildUsage Time(BenchContext bench, string? target, long written, string[] command)
+    private static ChildUsage Time(BenchContext bench, CommandSet set, long written, string[] command)
     {
-        if (target is not null)
+        var target = set.Target;
+        if (set.Source is not null)
+        {
+            CopySource(bench, set);
+        }
+        else if (target is not null)
         {
             File.Delete(target);
             FreshPages.Make(Path.GetDirectoryName(target)!, written);
@@ -69,14 +77,30 @@ internal sealed record CommandBenchmark(string Name, string Question, string[] N
         return usage;
     }
 
-    private (long[] Memory, long Written) WarmUp(BenchContext bench, string? target, string[][] commands)
+    private static void CopySource(BenchContext bench, CommandSet set)
     {
+        foreach (var left in Directory.GetFiles(Path.GetDirectoryName(set.Target)!, Path.GetFileName(set.Target) + "*"))
+        {
+            File.Delete(left);
+        }
+
+        ChildProcess.Run(["/bin/cp", "--sparse=always", set.Source!, set.Target!], bench.ErrorFile);
+    }
+
+    private (long[] Memory, long Written) WarmUp(BenchContext bench, CommandSet set, string[][] commands)
+    {
+        var target = set.Source is null ? set.Target : null;
         var memory = new long[commands.Length];
         long written = 0;
         for (var i = 0; i < commands.Length; i++)
         {
             for (var looks = IsShort ? 5 : 1; looks > 0; looks--)
             {
+                if (set.Source is not null)
+                {
+                    CopySource(bench, set);
+                }
+
                 // Who ends after milliseconds may escape one look.
                 memory[i] = Math.Max(memory[i], ChildProcess.RunWatchingMemory(commands[i], bench.ErrorFile).PeakMemoryBytes);
             }

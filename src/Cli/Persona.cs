@@ -20,8 +20,9 @@ internal sealed record Persona(string VersionText, Func<Command>? SingleCommand)
     {
         "qemu-img" => new($"qemu-img version {PeerVersion} (Platter {Version})\n", null),
         "qemu-nbd" => new($"qemu-nbd {PeerVersion} (Platter {Version})\n", static () => new PeerServeCommand()),
-        "qemu-io" or "qemu-storage-daemon" => throw new UsageException(
-            $"this version of Platter does not do {programName}'s job yet; it does qemu-img's and qemu-nbd's for reading"),
+        "qemu-io" => new($"qemu-io version {PeerVersion} (Platter {Version})\n", static () => new IoCommand("qemu-io")),
+        "qemu-storage-daemon" => throw new UsageException(
+            $"this version of Platter does not do {programName}'s job yet; it does those of qemu-img, qemu-io and, for reading, qemu-nbd"),
         _ => new($"platter {Version}\n", null),
     };
 }

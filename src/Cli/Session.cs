@@ -36,6 +36,13 @@ internal sealed class Session : IDisposable
     /// <summary>Standard error.</summary>
     public TextWriter Error { get; }
 
+    /// <summary>Standard input, opened when it is first asked for.</summary>
+    public TextReader In
+    {
+        get => field ??= new StreamReader(Console.OpenStandardInput(), new System.Text.UTF8Encoding(encoderShouldEmitUTF8Identifier: false));
+        init;
+    }
+
     /// <summary>Whether standard output is a terminal.</summary>
     public bool OutputIsTerminal { get; }
 

@@ -7,6 +7,7 @@ using Platter.Core.Metadata;
 using Platter.Core.Units;
 using Platter.Host.Files;
 using Platter.Operations.Copy;
+using Platter.Operations.Digest;
 using Platter.Operations.Offline;
 
 namespace Platter;
@@ -77,7 +78,8 @@ public sealed partial class Disk : IAsyncDisposable
             Secrets = secrets,
             DefaultSecretId = options.Password is null ? null : PasswordSecretId,
             Limits = options.Untrusted ? OpenLimits.Untrusted : OpenLimits.Default,
-            MetadataOnly = options.MetadataOnly,
+            MetadataOnly = options.MetadataOnly || options.ForRepair,
+            ForRepair = options.ForRepair,
             BackingChain = options.BackingChain,
             ForceShare = options.ForceShare,
             Warn = options.Warn,
@@ -178,6 +180,14 @@ public sealed partial class Disk : IAsyncDisposable
     public IAsyncEnumerable<MapEntry> MapAsync(long offset = 0, long length = long.MaxValue, CancellationToken cancellationToken = default) =>
         MapOperation.EnumerateAsync(Node, new GuestOffset(offset), length, cancellationToken);
 
+    /// <summary>A digest of the disk's content, the same for every format that holds the same bytes (docs/digest.md). Zero runs are cheap; all cores work.</summary>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <returns>64 hexadecimal digits.</returns>
+    /// <exception cref="BlockException">The disk could not be read.</exception>
+    public Task<string> ComputeDigestAsync(IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        DigestOperation.ComputeAsync(Node, progress, cancellationToken);
+
     /// <summary>What <c>platter info</c> shows.</summary>
     public ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => Node.GetInfoAsync(cancellationToken);
 
@@ -185,6 +195,36 @@ public sealed partial class Disk : IAsyncDisposable
     public ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         Node.CheckAsync(report, progress, cancellationToken);
+
+    /// <summary>Mends the structures of an image that was opened with <see cref="DiskOpenOptions.ForRepair"/>: wholly, or at any error or power cut not at all.
+    /// What the guest sees stays. Nothing else can be done with this disk afterwards; open it anew.</summary>
+    /// <param name="options">How far it goes, and where the undo file is to be.</param>
+    /// <param name="report">Called for every finding, from one thread; afterwards for those that are still there.</param>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops before anything has changed.</param>
+    /// <exception cref="BlockException">The image, or its format, cannot be repaired, or the host could not write: nothing was changed. <see cref="BlockErrorKind.InvalidRequest"/>:
+    /// the undo file is there already.</exception>
+    public ValueTask<RepairReport> RepairAsync(
+        DiskRepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        DiskRepair.RunAsync(Node, options, report, progress, cancellationToken);
+
+    /// <summary>Takes a repair back: the file is byte for byte what it was before.</summary>
+    /// <param name="undoFile">What <see cref="RepairAsync"/> left; it is kept.</param>
+    /// <param name="image">The image's file, or null for the name it had then.</param>
+    /// <param name="cancellationToken">Stops before anything has changed.</param>
+    /// <returns>The image's name.</returns>
+    /// <exception cref="BlockException">The undo file is damaged, or the image has been written to since the repair: nothing was changed.</exception>
+    public static ValueTask<string> UndoRepairAsync(string undoFile, string? image = null, CancellationToken cancellationToken = default) =>
+        DiskRepair.UndoAsync(undoFile, image, cancellationToken);
+
+    /// <summary>Finds what the guest has in clusters of the image file: for telling whom a finding of <see cref="CheckAsync"/> concerns.</summary>
+    /// <param name="hostOffsets">Offsets in the image file, of clusters, in bytes.</param>
+    /// <param name="maxRanges">Guest ranges per cluster at most.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <returns>For each cluster that the disk as it is now uses, as data or as a table: guest offsets and lengths in bytes.</returns>
+    public ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> hostOffsets, int maxRanges, CancellationToken cancellationToken = default) =>
+        Node.FindUsersAsync(hostOffsets, maxRanges, cancellationToken);
 
     /// <summary>The dirty ranges of a persistent bitmap.</summary>
     public IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
@@ -198,7 +238,7 @@ public sealed partial class Disk : IAsyncDisposable
 
     private static OpenGate ChooseGate(DiskOpenOptions options) =>
         options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
-        : options.MetadataOnly && !options.BackingChain ? new ClosedGate("only the image itself is opened")
+        : (options.MetadataOnly || options.ForRepair) && !options.BackingChain ? new ClosedGate("only the image itself is opened")
         : new LocalFilesGate();
 
     // Options of a bare storage become options of an image on it, so that the image's own options have a place.

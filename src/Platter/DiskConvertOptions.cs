@@ -11,6 +11,9 @@ public sealed record DiskConvertOptions
     /// <summary>Write into the image, file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
     public bool UseExistingTarget { get; init; }
 
+    /// <summary>Read the finished target back and compare it with the source; the conversion fails if a byte differs.</summary>
+    public bool Verify { get; init; }
+
     /// <summary>Store the clusters compressed (<c>-c</c>): qcow2 only, without encryption or an external data file.</summary>
     public bool Compress { get; init; }
 

@@ -247,9 +247,15 @@ public sealed class DiskCreation
     private sealed class NewFiles
     {
         private readonly List<string> _new = [];
+        private readonly HashSet<string> _opened = [];
 
         public Storage Open(string path)
         {
+            if (!_opened.Add(System.IO.Path.GetFullPath(path)))
+            {
+                throw Invalid($"Could not create '{path}': the image itself has that name");
+            }
+
             var existed = File.Exists(path);
             var storage = OpenOrCreate(path);
             if (!existed && !storage.IsDevice)

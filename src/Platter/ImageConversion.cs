@@ -56,7 +56,6 @@ internal static class ImageConversion
         IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
         var image = new NodeOptions { ["driver"] = create.Format };
-        image.SetChild("file", DiskName.Parse(path));
         if (named["encrypt.key-secret"] is { } secret)
         {
             image["encrypt.key-secret"] = secret;
@@ -70,6 +69,18 @@ internal static class ImageConversion
             Password = create.Password,
             CompressionLevel = options.CompressionLevel,
         };
+        await CopyAsync(source, path, image, options, open, copy, progress, cancellationToken).ConfigureAwait(false);
+        if (options.Verify)
+        {
+            await ConversionCheck.RunAsync(source, path, image, open with { Writable = false }, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private static async ValueTask CopyAsync(
+        BlockNode source, string path, NodeOptions image, DiskConvertOptions options, DiskOpenOptions open, CopyOptions copy,
+        IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+    {
+        image.SetChild("file", DiskName.Parse(path));
         var target = await Disk.OpenAsync(image, open, cancellationToken).ConfigureAwait(false);
         await using var closing = target.ConfigureAwait(false);
         if (target.Size < source.VirtualSize)

@@ -1,5 +1,6 @@
 using Platter.Core.Errors;
 using Platter.Core.Graph;
+using Platter.Core.Images;
 using Platter.Host.Files;
 using Platter.Operations.Copy;
 
@@ -55,6 +56,11 @@ internal static class RawConversion
             }
 
             await CopyEngine.CopyAsync(source, CopyTarget.Of(target), copy, progress, cancellationToken).ConfigureAwait(false);
+            if (options.Verify)
+            {
+                await ConversionCheck.RunAsync(source, path, new NodeOptions { ["driver"] = "raw" }, new DiskOpenOptions(), cancellationToken).ConfigureAwait(false);
+            }
+
             finished = true;
         }
         finally

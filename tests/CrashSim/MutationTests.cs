@@ -14,7 +14,7 @@ public sealed class MutationTests
 
     public static TheoryData<string, int> Traces => new()
     {
-        { "few-plain", 60 }, { "few-backing", 60 }, { "few-snapshot", 60 }, { "few-extended", 50 }, { "few-data-file", 60 }, { "snapshots-few-plain", 60 },
+        { "few-plain", 60 }, { "few-backing", 60 }, { "few-snapshot", 60 }, { "few-extended", 50 }, { "few-data-file", 60 }, { "snapshots-few-plain", 60 }, { "repair-few-plain", 50 },
     };
 
     [Theory]

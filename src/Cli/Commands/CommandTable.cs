@@ -15,19 +15,22 @@ internal static class CommandTable
         ("convert", static () => new ConvertCommand()),
         ("dd", static () => new DdCommand()),
         ("snapshot", static () => new SnapshotCommand()),
+        ("bitmap", static () => new BitmapCommand()),
         ("resize", static () => new ResizeCommand()),
         ("amend", static () => new AmendCommand()),
         ("commit", static () => new CommitCommand()),
         ("rebase", static () => new RebaseCommand()),
         ("bench", static () => new BenchCommand()),
         ("measure", static () => new MeasureCommand()),
+        ("digest", static () => new DigestCommand()),
+        ("io", static () => new IoCommand()),
         ("serve", static () => new ServeCommand()),
     ];
 
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "bitmap", "daemon", "io", "nbd",
+        "daemon", "nbd",
     ];
 
     /// <summary>The command of that name.</summary>

@@ -3,6 +3,7 @@ using Platter.Cli.Output;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Operations.Copy;
+using Platter.Operations.Digest;
 
 namespace Platter.Cli.Commands;
 
@@ -36,6 +37,8 @@ internal sealed class ConvertCommand : Command
         'B', "backing", "FILE", "The new image's backing file, which reads as the source's: only what the source's top image holds is copied.");
 
     private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", "FILE's format. Has to be given with -B.");
+    private static readonly Option s_verify = new('\0', "verify", null, "Read the finished target back and compare it with the source.");
+    private static readonly Option s_digest = new('\0', "digest", null, "Compute the digest of the content while copying, and print it.");
     private static readonly Option s_bitmaps = new('\0', "bitmaps", null, string.Empty);
     private static readonly Option s_skipBrokenBitmaps = new('\0', "skip-broken-bitmaps", null, string.Empty);
 
@@ -48,7 +51,7 @@ internal sealed class ConvertCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, CommonOptions.Format, s_targetFormat, s_options, CommonOptions.Snapshot, CommonOptions.Progress, CommonOptions.Quiet,
-        s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, CommonOptions.ForceShare,
+        s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, s_verify, s_digest, CommonOptions.ForceShare,
         CommonOptions.ImageOpts, s_targetImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
         s_compress, s_compressionLevel, s_cache, CommonOptions.SourceCache, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
     ];
@@ -83,14 +86,23 @@ internal sealed class ConvertCommand : Command
             UseExistingTarget = arguments.Has(s_noCreate),
             Compress = arguments.Has(s_compress),
             CompressionLevel = CompressionLevelOf(arguments, create),
+            Verify = arguments.Has(s_verify),
         };
+        var newImage = CreateOf(format, create, arguments, session);
         var stop = session.WatchInterrupts();
         var images = ImageArguments.From(arguments, session);
         var source = await OpenSourcesAsync(images, arguments.Operands, stop).ConfigureAwait(false);
         await using var closing = source.ConfigureAwait(false);
+        var digest = arguments.Has(s_digest) ? new DigestTree(source.Size) : null;
+        options = options with { Copy = copy with { Digest = digest } };
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
-        await Disk.ConvertAsync(source, target, CreateOf(format, create, arguments, session), options, progress, stop).ConfigureAwait(false);
+        await Disk.ConvertAsync(source, target, newImage, options, progress, stop).ConfigureAwait(false);
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
+        if (digest is not null)
+        {
+            session.Out.Write($"{digest.Finish()}  {arguments.Operands[^1]}\n");
+        }
+
         return 0;
     }
 

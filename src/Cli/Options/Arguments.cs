@@ -15,6 +15,9 @@ internal sealed class Arguments
     /// <summary>What is not an option, in order.</summary>
     public IReadOnlyList<string> Operands { get; }
 
+    /// <summary>Every option with its argument, in the order in which they were given.</summary>
+    public IReadOnlyList<(Option Option, string? Value)> InOrder => _given;
+
     /// <summary>Whether the option was given at least once.</summary>
     public bool Has(Option option)
     {

@@ -47,21 +47,40 @@ internal sealed class ImageArguments
     /// <param name="change">What this command wants otherwise than the command line says; null for nothing.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
+    public ValueTask<Disk> OpenAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(name, null, change, cancellationToken);
+
+    /// <summary>Opens an image by its name, whatever <c>--image-opts</c> says about others.</summary>
+    /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
+    public ValueTask<Disk> OpenNameAsync(
+        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default) =>
+        OpenAsync(name, DiskName.Parse(name), change, cancellationToken);
+
+    /// <summary>Opens what options say.</summary>
+    /// <param name="name">What messages call it.</param>
+    /// <param name="source">Where it is; null for what the name says.</param>
+    /// <param name="change">What this command wants otherwise than the command line says; null for nothing.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <exception cref="BlockException">It cannot be opened; the message names it.</exception>
     public async ValueTask<Disk> OpenAsync(
-        string name, Func<DiskOpenOptions, DiskOpenOptions>? change = null, CancellationToken cancellationToken = default)
+        string name, NodeOptions? source, Func<DiskOpenOptions, DiskOpenOptions>? change, CancellationToken cancellationToken = default)
     {
         var options = change is null ? _options : change(_options);
         try
         {
-            return _nameIsOptions
-                ? await Disk.OpenAsync(NodeOptions.ParseKeyValues(name), options, cancellationToken).ConfigureAwait(false)
-                : await Disk.OpenAsync(name, options, cancellationToken).ConfigureAwait(false);
+            source ??= Parse(name);
+            return await Disk.OpenAsync(source, options, cancellationToken).ConfigureAwait(false);
         }
         catch (BlockException e)
         {
             throw new BlockException(e.Kind, $"Could not open '{name}': {WithoutName(e.Message, name)}", e);
         }
     }
+
+    /// <summary>What an operand of the command line says: a name, or options with <c>--image-opts</c>.</summary>
+    /// <exception cref="BlockException">It is neither.</exception>
+    public NodeOptions Parse(string name) => _nameIsOptions ? NodeOptions.ParseKeyValues(name) : DiskName.Parse(name);
 
     // The layers below name the file themselves and may say the same words; once is enough.
     private static string WithoutName(string message, string name)

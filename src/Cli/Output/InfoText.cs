@@ -54,7 +54,13 @@ internal static class InfoText
         }
 
         WriteSnapshots(writer, info.Snapshots);
-        if (data is { Count: > 0 })
+        WriteFormatSpecific(writer, info);
+    }
+
+    /// <summary>Writes what only this format has, unless there is nothing.</summary>
+    public static void WriteFormatSpecific(TextWriter writer, ImageInfo info)
+    {
+        if (FormatSpecificData(info) is { Count: > 0 } data)
         {
             writer.Write("Format specific information:\n");
             WriteMembers(writer, data, 1);

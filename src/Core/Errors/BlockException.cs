@@ -11,4 +11,7 @@ public class BlockException : IOException
 
     /// <summary>What went wrong.</summary>
     public BlockErrorKind Kind { get; }
+
+    /// <summary>The operating system's number of the error (an <c>errno</c>), where there is one.</summary>
+    public int? HostErrorNumber { get; init; }
 }

@@ -28,6 +28,9 @@ public enum WriteFlags
 
     /// <summary>For zeros: the host's space may be given up.</summary>
     MayUnmap = 2,
+
+    /// <summary>For zeros: fails with <see cref="BlockErrorKind.Unsupported"/> where they would have to be written as bytes. What was zeroed by then stays.</summary>
+    NoFallback = 4,
 }
 
 /// <summary>A disk as a guest sees it: an image with its backing chain, a bundle, or a filter around another node.</summary>
@@ -78,6 +81,16 @@ public abstract class BlockNode : IAsyncDisposable
     public abstract ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default);
 
+    /// <summary>Mends the structures of the top image, which was opened for repair; wholly or not at all.</summary>
+    public virtual ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: {FormatName} disks cannot be repaired");
+
+    /// <summary>Finds the guest ranges that lie, wholly or in part, in host clusters of the top image.</summary>
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+
     /// <summary>The dirty ranges of a bitmap of the top image.</summary>
     public virtual IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
         throw new BlockException(BlockErrorKind.NotFound, $"{Name}: no bitmap '{SafeText.Clean(name, 256)}'");
@@ -122,7 +135,8 @@ public abstract class BlockNode : IAsyncDisposable
             return ValueTask.CompletedTask;
         }
 
-        var read = extent.Storage!.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
+        extent.Storage!.Announce(extent.Depth == 0 ? StorageEvent.ReadAio : StorageEvent.ReadBackingAio);
+        var read = extent.Storage.ReadAsync(extent.HostOffset + (at - extent.Offset), buffer, cancellationToken);
         if (!read.IsCompletedSuccessfully)
         {
             return FinishAsync(read, buffer);

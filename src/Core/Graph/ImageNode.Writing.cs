@@ -1,6 +1,7 @@
 using System.Buffers;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Core.Graph;
@@ -80,13 +81,16 @@ public sealed partial class ImageNode
         var bodyEnd = await GrowsUpAsync(end, unit, cancellationToken).ConfigureAwait(false) ? Math.Min(AlignUp(end, unit), VirtualSize) : Sizes.AlignDown(end, unit);
         if (bodyStart >= bodyEnd)
         {
-            await WriteZeroBytesAsync(at, length, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(at, length, flags, cancellationToken).ConfigureAwait(false);
         }
         else
         {
-            await WriteZeroBytesAsync(at, bodyStart - at.Value, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(at, bodyStart - at.Value, flags, cancellationToken).ConfigureAwait(false);
             using (await HoldUnitsAsync(writer, bodyStart, bodyEnd, cancellationToken).ConfigureAwait(false))
             {
+                var first = Math.Max(bodyStart, at.Value);
+                await writer.NoteChangeAsync(new(first), Math.Min(bodyEnd, end) - first, cancellationToken).ConfigureAwait(false);
+
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
                 if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
                     && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
@@ -98,7 +102,7 @@ public sealed partial class ImageNode
             }
 
             var from = Math.Max(bodyStart, at.Value);
-            await WriteZeroBytesAsync(new(from), end - from, cancellationToken).ConfigureAwait(false);
+            await WriteZeroBytesAsync(new(from), end - from, flags, cancellationToken).ConfigureAwait(false);
         }
 
         if ((flags & WriteFlags.ForceUnitAccess) != 0)
@@ -117,11 +121,14 @@ public sealed partial class ImageNode
         var end = at.Value + length == VirtualSize ? VirtualSize : Sizes.AlignDown(at.Value + length, unit);
         if (start >= end)
         {
+            // Nothing is given up, but a bitmap has every request, as for the peers.
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             return;
         }
 
         using (await HoldUnitsAsync(writer, start, end, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             await writer.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -140,6 +147,7 @@ public sealed partial class ImageNode
 
         using (await HoldUnitsAsync(writer, at.Value, at.Value + length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, length, cancellationToken).ConfigureAwait(false);
             var padded = cluster;
             if (length < unit)
             {
@@ -276,6 +284,7 @@ public sealed partial class ImageNode
                 return false;
             }
 
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WritePlannedAsync(writer, plan, data, cancellationToken).ConfigureAwait(false);
             return true;
         }
@@ -285,6 +294,7 @@ public sealed partial class ImageNode
     {
         using (await HoldUnitsAsync(writer, at.Value, at.Value + data.Length, cancellationToken).ConfigureAwait(false))
         {
+            await writer.NoteChangeAsync(at, data.Length, cancellationToken).ConfigureAwait(false);
             await WriteReservedAsync(writer, at, data, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -320,6 +330,7 @@ public sealed partial class ImageNode
     {
         if (plan is { FillBefore: 0, FillAfter: 0, NeedsEncoding: false })
         {
+            plan.Storage.Announce(StorageEvent.WriteAio);
             return plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken);
         }
 
@@ -343,6 +354,7 @@ public sealed partial class ImageNode
             after = await ReadsZeroAsync(plan.Offset.Value + data.Length, after, cancellationToken).ConfigureAwait(false) ? 0 : after;
             if (before == 0 && after == 0)
             {
+                plan.Storage.Announce(StorageEvent.WriteAio);
                 await plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken).ConfigureAwait(false);
                 return;
             }
@@ -354,6 +366,7 @@ public sealed partial class ImageNode
         try
         {
             var bytes = buffer.AsMemory(0, total);
+            plan.Storage.Announce(StorageEvent.CowRead);
             await ReadOrZeroAsync(start, bytes[..(int)before], cancellationToken).ConfigureAwait(false);
             data.CopyTo(bytes[(int)before..]);
             await ReadOrZeroAsync(plan.Offset + data.Length, bytes[((int)before + data.Length)..], cancellationToken).ConfigureAwait(false);
@@ -363,6 +376,10 @@ public sealed partial class ImageNode
                 writer.Encode(start, host, bytes.Span);
             }
 
+
+            // One write for both.
+            plan.Storage.Announce(StorageEvent.CowWrite);
+            plan.Storage.Announce(StorageEvent.WriteAio);
             await plan.Storage.WriteAsync(host, bytes, cancellationToken).ConfigureAwait(false);
         }
         finally
@@ -403,11 +420,16 @@ public sealed partial class ImageNode
     private ValueTask<bool> StillZeroAsync(long start, long end, CancellationToken cancellationToken) =>
         start < end ? ReadsZeroAsync(start, end - start, cancellationToken) : new(true);
 
-    private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+    private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, WriteFlags flags, CancellationToken cancellationToken)
     {
         if (length <= 0)
         {
             return;
+        }
+
+        if ((flags & WriteFlags.NoFallback) != 0)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: zeros at {at} would have to be written as bytes");
         }
 
         var size = (int)Math.Min(length, 1 << 20);

@@ -56,6 +56,16 @@ public sealed partial class ImageNode : BlockNode
         Driver.CheckAsync(report, progress, cancellationToken);
 
     /// <inheritdoc/>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        Driver.RepairAsync(options, report, progress, cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        Driver.FindUsersAsync(places, maxRanges, cancellationToken);
+
+    /// <inheritdoc/>
     public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
         Driver.ReadBitmapAsync(name, cancellationToken);
 

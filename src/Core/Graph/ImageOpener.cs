@@ -54,7 +54,7 @@ public sealed class ImageOpener
         }
 
         var storage = await _context.Storages.OpenAsync(
-            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable), cancellationToken).ConfigureAwait(false);
+            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable || _context.ForRepair), cancellationToken).ConfigureAwait(false);
         try
         {
             RefuseLoop(storage, above);
@@ -85,6 +85,7 @@ public sealed class ImageOpener
     private async ValueTask<BlockNode> OpenImageAsync(
         ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
     {
+        var writable = request.Writable || _context.ForRepair;
         if (request.Writable && (_context.MetadataOnly || request.Snapshot is not null))
         {
             throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: a snapshot can only be read");
@@ -92,7 +93,7 @@ public sealed class ImageOpener
 
         if (!_context.ForceShare)
         {
-            if (request.Writable)
+            if (writable)
             {
                 storage.LockForWriting();
             }
@@ -200,9 +201,10 @@ public sealed class ImageOpener
                 format is null ? $"{directory.Name}: is a directory that holds no disk bundle" : $"{directory.Name}: is a directory, not a {format} image");
         }
 
-        if (request.Writable)
+        if (request.Writable || _context.ForRepair)
         {
-            throw new BlockException(BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be written to");
+            throw new BlockException(
+                BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be {(request.Writable ? "written to" : "repaired")}");
         }
 
         if (request.Snapshot is { } selector)

@@ -34,6 +34,15 @@ public sealed record CheckFinding(CheckSeverity Severity, string Message)
 
     /// <summary>Bytes of the guest range.</summary>
     public long GuestLength { get; init; }
+
+    /// <summary>What it means, in a sentence or two for people; null when the message says it all.</summary>
+    public string? Explanation { get; init; }
+
+    /// <summary>What a repair does about it, or null when it can do nothing.</summary>
+    public string? Repair { get; init; }
+
+    /// <summary>Whether the repair that reported it also mends it.</summary>
+    public bool IsRepaired { get; init; }
 }
 
 /// <summary>Counts of a check. Findings are reported one by one while it runs.</summary>

@@ -86,6 +86,25 @@ public abstract class ImageDriver : IAsyncDisposable
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         throw new BlockException(BlockErrorKind.Unsupported, "This image format does not support checks");
 
+    /// <summary>Mends the image's own structures. Happens wholly or, at any error or power cut, not at all. The image was opened for repair, and nothing else uses this driver.</summary>
+    /// <param name="options">How far it goes.</param>
+    /// <param name="report">Called for every finding, in order, from one thread; afterwards for those that the final check still has.</param>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops before anything has changed.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: the format, or this image, cannot be repaired; nothing was changed.</exception>
+    public virtual ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        throw new BlockException(BlockErrorKind.Unsupported, $"{Storage.Name}: {FormatName} images cannot be repaired");
+
+    /// <summary>Finds the guest clusters that lie, wholly or in part, in host clusters: for explaining what a check found.</summary>
+    /// <param name="places">Host offsets of clusters.</param>
+    /// <param name="maxRanges">Guest ranges per host cluster at most.</param>
+    /// <param name="cancellationToken">Stops the search.</param>
+    /// <returns>For each host cluster that the disk as it is now uses: guest offset and length in bytes.</returns>
+    public virtual ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new(new Dictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>());
+
     /// <inheritdoc/>
     public virtual async ValueTask DisposeAsync()
     {

@@ -20,6 +20,9 @@ public sealed record ImageInfo
     /// <summary>Cluster size in bytes, or null when the format has none.</summary>
     public long? ClusterSize { get; init; }
 
+    /// <summary>Where saved machine state starts behind the disk, as a guest offset in bytes; 0 when the format has no place for it.</summary>
+    public long VmStateOffset { get; init; }
+
     /// <summary>Whether guest data is encrypted.</summary>
     public bool Encrypted { get; init; }
 

@@ -9,7 +9,7 @@ namespace Platter.Core.Images;
 /// after it has ended; a cut of power before that may lose it by sectors, and nothing else (design notes, "Writing").
 /// Errors are <see cref="Errors.BlockException"/>s; <see cref="Errors.BlockErrorKind.NoSpace"/> leaves everything as it was.
 /// </remarks>
-public abstract class ImageWriter
+public abstract partial class ImageWriter
 {
     /// <summary>Guest bytes, a power of two: changing a mapping may touch everything between multiples of this.</summary>
     public abstract long AllocationUnit { get; }

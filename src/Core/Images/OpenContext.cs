@@ -41,6 +41,9 @@ public sealed class OpenContext
     /// <summary>With <see cref="MetadataOnly"/>: follow the backing chain all the same, each image's metadata only. For <c>info --backing-chain</c>.</summary>
     public bool BackingChain { get; init; }
 
+    /// <summary>With <see cref="MetadataOnly"/>: the image is opened to be repaired, so that what a repair makes anew need not be readable.</summary>
+    public bool ForRepair { get; init; }
+
     /// <summary>Ignore image locks (<c>-U</c>).</summary>
     public bool ForceShare { get; init; }
 

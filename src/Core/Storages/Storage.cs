@@ -112,6 +112,11 @@ public abstract class Storage : IAsyncDisposable
     {
     }
 
+    /// <summary>Says what the next access is for. Means nothing to a storage; filters that inject faults listen.</summary>
+    public virtual void Announce(StorageEvent purpose)
+    {
+    }
+
     /// <summary>Tells the host that a range will be read soon. A hint: never fails.</summary>
     public virtual void Prefetch(HostOffset at, long length)
     {

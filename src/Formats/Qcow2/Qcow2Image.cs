@@ -27,6 +27,7 @@ internal sealed class Qcow2Image : ImageDriver
     private readonly Qcow2Writer? _writer;
     private readonly long _virtualSize;
     private readonly IReadOnlyList<SnapshotInfo> _snapshots;
+    private readonly IReadOnlyList<BitmapInfo> _bitmaps;
     private long _endOfFile;
     private int _warnedOfEnd;
 
@@ -46,7 +47,7 @@ internal sealed class Qcow2Image : ImageDriver
         Backing = Qcow2Opening.BackingReference(storage, metadata);
         References = [.. new[] { Backing, Qcow2Opening.DataFileReference(storage, metadata) }.OfType<ImageReference>()];
         _snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
-        Bitmaps = [.. metadata.Bitmaps.Select(BitmapDirectory.ToInfo)];
+        _bitmaps = [.. metadata.Bitmaps.Select(BitmapDirectory.ToInfo)];
         _mapper = MapperFor(new((long)metadata.Header.L1TableOffset), metadata.Header.L1Size);
         _decoder = new(storage, metadata.Geometry, metadata.Header.CompressionType, context.Codecs, context.Cache, isKept: writer is null);
         _preallocation = new(storage, reader, metadata.Header, metadata.Geometry);
@@ -65,7 +66,7 @@ internal sealed class Qcow2Image : ImageDriver
         Backing = image.Backing;
         References = image.References;
         _snapshots = image.Snapshots;
-        Bitmaps = [];
+        _bitmaps = [];
         _mapper = MapperFor(l1, l1Entries);
         _decoder = image._decoder;
         _preallocation = image._preallocation;
@@ -103,7 +104,7 @@ internal sealed class Qcow2Image : ImageDriver
 
     /// <inheritdoc/>
     /// <remarks>They belong to the current state of the disk: a snapshot has none.</remarks>
-    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
+    public override IReadOnlyList<BitmapInfo> Bitmaps => _writer?.Bitmaps ?? _bitmaps;
 
     /// <summary>Whether an image of this version can have bitmaps at all.</summary>
     internal bool CanHaveBitmaps => _metadata.Header.Version >= 3;
@@ -140,7 +141,7 @@ internal sealed class Qcow2Image : ImageDriver
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
-        new(Qcow2Info.Describe(Storage, _metadata, Snapshots));
+        new(Qcow2Info.Describe(Storage, _writer is null ? _metadata : _metadata with { Bitmaps = _writer.BitmapEntries }, Snapshots));
 
     /// <inheritdoc/>
     public override ValueTask<ImageDriver> OpenSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default)
@@ -166,25 +167,18 @@ internal sealed class Qcow2Image : ImageDriver
     /// <inheritdoc/>
     public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default)
     {
+        if (_writer is not null)
+        {
+            return _writer.ReadBitmap(name, cancellationToken) ?? base.ReadBitmapAsync(name, cancellationToken);
+        }
+
         var bitmap = Bitmaps.Count == 0 ? null : _metadata.Bitmaps.FirstOrDefault(b => b.Name == name);
         if (bitmap is null)
         {
             return base.ReadBitmapAsync(name, cancellationToken);
         }
 
-        if ((bitmap.Flags & Layout.BitmapFlags.InUse) != 0)
-        {
-            throw new BlockException(
-                BlockErrorKind.CorruptImage,
-                $"{Storage.Name}: bitmap '{SafeText.Clean(name, 256)}' is inconsistent: it was in use when the image was last closed");
-        }
-
-        if (bitmap.NeedsExtraData)
-        {
-            throw new BlockException(
-                BlockErrorKind.Unsupported, $"{Storage.Name}: bitmap '{SafeText.Clean(name, 256)}' has extra data of an unknown kind and must not be used");
-        }
-
+        new StoredBitmap(bitmap).ThrowIfUnusable(Storage.Name);
         return BitmapReader.ReadAsync(_reader, _metadata.Geometry, bitmap, VirtualSize, cancellationToken);
     }
 
@@ -193,6 +187,18 @@ internal sealed class Qcow2Image : ImageDriver
     public override ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         new Qcow2Check(Storage, _metadata, report, progress).RunAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        _writer is null && !Storage.IsReadOnly
+            ? new Qcow2Repair(Storage, _metadata, options, report, progress).RunAsync(cancellationToken)
+            : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was not opened for repair");
+
+    /// <inheritdoc/>
+    public override ValueTask<IReadOnlyDictionary<HostOffset, IReadOnlyList<(GuestOffset Offset, long Length)>>> FindUsersAsync(
+        IReadOnlySet<HostOffset> places, int maxRanges, CancellationToken cancellationToken = default) =>
+        new UserSearch(Storage, _metadata, places, maxRanges).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()

@@ -16,6 +16,7 @@ internal static class Qcow2Info
         VirtualSize = metadata.Header.VirtualSize,
         AllocatedSize = storage.AllocatedSize,
         ClusterSize = metadata.Geometry.ClusterSize,
+        VmStateOffset = metadata.Geometry.L1EntriesFor(metadata.Header.VirtualSize) << metadata.Geometry.GuestBytesPerL2Bits,
         Encrypted = metadata.Header.CryptMethod != CryptMethod.None,
         Dirty = (metadata.Header.Incompatible & IncompatibleFeatures.Dirty) != 0,
         BackingName = metadata.BackingName,

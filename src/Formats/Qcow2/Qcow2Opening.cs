@@ -4,6 +4,7 @@ using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Bitmaps;
+using Platter.Formats.Qcow2.Check;
 using Platter.Formats.Qcow2.Encryption;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
@@ -70,9 +71,14 @@ internal static class Qcow2Opening
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken)
     {
         options.RefuseUnknown("qcow2", s_options);
-        var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, cancellationToken).ConfigureAwait(false);
+        var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, context.ForRepair, cancellationToken).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
         metadata = await ReadListsAsync(storage, reader, metadata, context, cancellationToken).ConfigureAwait(false);
+        if (!storage.IsReadOnly && !context.MetadataOnly && (metadata.Header.Incompatible & (IncompatibleFeatures.Dirty | IncompatibleFeatures.Corrupt)) == IncompatibleFeatures.Dirty)
+        {
+            metadata = await RepairDirtyAsync(storage, metadata, context, cancellationToken).ConfigureAwait(false);
+        }
+
         metadata = await ReadLuksHeaderAsync(storage, metadata, context, cancellationToken).ConfigureAwait(false);
         var cipher = await UnlockAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
         var dataFile = await OpenDataFileAsync(storage, metadata, options, context, cancellationToken).ConfigureAwait(false);
@@ -92,6 +98,15 @@ internal static class Qcow2Opening
 
             throw;
         }
+    }
+
+    // Lazy refcounts of an image that was not closed: they are counted anew before anything is written.
+    private static async ValueTask<Qcow2Metadata> RepairDirtyAsync(Storage storage, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
+    {
+        context.Warn($"{storage.Name}: the image was not closed cleanly; its refcounts are repaired");
+        await new Qcow2Repair(storage, metadata, new(RepairMode.All), static _ => { }, null).RunAsync(cancellationToken).ConfigureAwait(false);
+        metadata = await ReadMetadataAsync(storage, lenient: false, forRepair: false, cancellationToken).ConfigureAwait(false);
+        return await ReadListsAsync(storage, new TableReader(storage, metadata.Geometry), metadata, context, cancellationToken).ConfigureAwait(false);
     }
 
     // Info and check look at what there is: for them a broken list is a warning and a finding. For reading it is an error, since the disk may be
@@ -143,9 +158,9 @@ internal static class Qcow2Opening
     }
 
     /// <summary>Reads header, extensions and lists anew, for a check of what is on the disk now.</summary>
-    internal static async ValueTask<Qcow2Metadata> ReadForCheckAsync(Storage storage, CancellationToken cancellationToken)
+    internal static async ValueTask<Qcow2Metadata> ReadForCheckAsync(Storage storage, CancellationToken cancellationToken, bool lenient = false)
     {
-        var metadata = await ReadMetadataAsync(storage, lenient: false, cancellationToken).ConfigureAwait(false);
+        var metadata = await ReadMetadataAsync(storage, lenient, forRepair: lenient, cancellationToken).ConfigureAwait(false);
         var context = new OpenContext
         {
             Formats = new FormatRegistry([], []), Storages = null!, Gate = null!, MetadataOnly = true,
@@ -153,11 +168,12 @@ internal static class Qcow2Opening
         return await ReadListsAsync(storage, new TableReader(storage, metadata.Geometry), metadata, context, cancellationToken).ConfigureAwait(false);
     }
 
-    private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, CancellationToken cancellationToken)
+    private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, bool forRepair, CancellationToken cancellationToken)
     {
         var cluster = await ReadHeadAsync(storage, FirstReadBytes, cancellationToken).ConfigureAwait(false);
         var header = Qcow2Header.Parse(cluster.Span, storage.Name);
         header.ValidateExtent(storage.Name);
+        header = forRepair ? header.WithoutImpossibleRefcounts() : header;
         var clusterSize = 1 << (int)header.ClusterBits;
         if (clusterSize < cluster.Length)
         {

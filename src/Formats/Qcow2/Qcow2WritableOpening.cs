@@ -20,16 +20,12 @@ internal static class Qcow2WritableOpening
     {
         var (header, geometry) = (metadata.Header, metadata.Geometry);
         RefuseBroken(storage, header);
-        if (metadata.Bitmaps.Count > 0)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"{storage.Name}: images with persistent bitmaps cannot be written to yet");
-        }
-
         var reader = new TableReader(storage, geometry);
         var l1 = await LoadL1Async(reader, header, cancellationToken).ConfigureAwait(false);
         var refcounts = await RefcountStore.LoadAsync(storage, reader, header, geometry, cancellationToken).ConfigureAwait(false);
         var regions = new MetadataRegions();
         AddRegions(regions, metadata, refcounts, l1);
+        AddBitmapRegions(regions, metadata, storage.Name);
         var sector = await HeaderSector.LoadAsync(storage, cancellationToken).ConfigureAwait(false);
         var writer = new Qcow2Writer(new()
         {
@@ -48,10 +44,12 @@ internal static class Qcow2WritableOpening
             HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
             AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
         });
+        await writer.LoadBitmapsAsync(metadata, cancellationToken).ConfigureAwait(false);
         if (header.Version >= 3)
         {
             // What we do not know may not describe the image any more once we write.
-            sector.Set64(Qcow2Header.AutoclearAt, (ulong)(header.Autoclear & (AutoclearFeatures.Bitmaps | AutoclearFeatures.RawExternalData)));
+            var known = AutoclearFeatures.RawExternalData | (metadata.BitmapsExtension is null ? AutoclearFeatures.None : AutoclearFeatures.Bitmaps);
+            sector.Set64(Qcow2Header.AutoclearAt, (ulong)(header.Autoclear & known));
             await sector.WriteAsync(cancellationToken).ConfigureAwait(false);
         }
 
@@ -71,7 +69,7 @@ internal static class Qcow2WritableOpening
         {
             throw new ImageFormatException(
                 storage.Name, Qcow2Header.Structure, new(Qcow2Header.IncompatibleAt), "incompatible_features", $"0x{(ulong)header.Incompatible:x}",
-                "the image was not closed cleanly and its refcounts may be wrong; 'check -r all' repairs it");
+                "the image was not closed cleanly, and it could not be repaired; 'check' says what is wrong");
         }
     }
 
@@ -123,6 +121,35 @@ internal static class Qcow2WritableOpening
             {
                 regions.Add(at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1);
             }
+        }
+    }
+
+    /// <summary>The bitmap directory and every bitmap's table, none of which may lie where other metadata are. Their bits are added when a table is read.</summary>
+    /// <exception cref="ImageFormatException">Two of them overlap.</exception>
+    public static void AddBitmapRegions(MetadataRegions regions, Qcow2Metadata metadata, string file)
+    {
+        if (metadata.BitmapsExtension is not { } extension)
+        {
+            return;
+        }
+
+        var bits = metadata.Geometry.ClusterBits;
+        Add("bitmap directory", (long)extension.DirectoryOffset, (long)extension.DirectorySize);
+        foreach (var bitmap in metadata.Bitmaps)
+        {
+            Add($"table of bitmap '{SafeText.Clean(bitmap.Name, 64)}'", (long)bitmap.TableOffset, bitmap.TableSize * (long)BitmapTableEntry.Size);
+        }
+
+        void Add(string structure, long at, long length)
+        {
+            var (first, count) = (at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1);
+            if (regions.Find(first, count) is >= 0 and var shared)
+            {
+                throw new ImageFormatException(
+                    file, structure, new(at), string.Empty, string.Empty, $"other metadata lie in its cluster at 0x{shared << bits:x}; the image cannot be written to");
+            }
+
+            regions.Add(first, count);
         }
     }
 

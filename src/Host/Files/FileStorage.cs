@@ -19,6 +19,7 @@ public sealed class FileStorage : Storage
     private readonly bool _isDevice;
     private readonly StorageIdentity? _identity;
     private bool _noPunch;
+    private bool _isLocked;
 
     private readonly string _path;
 
@@ -160,6 +161,7 @@ public sealed class FileStorage : Storage
             if (!storage._isDevice)
             {
                 ImageLock.AcquireForWriting(storage._handle, path);
+                storage._isLocked = true;
             }
 
             return storage;
@@ -186,6 +188,7 @@ public sealed class FileStorage : Storage
         if (!_isDevice)
         {
             ImageLock.AcquireForReading(_handle, Name, allowWriters);
+            _isLocked = true;
         }
     }
 
@@ -195,6 +198,7 @@ public sealed class FileStorage : Storage
         if (!_isDevice)
         {
             ImageLock.AcquireForWriting(_handle, Name);
+            _isLocked = true;
         }
     }
 
@@ -339,6 +343,15 @@ public sealed class FileStorage : Storage
         return ValueTask.CompletedTask;
     }
 
+    /// <summary>Makes later reads come from the disk, where the host has such a call: its copies in memory are given up. What was not flushed stays.</summary>
+    public void DropCache()
+    {
+        if (HostCalls.Linux)
+        {
+            _ = LinuxCalls.Fadvise(_handle, 0, 0, LinuxCalls.POSIX_FADV_DONTNEED);
+        }
+    }
+
     /// <inheritdoc/>
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default)
     {
@@ -463,6 +476,12 @@ public sealed class FileStorage : Storage
     /// <inheritdoc/>
     public override ValueTask DisposeAsync()
     {
+        if (_isLocked && !_handle.IsClosed)
+        {
+            // A process that was just started from this one may still share the open file, and its locks, for a moment.
+            ImageLock.Release(_handle);
+        }
+
         _handle.Dispose();
         return base.DisposeAsync();
     }

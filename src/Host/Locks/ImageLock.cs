@@ -82,7 +82,8 @@ internal static class ImageLock
         return LinuxCalls.Fcntl(handle, LinuxCalls.F_OFD_GETLK, ref request) == 0 && request.Type != Unlock;
     }
 
-    private static void Release(SafeFileHandle handle)
+    /// <summary>Gives all locks of an open file back.</summary>
+    public static void Release(SafeFileHandle handle)
     {
         var request = new LinuxCalls.FileLock { Type = Unlock, Start = HeldBase, Length = UnsharedBase };
         _ = LinuxCalls.Fcntl(handle, LinuxCalls.F_OFD_SETLK, ref request);

@@ -16,7 +16,7 @@ internal static class HostErrors
             LinuxCalls.ENOSPC or LinuxCalls.EDQUOT or LinuxCalls.EFBIG => BlockErrorKind.NoSpace,
             _ => BlockErrorKind.Io,
         },
-        $"{name}: {attempted}: {Marshal.GetPInvokeErrorMessage(errno)}");
+        $"{name}: {attempted}: {Marshal.GetPInvokeErrorMessage(errno)}") { HostErrorNumber = errno };
 
     /// <summary>From an exception of .NET's file API.</summary>
     public static BlockException From(Exception e, string name, string attempted) => e switch

@@ -20,7 +20,7 @@ internal static partial class LinuxCalls
 
     public const int RWF_NOWAIT = 8;
 
-    public const int POSIX_FADV_SEQUENTIAL = 2, POSIX_FADV_WILLNEED = 3;
+    public const int POSIX_FADV_SEQUENTIAL = 2, POSIX_FADV_WILLNEED = 3, POSIX_FADV_DONTNEED = 4;
 
     public const uint S_IFMT = 0xf000, S_IFREG = 0x8000, S_IFBLK = 0x6000, S_IFDIR = 0x4000, S_IFCHR = 0x2000, S_IFIFO = 0x1000, S_IFSOCK = 0xc000;
 

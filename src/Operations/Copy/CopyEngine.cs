@@ -4,6 +4,7 @@ using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Operations.Digest;
 
 namespace Platter.Operations.Copy;
 
@@ -40,8 +41,8 @@ public sealed class CopyEngine
     {
         _source = source;
         _target = target;
-        _unit = target.Unit;
-        _granularity = target.WritesWholeUnits ? (int)_unit : (int)Math.Max(options.SparseBytes, Math.Min(_unit, MaxZeroGranularity));
+        _unit = options.Digest is null ? target.Unit : Math.Max(target.Unit, DigestTree.BlockBytes);
+        _granularity = (int)Math.Max(options.SparseBytes, Math.Min(target.Unit, MaxZeroGranularity));
         _options = options;
         _progress = progress;
         _limiter = options.BytesPerSecond > 0 ? new RateLimiter(options.BytesPerSecond) : null;
@@ -79,7 +80,7 @@ public sealed class CopyEngine
                 CancellationToken.None);
         }
 
-        await WhenAllFirstErrorAsync(workers, cancellationToken).ConfigureAwait(false);
+        await Workers.WhenAllFirstErrorAsync(workers, cancellationToken).ConfigureAwait(false);
         await target.FlushAsync(cancellationToken).ConfigureAwait(false);
         return engine._written;
     }
@@ -97,19 +98,15 @@ public sealed class CopyEngine
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 var extent = await MapAsync(at, chunk.End - at.Value, cancellationToken).ConfigureAwait(false);
-                if (extent.End.Value < chunk.End && (extent.End.Value & (_unit - 1)) != 0)
+                var whole = extent.End.Value == chunk.End ? extent.Length : WholeUnits(extent);
+                if (whole == 0)
                 {
-                    // The extent ends inside a unit of the target: what is before goes first, then the unit as a whole.
-                    var whole = Sizes.AlignDown(extent.End.Value, _unit) - at.Value;
-                    if (whole <= 0)
-                    {
-                        at = await CopyMixedUnitAsync(at, chunk.End, segment, cancellationToken).ConfigureAwait(false);
-                        continue;
-                    }
-
-                    extent = extent.Take(whole);
+                    at = await CopyMixedUnitAsync(at, chunk.End, segment, cancellationToken).ConfigureAwait(false);
+                    continue;
                 }
 
+                // What ends inside a unit of the target goes up to there, and then the unit as a whole.
+                extent = extent.Take(whole);
                 await CopyExtentAsync(extent, segment, cancellationToken).ConfigureAwait(false);
                 at = extent.End;
             }
@@ -126,19 +123,21 @@ public sealed class CopyEngine
             {
                 var start = _cursor;
                 var extent = await MapAsync(start, _source.VirtualSize - start.Value, cancellationToken).ConfigureAwait(false);
-                if (IsLeftOut(extent))
+                var leftOut = IsLeftOut(extent) && (_options.Digest is null || extent.ReadsZero) ? WholeUnits(extent) : 0;
+                if (leftOut > 0)
                 {
-                    _cursor = extent.End;
-                    Advance(extent.Length, 0);
+                    _cursor = start + leftOut;
+                    _options.Digest?.AddZeros(start.Value, leftOut);
+                    Advance(leftOut, 0);
                     continue;
                 }
 
                 var size = _options.HostCopy && extent.Kind == ExtentKind.Data && extent.Length >= HostCopyBytes ? HostCopyBytes : ChunkBytes;
                 var end = Math.Min(Sizes.AlignDown(start.Value, size) + size, _source.VirtualSize);
-                if (extent.ReadsZero && _options.SparseBytes > 0 && extent.End.Value > end)
+                if (extent.ReadsZero && _options.SparseBytes > 0)
                 {
                     // One request can zero any range; only data is worth cutting up.
-                    end = Math.Max(end, Sizes.AlignDown(extent.End.Value, Math.Max(_unit, 1)));
+                    end = Math.Max(end, start.Value + WholeUnits(extent));
                 }
 
                 _cursor = new GuestOffset(end);
@@ -168,7 +167,11 @@ public sealed class CopyEngine
         }
     }
 
-    // Nothing has to be done for it: the target reads the same already.
+    // Pieces begin at multiples of the unit.
+    private long WholeUnits(in Extent extent) =>
+        extent.End.Value == _source.VirtualSize ? extent.Length : Sizes.AlignDown(extent.Length, _unit);
+
+    // Nothing has to be written for it: the target reads the same already.
     private bool IsLeftOut(in Extent extent) =>
         (_options.SharesBacking && extent.Depth > 0) || (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero);
 
@@ -185,6 +188,7 @@ public sealed class CopyEngine
             done += (int)extent.Length;
         }
 
+        _options.Digest?.Add(at.Value, buffer.Span);
         var written = isLeftOut ? 0 : await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
         Advance(buffer.Length, written);
         return at + buffer.Length;
@@ -192,20 +196,23 @@ public sealed class CopyEngine
 
     private async ValueTask CopyExtentAsync(Extent extent, Segment segment, CancellationToken cancellationToken)
     {
-        if (IsLeftOut(extent))
+        var isLeftOut = IsLeftOut(extent);
+        if (isLeftOut && (_options.Digest is null || extent.ReadsZero))
         {
+            _options.Digest?.AddZeros(extent.Offset.Value, extent.Length);
             Advance(extent.Length, 0);
             return;
         }
 
         if (extent.ReadsZero && _options.SparseBytes > 0)
         {
+            _options.Digest?.AddZeros(extent.Offset.Value, extent.Length);
             await _target.WriteZeroesAsync(extent.Offset, extent.Length, cancellationToken).ConfigureAwait(false);
             Advance(extent.Length, 0);
             return;
         }
 
-        if (_options.HostCopy && extent.Kind == ExtentKind.Data && !extent.ReadsZero)
+        if (_options.HostCopy && _options.Digest is null && extent.Kind == ExtentKind.Data && !extent.ReadsZero)
         {
             var copied = _target.TryCopyFrom(extent.Storage!, extent.HostOffset, extent.Offset, extent.Length);
             Advance(copied, copied);
@@ -228,15 +235,16 @@ public sealed class CopyEngine
         {
             cancellationToken.ThrowIfCancellationRequested();
             var buffer = segment.Get((int)Math.Min(step, extent.Length - done));
-            await CopySegmentAsync(extent, extent.Offset + done, buffer, cancellationToken).ConfigureAwait(false);
+            await CopySegmentAsync(extent, extent.Offset + done, buffer, isLeftOut, cancellationToken).ConfigureAwait(false);
             done += buffer.Length;
         }
     }
 
-    private async ValueTask CopySegmentAsync(Extent extent, GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)
+    private async ValueTask CopySegmentAsync(Extent extent, GuestOffset at, Memory<byte> buffer, bool isLeftOut, CancellationToken cancellationToken)
     {
         await ReadSegmentAsync(extent, at, buffer, cancellationToken).ConfigureAwait(false);
-        var written = await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+        _options.Digest?.Add(at.Value, buffer.Span);
+        var written = isLeftOut ? 0 : await WriteRunsAsync(at, buffer, cancellationToken).ConfigureAwait(false);
         Advance(buffer.Length, written);
     }
 
@@ -331,7 +339,7 @@ public sealed class CopyEngine
             return ZeroRuns.Next(bytes, position, _granularity);
         }
 
-        var length = (int)Math.Min(bytes.Length, _unit - (position & (_unit - 1)));
+        var length = (int)Math.Min(bytes.Length, _target.Unit - (position & (_target.Unit - 1)));
         return (length, _options.SparseBytes > 0 && ZeroRuns.IsZero(bytes[..length]));
     }
 
@@ -361,27 +369,6 @@ public sealed class CopyEngine
         lock (_reportGate)
         {
             _options.OnSalvaged(at, length, cause);
-        }
-    }
-
-    // The error that started it is what the caller must see, not the cancellation it caused in the other workers.
-    private static async Task WhenAllFirstErrorAsync(Task[] workers, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await Task.WhenAll(workers).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            foreach (var worker in workers)
-            {
-                if (worker.Exception?.InnerExceptions.FirstOrDefault(e => e is not OperationCanceledException) is { } cause)
-                {
-                    System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(cause);
-                }
-            }
-
-            throw;
         }
     }
 

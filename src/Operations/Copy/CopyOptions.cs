@@ -1,5 +1,6 @@
 using Platter.Core.Errors;
 using Platter.Core.Units;
+using Platter.Operations.Digest;
 
 namespace Platter.Operations.Copy;
 
@@ -26,6 +27,9 @@ public sealed record CopyOptions
 
     /// <summary>Bytes per second at most; 0 is unlimited.</summary>
     public long BytesPerSecond { get; init; }
+
+    /// <summary>Given every byte of the disk as it is copied, if not null; what a salvage replaced is in it as zeros.</summary>
+    public DigestTree? Digest { get; init; }
 
     /// <summary>The target's backing file reads as the source's does: what the source's top image does not hold is left to it (<c>-B</c>).</summary>
     public bool SharesBacking { get; init; }

@@ -8,7 +8,7 @@ public static class DiskName
 {
     private static readonly string[] s_nbdSchemes = ["nbd://", "nbds://", "nbd+unix://", "nbds+unix://", "nbd+vsock://", "nbds+vsock://"];
 
-    /// <summary>Parses a path, <c>file:PATH</c>, <c>json:{…}</c> or an NBD URI.</summary>
+    /// <summary>Parses a path, <c>file:PATH</c>, <c>json:{…}</c>, an NBD URI or <c>blkdebug:CONFIG:IMAGE</c>.</summary>
     /// <remarks>A name with a colon before its first slash that is none of these is refused, as the peers do, so that a protocol nobody
     /// supports is not taken for a file name; write <c>./na:me</c> for such a file.</remarks>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/> or <see cref="BlockErrorKind.Unsupported"/>.</exception>
@@ -32,6 +32,11 @@ public static class DiskName
         if (name.StartsWith("nbd:", StringComparison.Ordinal))
         {
             return ParseOldNbd(name);
+        }
+
+        if (name.StartsWith("blkdebug:", StringComparison.Ordinal))
+        {
+            return ParseFaults(name["blkdebug:".Length..]);
         }
 
         if (name.StartsWith("file:", StringComparison.Ordinal))
@@ -61,6 +66,25 @@ public static class DiskName
         }
 
         return name[..colon];
+    }
+
+    // blkdebug:CONFIG:IMAGE, where CONFIG may be empty.
+    private static NodeOptions ParseFaults(string rest)
+    {
+        var colon = rest.IndexOf(':', StringComparison.Ordinal);
+        if (colon < 0)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, "blkdebug requires both config file and image path");
+        }
+
+        var result = new NodeOptions { ["driver"] = "blkdebug" };
+        if (colon > 0)
+        {
+            result["config"] = rest[..colon];
+        }
+
+        result.SetChild("image", Parse(rest[(colon + 1)..]));
+        return result;
     }
 
     // nbd:HOST:PORT[:exportname=NAME] and nbd:unix:PATH[:exportname=NAME], the form from before URIs.

@@ -33,6 +33,9 @@ public sealed record DiskOpenOptions
     /// <summary>With <see cref="MetadataOnly"/>: open the images of the backing chain too, each as far as <see cref="Disk.GetInfoAsync"/> needs.</summary>
     public bool BackingChain { get; init; }
 
+    /// <summary>Open the named file alone, for <see cref="Disk.RepairAsync"/>: nobody else may use it meanwhile, and it need not be good enough to be read.</summary>
+    public bool ForRepair { get; init; }
+
     /// <summary>For images that strangers made: references are not followed and limits are tight.</summary>
     public bool Untrusted { get; init; }
 

@@ -1,4 +1,5 @@
 using Platter.Core.Errors;
+using Platter.Core.Faults;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Host.Files;
@@ -6,10 +7,12 @@ using Platter.Nbd.Client;
 
 namespace Platter;
 
-/// <summary>Opens the kinds of storage that Platter knows: local files and devices, NBD exports.</summary>
+/// <summary>Opens the kinds of storage that Platter knows: local files and devices, NBD exports, and these behind a filter that injects faults.</summary>
 internal sealed class HostStorageOpener : StorageOpener
 {
-    public override bool IsStorageDriver(string driver) => driver is "file" or "host_device" or "nbd";
+    private const int MaxConfigurationChars = 1 << 20;
+
+    public override bool IsStorageDriver(string driver) => driver is "file" or "host_device" or "nbd" or FaultOptions.Driver;
 
     public override bool IsDirectory(NodeOptions options) =>
         options.Driver is null or "file" && options["filename"] is { } path && Directory.Exists(path);
@@ -30,8 +33,44 @@ internal sealed class HostStorageOpener : StorageOpener
                 }
 
                 return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
+            case FaultOptions.Driver:
+                return await OpenFaultsAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case var driver:
                 throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
+        }
+    }
+
+    // QEMU's "image" is options or the name of a node. We have no names of nodes there, so it may also be a file's.
+    private async ValueTask<Storage> OpenFaultsAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken)
+    {
+        var image = options["image"] is { } name ? DiskName.Parse(name) : options.Child("image");
+        if (image.Keys.Count == 0)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, "A block device must be specified for \"image\"");
+        }
+
+        if (image.Driver is { } driver && !IsStorageDriver(driver))
+        {
+            throw new BlockException(
+                BlockErrorKind.Unsupported, $"driver 'blkdebug' works below a format: its 'image' is a file or an export, not '{SafeText.Clean(driver, 64)}'");
+        }
+
+        var settings = FaultOptions.Parse(options, options["config"] is { Length: > 0 } path ? ReadConfiguration(path) : null);
+        return new FaultStorage(await OpenAsync(image, mode, cancellationToken).ConfigureAwait(false), settings, options["config"]);
+    }
+
+    private static string ReadConfiguration(string path)
+    {
+        try
+        {
+            using var file = File.OpenText(path);
+            var text = new char[MaxConfigurationChars];
+            return new string(text, 0, file.ReadBlock(text));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            var why = e is FileNotFoundException or DirectoryNotFoundException ? "No such file or directory" : e.Message;
+            throw new BlockException(BlockErrorKind.NotFound, $"Could not read blkdebug config file: {why}", e);
         }
     }
 

@@ -51,6 +51,7 @@ internal sealed class CrashGuest(CrashRun run, BlockNode node) : IAsyncDisposabl
     /// <summary>Changes the size of the disk.</summary>
     public async Task ResizeAsync(long size, ResizePreallocation preallocation = ResizePreallocation.Off)
     {
+        run.SmallestSize = Math.Min(run.SmallestSize, size);
         run.Guest.BeginResize(size, run.Image.Below);
         await node.ResizeAsync(size, preallocation);
         run.Guest.EndResize();

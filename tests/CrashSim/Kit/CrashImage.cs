@@ -31,9 +31,12 @@ internal sealed record CrashImage
     public bool HasRawDataFile { get; init; }
 
     /// <summary>The image and all it names.</summary>
-    public static CrashImage From(Qcow2Builder builder)
+    /// <param name="builder">What to build.</param>
+    /// <param name="change">What is done to it then, without the guest noticing; null for nothing.</param>
+    public static CrashImage From(Qcow2Builder builder, Action<Qcow2Image>? change = null)
     {
         var image = builder.Build();
+        change?.Invoke(image);
         var files = new Dictionary<string, byte[]> { [Top] = image.Bytes.ToArray() };
         if (image.DataFile is { } data)
         {

@@ -13,6 +13,7 @@ internal sealed class CrashRun
     private CrashRun(CrashImage image, SimulatedDisk disk, Random random)
     {
         Image = image;
+        SmallestSize = image.Content.Length;
         Disk = disk;
         Random = random;
         Guest = new(disk, image.Content);
@@ -33,6 +34,15 @@ internal sealed class CrashRun
 
     /// <summary>Opens files of <see cref="Disk"/>.</summary>
     public NamedStorages Storages { get; }
+
+    /// <summary>The least that the disk ever had, in bytes.</summary>
+    public long SmallestSize { get; set; }
+
+    /// <summary>Bitmaps are cleared and added on the way: then they need not have what differs from the beginning.</summary>
+    public bool ChangesBitmaps { get; set; }
+
+    /// <summary>While the list of bitmaps is switched, the image may say that it has none that count.</summary>
+    public bool MayLoseBitmaps { get; set; }
 
     /// <summary>Prepares a scenario and lets it happen.</summary>
     public static async Task<CrashRun> MakeAsync(CrashScenario scenario, int seed)

@@ -34,8 +34,8 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// they do not, and the image can be written to again.</summary>
     public async Task VerifyAsync()
     {
-        var isDirty = LooksDirty();
-        if (!isDirty)
+        // Refcounts of a dirty image may be wrong; opening it for writing repairs it.
+        if (!LooksDirty())
         {
             await CheckAsync("after the cut");
         }
@@ -45,11 +45,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         await VerifySnapshotsAsync(run.Image.Snapshots);
         await VerifyBitmapsAsync(content);
         VerifyRawDataFile(content.Length);
-        if (isDirty)
-        {
-            await DemandRefusalAsync();
-        }
-        else if (GoesOn)
+        if (GoesOn)
         {
             await GoOnAsync(content, run.Image.Snapshots);
         }
@@ -58,12 +54,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
     /// <summary>The promises of operations that happen wholly or not at all: the image checks without corruption, is one of the worlds it may be, and can be written to again.</summary>
     public async Task VerifyWorldAsync()
     {
-        var isDirty = LooksDirty();
-        if (isDirty)
-        {
-            await DemandRefusalAsync();
-        }
-        else
+        if (!LooksDirty())
         {
             await CheckAsync("after the cut");
         }
@@ -76,11 +67,8 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
             {
                 CrashViolation.ThrowIf(world.Difference(content));
                 await VerifySnapshotsAsync(world.Snapshots);
-                if (!isDirty)
-                {
-                    await GoOnAsync(content, world.Snapshots);
-                }
-
+                await VerifyBitmapListAsync(world.Bitmaps);
+                await GoOnAsync(content, world.Snapshots);
                 return;
             }
             catch (CrashViolation e) when (!_wroteAgain)
@@ -145,13 +133,54 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
                 dirty.Add(range);
             }
 
-            for (var at = 0; at + 512 <= Math.Min(content.Length, run.Image.Content.Length); at += 512)
+            // What a smaller disk has lost is no change, and a larger one begins clean there.
+            for (var at = 0; at + 512 <= Math.Min(content.Length, run.SmallestSize); at += 512)
             {
                 var changed = !content.AsSpan(at, 512).SequenceEqual(run.Image.Content.AsSpan(at, 512));
                 CrashViolation.ThrowIf(changed && !dirty.Exists(d => d.Offset.Value <= at && d.Offset.Value + d.Length > at)
                     ? $"bitmap '{bitmap.Name}' says that it is consistent, and does not have the change at guest offset 0x{at:x}"
                     : null);
             }
+        }
+    }
+
+    // Exactly these bitmaps; one that is enabled may say that it is inconsistent, every other has exactly its bits.
+    private async Task VerifyBitmapListAsync(IReadOnlyList<CrashBitmap>? bitmaps)
+    {
+        if (bitmaps is null)
+        {
+            return;
+        }
+
+        await using var node = await _storages.OpenAsync(CrashImage.Top);
+        if (run.MayLoseBitmaps && node.Bitmaps.Count == 0 && run.WorldsAt(state.Time).Count > 1)
+        {
+            return;
+        }
+
+        var found = string.Join(", ", node.Bitmaps.Select(b => $"{b.Name} of {b.Granularity} {b.Enabled}"));
+        var wanted = string.Join(", ", bitmaps.Select(b => $"{b.Name} of {b.Granularity} {b.Enabled}"));
+        CrashViolation.ThrowIf(found == wanted ? null : $"the bitmaps are '{found}', they should be '{wanted}'");
+        foreach (var (bitmap, info) in bitmaps.Zip(node.Bitmaps))
+        {
+            if (info.InUse)
+            {
+                CrashViolation.ThrowIf(bitmap.Enabled ? null : $"bitmap '{bitmap.Name}' is inconsistent although it is not enabled");
+                continue;
+            }
+
+            var bits = new HashSet<long>();
+            await foreach (var range in node.ReadBitmapAsync(bitmap.Name))
+            {
+                for (var at = range.Offset.Value; at < range.Offset.Value + range.Length; at += bitmap.Granularity)
+                {
+                    bits.Add(at / bitmap.Granularity);
+                }
+            }
+
+            CrashViolation.ThrowIf(bits.SetEquals(bitmap.Bits)
+                ? null
+                : $"bitmap '{bitmap.Name}' has the bits {string.Join(' ', bits.Order().Take(20))}, it should have {string.Join(' ', bitmap.Bits.Order().Take(20))}");
         }
     }
 
@@ -175,20 +204,6 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
         return BinaryPrimitives.ReadUInt32BigEndian(header[4..]) >= 3 && (BinaryPrimitives.ReadUInt64BigEndian(header[72..]) & 1) != 0;
     }
 
-    private async Task DemandRefusalAsync()
-    {
-        try
-        {
-            await (await _storages.OpenAsync(CrashImage.Top, writable: true)).DisposeAsync();
-        }
-        catch (BlockException)
-        {
-            return;
-        }
-
-        throw new CrashViolation("the image says that its refcounts may be wrong, and was opened for writing all the same");
-    }
-
     private async Task GoOnAsync(byte[] content, IReadOnlyDictionary<string, byte[]> snapshots)
     {
         _wroteAgain = true;
@@ -205,6 +220,11 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
 
         await CheckAsync("after writing and closing again");
         CrashViolation.ThrowIf(Difference("the disk written to after the cut and closed", content, await ReadAsync()));
+        if (!run.ChangesBitmaps)
+        {
+            await VerifyBitmapsAsync(content);
+        }
+
         await VerifySnapshotsAsync(snapshots);
     }
 

@@ -8,6 +8,9 @@ namespace Platter.Tests.CrashSim;
 /// <param name="Snapshots">Snapshots by name.</param>
 internal sealed record CrashWorld(string Name, byte[] Content, IReadOnlyDictionary<string, byte[]> Snapshots)
 {
+    /// <summary>Bitmaps, in their order; null if nobody looks at them.</summary>
+    public IReadOnlyList<CrashBitmap>? Bitmaps { get; init; }
+
     /// <summary>Set for a step that writes guest data: each sector may still be the one of this content.</summary>
     public byte[]? Mixes { get; init; }
 

@@ -34,11 +34,21 @@ internal static class AllScenarios
         new("lazy") { Lazy = true, ClusterBits = 9, Clusters = 24 },
     ];
 
+    private static readonly DiskShape[] s_withBitmaps =
+    [
+        new("bitmaps") { Bitmaps = true },
+        new("bitmaps-512") { Bitmaps = true, ClusterBits = 9, Clusters = 110, Backing = true, Snapshot = true },
+        new("bitmaps-lazy") { Bitmaps = true, Lazy = true, ClusterBits = 10 },
+        new("bitmaps-data-file") { Bitmaps = true, DataFile = 1 },
+    ];
+
     /// <summary>Every scenario.</summary>
     public static IReadOnlyList<CrashScenario> List { get; } =
     [
         .. s_few.Select(shape => new FewRequests(shape)),
-        .. s_shapes.Select(shape => new RandomRequests(shape)),
+        .. s_shapes.Concat(s_withBitmaps).Select(shape => new RandomRequests(shape)),
+        new FewRequests(new("bitmaps") { Bitmaps = true, ClusterBits = 10, Clusters = 12 }),
+        new FewRequests(new("bitmaps-512") { Bitmaps = true, ClusterBits = 9, Clusters = 24, Snapshot = true }),
         new ConcurrentRequests(new("plain")),
         new ConcurrentRequests(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 13, Clusters = 24 }),
         new ConcurrentRequests(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, Clusters = 12 }),
@@ -54,6 +64,13 @@ internal static class AllScenarios
         new Resizes(new("extended") { ExtendedL2 = true, ClusterBits = 14, Backing = true, BackingBeyond = 40960, Clusters = 6 }, preallocates: true),
         new Resizes(new("data-file") { DataFile = 1, ClusterBits = 10, Clusters = 20 }, preallocates: true),
         new Resizes(new("data-file-raw") { DataFile = 2, ClusterBits = 10, Clusters = 20 }, preallocates: true),
+        new Resizes(new("bitmaps") { Bitmaps = true, ClusterBits = 9, Clusters = 3000, Filled = 0.02 }),
+        new BitmapEdits(new("none") { ClusterBits = 10, Clusters = 10 }, exhaustive: true),
+        new BitmapEdits(new("plain") { Bitmaps = true, ClusterBits = 10, Clusters = 10 }, exhaustive: true),
+        new BitmapEdits(new("512") { Bitmaps = true, ClusterBits = 9, Backing = true, Snapshot = true, Clusters = 80 }, exhaustive: false),
+        new BitmapEdits(new("64k") { Bitmaps = true, ClusterBits = 16, Clusters = 6, RefcountOrder = 2 }, exhaustive: false),
+        new BitmapEdits(new("far") { Bitmaps = true, ClusterBits = 13, Backing = true, FeatureNames = 10, Clusters = 12 }, exhaustive: false),
+        new BitmapEdits(new("lazy") { Bitmaps = true, Lazy = true, ClusterBits = 12 }, exhaustive: false),
         new SnapshotEdits(new("plain") { ClusterBits = 10, Clusters = 20 }, exhaustive: true),
         new SnapshotEdits(new("v2") { Version = 2, ClusterBits = 9, Clusters = 60 }, exhaustive: false),
         new SnapshotEdits(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
@@ -74,6 +91,16 @@ internal static class AllScenarios
         new Amends(new("v2") { Version = 2, Snapshot = true, Clusters = 12 }),
         new Amends(new("backing") { Backing = true, Snapshot = true, ClusterBits = 10, Clusters = 24 }),
         new KeyChanges(),
+        new Repairs(new("plain") { ClusterBits = 10, Clusters = 20 }, exhaustive: true),
+        new Repairs(new("64k") { ClusterBits = 16, Clusters = 9 }, exhaustive: false),
+        new Repairs(new("v2") { Version = 2, ClusterBits = 9, Clusters = 60, Snapshot = true }, exhaustive: false),
+        new Repairs(new("snapshot") { Snapshot = true, Backing = true, ClusterBits = 10 }, exhaustive: false),
+        new Repairs(new("extended") { ExtendedL2 = true, ClusterBits = 14, Snapshot = true, Clusters = 8 }, exhaustive: false),
+        new Repairs(new("refcount-1") { RefcountOrder = 0, ClusterBits = 10, Backing = true }, exhaustive: false),
+        new Repairs(new("refcount-64") { RefcountOrder = 6, ClusterBits = 9, Snapshot = true, Clusters = 100 }, exhaustive: false),
+        new Repairs(new("data-file") { DataFile = 1, ClusterBits = 10, Clusters = 12 }, exhaustive: false),
+        new DirtyOpenings(new("plain") { ClusterBits = 10, Backing = true, Lazy = true }),
+        new DirtyOpenings(new("snapshot") { ClusterBits = 9, Snapshot = true, RefcountOrder = 5, Lazy = true }),
     ];
 
     /// <summary>A scenario by name.</summary>

@@ -25,6 +25,12 @@ internal sealed record DiskShape(string Name)
 
     public bool Lazy { get; init; }
 
+    /// <summary>Three bitmaps: "fine" and "coarse", which are enabled, and "off", which is not.</summary>
+    public bool Bitmaps { get; init; }
+
+    /// <summary>Names of features in the header: 10 of them, with a backing file, push the bitmaps extension over the border of two sectors.</summary>
+    public int FeatureNames { get; init; }
+
     /// <summary>Clusters of the disk; the last one is not whole.</summary>
     public int Clusters { get; init; } = 40;
 
@@ -38,7 +44,9 @@ internal sealed record DiskShape(string Name)
     public int ClusterBytes => 1 << ClusterBits;
 
     /// <summary>Builds an image. Its free clusters and whatever a guest must not see hold garbage.</summary>
-    public CrashImage Build(Random random)
+    /// <param name="random">What is where.</param>
+    /// <param name="change">What is done to it then; null for nothing.</param>
+    public CrashImage Build(Random random, Action<Qcow2Image>? change = null)
     {
         var size = ((long)Clusters << ClusterBits) - (ClusterBits > 9 ? 512 : 0);
         var below = Backing ? new ReferenceDisk(size + BackingBeyond) : null;
@@ -50,6 +58,7 @@ internal sealed record DiskShape(string Name)
             Backing = below, BackingFile = Backing ? CrashImage.Base : null, BackingFormat = Backing ? "raw" : null,
             ExternalData = DataFile > 0, DataFileName = DataFile > 0 ? CrashImage.Data : null, DataFileRaw = DataFile == 2,
             CompatibleFeatures = Lazy ? 1UL : 0, TrimEnd = random.Next(3) == 0,
+            FeatureNames = [.. Enumerable.Range(0, FeatureNames).Select(i => ((byte)1, (byte)(i + 8), $"feature {i}"))],
         };
         if (DataFile != 2)
         {
@@ -62,6 +71,13 @@ internal sealed record DiskShape(string Name)
             builder.FillRandom(seed + 1, Filled / 2, compressed: RefcountOrder > 2);
         }
 
-        return CrashImage.From(builder);
+        if (Bitmaps)
+        {
+            builder.AddBitmap(new Qcow2Bitmap("fine") { GranularityBits = 9, StoreUniformClusters = random.Next(2) == 0 }.Set(1024, 3000))
+                .AddBitmap(new Qcow2Bitmap("coarse") { GranularityBits = 13 })
+                .AddBitmap(new Qcow2Bitmap("off") { GranularityBits = 10, Flags = 0 }.Set(0, 5000));
+        }
+
+        return CrashImage.From(builder, change);
     }
 }

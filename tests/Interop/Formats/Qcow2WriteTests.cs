@@ -76,6 +76,29 @@ public sealed class Qcow2WriteTests
         await Assert.ThrowsAsync<Core.Errors.BlockException>(async () => await Disk.OpenAsync(folder["disk.qcow2"]));
     }
 
+    [Fact]
+    public async Task Locks_end_with_the_disk_even_while_processes_are_started()
+    {
+        ToolRunner.RequireOrSkip("qemu-img");
+        using var folder = new TempFolder("write");
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", folder["disk.qcow2"], "1M");
+        using var stop = new CancellationTokenSource();
+        var starting = Task.Run(() =>
+        {
+            while (!stop.IsCancellationRequested)
+            {
+                ToolRunner.Run("true");
+            }
+        });
+        for (var i = 0; i < 300; i++)
+        {
+            await using var disk = await Disk.OpenAsync(folder["disk.qcow2"], new DiskOpenOptions { Writable = true });
+        }
+
+        await stop.CancelAsync();
+        await starting;
+    }
+
     private static async Task WriteAsync(string image, byte[] model, Random random, bool encrypted)
     {
         await using var disk = await Disk.OpenAsync(image, new DiskOpenOptions { Writable = true, Password = encrypted ? "secret" : null });

@@ -12,18 +12,20 @@ public sealed class NamedStorages(Func<string, bool, Storage?> find) : StorageOp
 {
     /// <summary>What openings share.</summary>
     /// <param name="metadataOnly">For checking and listing.</param>
-    public OpenContext Context(bool metadataOnly = false) => new()
+    /// <param name="forRepair">For repairing.</param>
+    public OpenContext Context(bool metadataOnly = false, bool forRepair = false) => new()
     {
         Formats = KnownFormats.Registry,
         Storages = this,
         Gate = new AnyName(),
         Codecs = HostCodecs.Instance,
-        MetadataOnly = metadataOnly,
+        MetadataOnly = metadataOnly || forRepair,
+        ForRepair = forRepair,
     };
 
     /// <summary>Opens an image as a disk.</summary>
-    public ValueTask<BlockNode> OpenAsync(string name, bool writable = false, string? snapshot = null, bool metadataOnly = false) =>
-        new ImageOpener(Context(metadataOnly)).OpenAsync(new OpenRequest
+    public ValueTask<BlockNode> OpenAsync(string name, bool writable = false, string? snapshot = null, bool metadataOnly = false, bool forRepair = false) =>
+        new ImageOpener(Context(metadataOnly, forRepair)).OpenAsync(new OpenRequest
         {
             Options = NodeOptions.ForFile(name),
             Writable = writable,

@@ -4,7 +4,9 @@ using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Operations.Copy;
+using Platter.Operations.Digest;
 using Platter.Operations.Offline;
+using Platter.TestKit;
 using Platter.Tests.Unit.Core;
 using Xunit;
 
@@ -63,6 +65,35 @@ public sealed class CopyEngineTests
         Assert.True(content.AsSpan().SequenceEqual(storage.ToArray()));
         Assert.Equal(content.Length, last.Done);
         Assert.Equal(content.Length, last.Total);
+    }
+
+    [Theory]
+    [InlineData(1, "qcow2", "", false)]
+    [InlineData(2, "qcow2", "cluster_size=512", false)]
+    [InlineData(3, "qcow2", "cluster_size=2M", false)]
+    [InlineData(4, "qcow2", "", true)]
+    [InlineData(5, "qcow2", "cluster_size=2M", true)]
+    [InlineData(6, "qcow2", "cluster_size=4k", true)]
+    [InlineData(7, "raw", "", false)]
+    public async Task Every_target_gets_the_disk_and_the_digest_is_that_of_the_disk(int seed, string format, string options, bool compress)
+    {
+        using var folder = new TempFolder("copy");
+        var (node, content) = RandomDisk(seed);
+        File.WriteAllBytes(folder["expected.raw"], content);
+        await using var expected = await Disk.OpenAsync(folder["expected.raw"], new DiskOpenOptions { Format = "raw" });
+        var path = folder["target"];
+        await Disk.CreateAsync(path, content.Length, new NamedCreateOptions(format, NodeOptions.ParseKeyValues(options)));
+        var digest = new DigestTree(content.Length);
+        await using (var target = await Disk.OpenAsync(path, new DiskOpenOptions { Format = format, Writable = true }))
+        {
+            var unit = target.Node.AllocationUnit;
+            var to = compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
+            await CopyEngine.CopyAsync(node, to, new CopyOptions { Workers = 4, TargetIsZero = true, Digest = digest });
+        }
+
+        await using var written = await Disk.OpenAsync(path, new DiskOpenOptions { Format = format });
+        Assert.Equal(CompareOutcome.Identical, (await CompareOperation.CompareAsync(expected.Node, written.Node, strict: false)).Outcome);
+        Assert.Equal(await expected.ComputeDigestAsync(), digest.Finish());
     }
 
     [Fact]

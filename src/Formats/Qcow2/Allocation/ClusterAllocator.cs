@@ -64,6 +64,7 @@ internal sealed class ClusterAllocator
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more.</exception>
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
     {
+        _storage.Announce(StorageEvent.ClusterAlloc);
         if (MayReuse && TakeFree(wanted) is { Count: > 0 } free)
         {
             await _refcounts.AddAsync(free.First, free.Count, raise: true, null, cancellationToken).ConfigureAwait(false);
@@ -121,6 +122,7 @@ internal sealed class ClusterAllocator
     /// <returns>Any byte of the file; every cluster that the bytes touch has been given one more reference.</returns>
     public async ValueTask<HostOffset> AllocateBytesAsync(int length, CancellationToken cancellationToken)
     {
+        _storage.Announce(StorageEvent.ClusterAllocBytes);
         var clusterSize = (long)_geometry.ClusterSize;
         var inCluster = _packedAt & _geometry.ClusterMask;
         if (_packedAt >= 0 && inCluster != 0)
@@ -165,8 +167,10 @@ internal sealed class ClusterAllocator
     public void CutTo(long end) => _end = end;
 
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
-    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null) =>
-        _refcounts.AddAsync(
+    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
+    {
+        _storage.Announce(StorageEvent.ClusterFree);
+        return _refcounts.AddAsync(
             first, count, raise: false,
             cluster =>
             {
@@ -178,6 +182,7 @@ internal sealed class ClusterAllocator
                 }
             },
             CancellationToken.None);
+    }
 
     /// <summary>Gives a cluster one more reference.</summary>
     public ValueTask RetainAsync(long first, long count, CancellationToken cancellationToken) =>
@@ -210,12 +215,14 @@ internal sealed class ClusterAllocator
             return at;
         }
 
+        _storage.Announce(StorageEvent.RefblockAlloc);
         ThrowIfBeyondFormat(at + missing + count);
         var last = (at + missing + count - 1) >> _refcounts.BlockBits;
         var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
         var grows = last >= _refcounts.TableLength;
         if (grows)
         {
+            _storage.Announce(StorageEvent.ReftableGrow);
             GrowTable(last + 1);
         }
 

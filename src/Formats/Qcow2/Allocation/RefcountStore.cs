@@ -415,6 +415,8 @@ internal sealed class RefcountStore
 
             if (candidate.IsDirty)
             {
+                _storage.Announce(StorageEvent.RefblockUpdate);
+
                 // Writing it early is harmless; the next checkpoint's first flush is due anyway, since what made it dirty is in memory still.
                 await _storage.WriteAsync(
                     candidate.At + candidate.DirtyLow, candidate.Bytes.AsMemory(candidate.DirtyLow, candidate.DirtyHigh - candidate.DirtyLow), cancellationToken).ConfigureAwait(false);

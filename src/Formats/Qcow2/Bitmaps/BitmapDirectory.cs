@@ -51,7 +51,7 @@ internal static class BitmapDirectory
                 throw Bad(reader, start + at, "name", $"'{SafeText.Clean(entry.Name, 64)}'", "another bitmap has the same name");
             }
 
-            result.Add(entry);
+            result.Add(entry with { Raw = directory.AsMemory(at, entrySize) });
             at += entrySize;
         }
 
@@ -62,7 +62,7 @@ internal static class BitmapDirectory
 
     /// <summary>An entry as users see it.</summary>
     public static BitmapInfo ToInfo(BitmapDirectoryEntry entry) =>
-        new(entry.Name, entry.Granularity, (entry.Flags & BitmapFlags.InUse) != 0, (entry.Flags & BitmapFlags.Auto) != 0);
+        new(entry.Name, entry.Granularity, entry.IsInconsistent, entry.IsEnabled);
 
     private static ImageFormatException Bad(TableReader reader, HostOffset at, string field, string value, string problem) =>
         new(reader.FileName, "bitmap directory", at, field, value, problem);

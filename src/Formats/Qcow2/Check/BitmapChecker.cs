@@ -44,7 +44,7 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             var index = first + (i / BitmapTableEntry.Size);
             if (entry.HasReservedBits || (entry.Offset.Value & metadata.Geometry.ClusterMask) != 0)
             {
-                tally.Corruption($"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster");
+                tally.Corruption($"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster", Remedy.Bitmap);
                 continue;
             }
 

@@ -20,6 +20,9 @@ internal sealed class RefcountChecker(
     private bool _hasUnreadableBlocks;
     private bool _looksForLeaks;
 
+    /// <summary>What a repair has to know of the old refcounts; null for a check.</summary>
+    public RefcountSurvey? Survey { get; init; }
+
     // A structure may begin in the cluster after the file's last one, by less than a cluster: that cluster then counts as one of the file's.
     private long CountedClusters => counts.Count(_clusterCount) == 0 ? _clusterCount : _clusterCount + 1;
 
@@ -88,7 +91,12 @@ internal sealed class RefcountChecker(
     /// <summary>Counts the references that table and blocks make, and judges the table's entries.</summary>
     public void CheckTable()
     {
+        // A repair never keeps the table where it is, so that nothing of it is missed.
+        references.Journal = Survey?.TableClusters;
+        references.Missing = null;
         references.Add((long)metadata.Header.RefcountTableOffset, metadata.Header.RefcountTableBytes, Referrer.Structure(RefcountTable));
+        references.Journal = null;
+        Survey?.Begin(_table);
         for (var index = 0; index < _table.Length; index++)
         {
             var entry = new RefcountTableEntry(_table[index]);
@@ -100,23 +108,25 @@ internal sealed class RefcountChecker(
             var who = Referrer.Entry(RefcountTable, index);
             if (entry.ReservedBits != 0)
             {
-                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set");
+                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.RefcountStructure);
             }
             else if ((entry.RawOffset & (ulong)_geometry.ClusterMask) != 0)
             {
-                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster");
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster", Remedy.RefcountStructure);
             }
             else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
-                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file");
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file", Remedy.RefcountStructure);
             }
             else
             {
+                references.Journal = Survey?.JournalFor(index);
                 references.Add(entry.Offset.Value, _geometry.ClusterSize, who);
+                references.Journal = null;
                 if (counts.Count(entry.Offset.Value >> _geometry.ClusterBits) is var count and not 1)
                 {
                     tally.Corruption($"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)",
-                        entry.Offset);
+                        Remedy.RefcountStructure, entry.Offset);
                 }
             }
         }
@@ -145,7 +155,7 @@ internal sealed class RefcountChecker(
                         last = CompareBlock(block.AsSpan(0, _geometry.ClusterSize), first, end, last);
                         break;
                     case BlockState.Unreadable:
-                        for (var cluster = first; cluster < end; cluster++)
+                        for (var cluster = first; cluster < end && Survey is null; cluster++)
                         {
                             tally.Error(
                                 $"the refcount of the cluster at 0x{cluster << _geometry.ClusterBits:x} cannot be read",
@@ -295,10 +305,12 @@ internal sealed class RefcountChecker(
         var at = new HostOffset(cluster << _geometry.ClusterBits);
         if (stored < counted)
         {
-            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", at);
+            Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
+            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", Remedy.RefcountTooLow, at);
         }
         else if (_looksForLeaks)
         {
+            Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
             tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", at);
         }
     }

@@ -8,6 +8,12 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     // A refcount of n bits cannot say more; the reference beyond that is what is wrong.
     private readonly ulong _max = geometry.RefcountBits == 64 ? ulong.MaxValue : (1UL << geometry.RefcountBits) - 1;
 
+    /// <summary>Receives the clusters that are counted, while it is not null.</summary>
+    public List<long>? Journal { get; set; }
+
+    /// <summary>Receives the ranges that the file does not have; null for a check.</summary>
+    public MissingClusters? Missing { get; set; }
+
     /// <summary>References so far to the cluster at an offset.</summary>
     public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);
 
@@ -25,8 +31,10 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
         // The last cluster of a file need not be complete.
         if (!Sizes.TryAdd(offset, length, out var end) || end - fileLength >= geometry.ClusterSize)
         {
-            tally.Corruption($"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}", new(offset), who.Guest,
+            tally.Corruption(
+                $"{who} refers to {length} bytes at 0x{offset:x}, beyond the end of the file at 0x{fileLength:x}", Remedy.BeyondTheEnd, new(offset), who.Guest,
                 who.Guest is null ? 0 : geometry.ClusterSize);
+            Missing?.Add(offset, length);
             return;
         }
 
@@ -35,8 +43,11 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
             if (!counts.TryAdd(cluster, _max))
             {
                 tally.Corruption($"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many",
-                    new(cluster << geometry.ClusterBits));
+                    Remedy.TooManyReferences, new(cluster << geometry.ClusterBits));
+                continue;
             }
+
+            Journal?.Add(cluster);
         }
     }
 }

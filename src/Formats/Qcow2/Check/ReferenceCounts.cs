@@ -48,6 +48,9 @@ internal sealed class ReferenceCounts(string file)
     public ulong Count(long cluster) =>
         _pages.TryGetValue(cluster >> PageBits, out var page) ? CountOf(page[cluster & ((1 << PageBits) - 1)], cluster) : 0;
 
+    /// <summary>Whether a page's entry has counted any reference.</summary>
+    public static bool IsCounted(ushort entry) => entry >> CountShift != 0;
+
     /// <summary>The count in a page's entry.</summary>
     public ulong CountOf(ushort entry, long cluster) =>
         entry >> CountShift is var count and < CountMax ? (ulong)count : _large.GetValueOrDefault(cluster, (ulong)CountMax);
@@ -103,6 +106,38 @@ internal sealed class ReferenceCounts(string file)
         entry |= CountMax << CountShift;
         _large[cluster] = large + 1;
         return true;
+    }
+
+    /// <summary>Takes one reference back; where more were found than could be counted, there may be none left to take.</summary>
+    public void Remove(long cluster)
+    {
+        ref var entry = ref Page(cluster >> PageBits)[cluster & ((1 << PageBits) - 1)];
+        if (entry >> CountShift == CountMax)
+        {
+            // Stays in the dictionary even if it would fit again.
+            _large[cluster]--;
+        }
+        else if (entry >> CountShift != 0)
+        {
+            entry -= 1 << CountShift;
+        }
+    }
+
+    /// <summary>Whether exactly one reference to a cluster was found.</summary>
+    public bool IsOne(long cluster)
+    {
+        var pageIndex = cluster >> PageBits;
+        if (pageIndex != _lastPageIndex)
+        {
+            if (!_pages.TryGetValue(pageIndex, out var page))
+            {
+                return false;
+            }
+
+            (_lastPageIndex, _lastPage) = (pageIndex, page);
+        }
+
+        return CountOf(_lastPage[cluster & ((1 << PageBits) - 1)], cluster) == 1;
     }
 
     /// <summary>Counts the first reference to a cluster whose stored refcount is 1; false, and nothing counted, when it is not the first or

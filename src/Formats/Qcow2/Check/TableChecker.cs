@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
@@ -17,7 +18,7 @@ internal sealed class TableChecker(
     private const int PrefetchTables = 16;
 
     // More walks of one L2 table than snapshots explain are a corruption that has been found by then.
-    private const int MaxWalks = 64;
+    internal const int MaxWalks = 64;
 
     private readonly Qcow2Geometry _geometry = metadata.Geometry;
     private readonly List<(long Cluster, bool IsCopied, Referrer Who)> _beyondTheEnd = [];
@@ -28,6 +29,18 @@ internal sealed class TableChecker(
         : ~(L2Entry.OffsetMask & ~(ulong)metadata.Geometry.ClusterMask);
 
     private long _nextContiguous;
+
+    // A table where no table can be is not one to copy: readers refuse it, and what is there was never meant as entries.
+    private bool _isMendable;
+
+    /// <summary>What is being repaired; null for a check. A repair judges COPIED flags later, by the refcounts that it will have written.</summary>
+    public RepairMode? Repair { get; init; }
+
+    /// <summary>Tables that were read.</summary>
+    public long TablesRead { get; private set; }
+
+    /// <summary>Whether there is something to mend in tables of snapshots.</summary>
+    public bool HasSnapshotRepairs { get; private set; }
 
     /// <summary>Walks one L1 table.</summary>
     /// <param name="l1At">Where it starts.</param>
@@ -72,7 +85,16 @@ internal sealed class TableChecker(
     {
         if (entry.ReservedBits != 0)
         {
-            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set");
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.ReservedBits);
+            NoteRepair(isActive);
+        }
+
+        if (entry.IsAbsent && Repair == RepairMode.All)
+        {
+            // Not counted, since it is cleared.
+            NoteRepair(isActive);
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table", Remedy.StrayFlags);
+            return;
         }
 
         // An entry that is not empty and has no offset makes the header an L2 table: that counts as a reference, though no reader follows it.
@@ -81,11 +103,11 @@ internal sealed class TableChecker(
         references.Add(at.Value, _geometry.ClusterSize, who);
         if ((at.Value & _geometry.ClusterMask) != 0)
         {
-            tally.Corruption($"{who} points to {at}, which is not aligned to a cluster", at);
+            tally.Corruption($"{who} points to {at}, which is not aligned to a cluster", Remedy.Unaligned, at);
         }
 
         // Where the refcount of the table itself is not known, nothing is said about the flags in it either.
-        var judgesCopied = isActive && !entry.IsAbsent;
+        var judgesCopied = isActive && !entry.IsAbsent && Repair is null;
         if (judgesCopied)
         {
             var cluster = at.Value >> _geometry.ClusterBits;
@@ -102,6 +124,8 @@ internal sealed class TableChecker(
             return;
         }
 
+        TablesRead++;
+        _isMendable = (at.Value & _geometry.ClusterMask) == 0;
         await ReadAsync(at, table, cancellationToken).ConfigureAwait(false);
         CheckL2Table(table.Span, index, isActive, judgesCopied);
         foreach (var (cluster, isCopied, l2Entry) in _beyondTheEnd)
@@ -132,7 +156,7 @@ internal sealed class TableChecker(
                 i -= i & (step - 1);
             }
 
-            if (judgesCopied && TryCountPlain(Swap(words[i])))
+            if ((judgesCopied || (isActive && Repair is not null)) && TryCountPlain(Swap(words[i])))
             {
                 i++;
                 continue;
@@ -162,6 +186,11 @@ internal sealed class TableChecker(
         return true;
     }
 
+    /// <summary>Whether an entry points to where no cluster can be, and nothing of what is there is data.</summary>
+    internal static bool CanGiveUpPlace(L2Entry entry, SubclusterBitmap bitmap, Qcow2Geometry geometry) =>
+        (entry.Offset.Value & geometry.ClusterMask) != 0 && geometry.Version >= 3
+        && (geometry.HasExtendedL2 ? bitmap.Allocated == 0 && bitmap.Zero == uint.MaxValue : entry.IsZero);
+
     private void CountAllocated(long hostOffset)
     {
         tally.AllocatedClusters++;
@@ -183,7 +212,8 @@ internal sealed class TableChecker(
 
         if (entry.ReservedBits != 0)
         {
-            Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set");
+            Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set", Remedy.ReservedBits);
+            NoteRepair(isActive);
         }
 
         // In a data file, COPIED makes offset 0 an allocated cluster; the zero flag goes before that.
@@ -192,15 +222,22 @@ internal sealed class TableChecker(
         {
             if (bitmap.Allocated != 0)
             {
-                Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} allocates subclusters of a cluster that is not allocated");
+                Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} allocates subclusters of a cluster that is not allocated", Remedy.Undecodable);
             }
 
             return;
         }
 
+        if (_isMendable && Repair == RepairMode.All && CanGiveUpPlace(entry, bitmap, _geometry))
+        {
+            Corrupt(entry, guest, "the offset of a cluster of zeros is not aligned to a cluster", Remedy.UnalignedZeroes);
+            NoteRepair(isActive);
+            return;
+        }
+
         if (_geometry.HasExtendedL2 && bitmap.IsContradictory)
         {
-            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x}: a subcluster cannot be both allocated and zero");
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x}: a subcluster cannot be both allocated and zero", Remedy.Undecodable);
         }
 
         if (isActive)
@@ -210,7 +247,7 @@ internal sealed class TableChecker(
 
         if ((entry.Offset.Value & _geometry.ClusterMask) != 0)
         {
-            Corrupt(entry, guest, "the offset is not aligned to a cluster");
+            Corrupt(entry, guest, "the offset is not aligned to a cluster", Remedy.Unaligned);
         }
 
         if (metadata.HasDataFile)
@@ -242,18 +279,19 @@ internal sealed class TableChecker(
     {
         if (entry.IsCopied)
         {
-            Corrupt(entry, guest, "COPIED must not be set on a compressed cluster");
+            Corrupt(entry, guest, "COPIED must not be set on a compressed cluster", Remedy.Copied);
+            NoteRepair(isActive);
         }
 
         if (metadata.HasDataFile)
         {
-            Corrupt(entry, guest, "compressed clusters cannot be in an image with a data file");
+            Corrupt(entry, guest, "compressed clusters cannot be in an image with a data file", Remedy.NoPlaceForCompressed);
             return;
         }
 
         if (bitmap.Value != 0)
         {
-            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} of a compressed cluster must be 0");
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} of a compressed cluster must be 0", Remedy.Undecodable);
             return;
         }
 
@@ -285,13 +323,15 @@ internal sealed class TableChecker(
         {
             var refcount = stored switch { StoredRefcount.Zero => "0", StoredRefcount.One => "1", _ => "above 1" };
             tally.Corruption(
-                $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the refcount of the cluster at {at} is {refcount}",
+                $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the refcount of the cluster at {at} is {refcount}", Remedy.Copied,
                 at, who.Guest, who.Guest is null ? 0 : _geometry.ClusterSize);
         }
     }
 
-    private void Corrupt(L2Entry entry, GuestOffset guest, string problem) =>
-        tally.Corruption($"L2 entry of guest offset {guest} is 0x{entry.Value:x16}: {problem}", null, guest, _geometry.ClusterSize);
+    private void NoteRepair(bool isActive) => HasSnapshotRepairs |= !isActive;
+
+    private void Corrupt(L2Entry entry, GuestOffset guest, string problem, Remedy remedy) => tally.Corruption(
+        $"L2 entry of guest offset {guest} is 0x{entry.Value:x16}: {problem}", remedy, null, guest, _geometry.ClusterSize, _isMendable ? null : false);
 
     // What lies beyond the end of the file reads as zeros; that the table itself lies there has been reported as a reference.
     private async ValueTask ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken)

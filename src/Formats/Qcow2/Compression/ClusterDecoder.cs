@@ -63,6 +63,8 @@ internal sealed class ClusterDecoder(
         var input = ArrayPool<byte>.Shared.Rent(compressedLength);
         try
         {
+            storage.Announce(StorageEvent.ReadCompressed);
+
             // The file may end before the last sector of the last cluster does.
             var read = await storage.ReadAsync(at, input.AsMemory(0, compressedLength), cancellationToken).ConfigureAwait(false);
             int written;

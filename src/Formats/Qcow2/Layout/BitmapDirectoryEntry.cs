@@ -52,6 +52,15 @@ internal sealed record BitmapDirectoryEntry
     /// <summary>Host offset of the entry.</summary>
     public required HostOffset At { get; init; }
 
+    /// <summary>The entry as it is stored, padding included: what we do not know in it is kept.</summary>
+    public ReadOnlyMemory<byte> Raw { get; init; }
+
+    /// <summary>It was not stored when the image was last closed: its contents mean nothing.</summary>
+    public bool IsInconsistent => (Flags & BitmapFlags.InUse) != 0;
+
+    /// <summary>Writes are tracked into it.</summary>
+    public bool IsEnabled => (Flags & BitmapFlags.Auto) != 0;
+
     /// <summary>Guest bytes that one bit stands for.</summary>
     public long Granularity => 1L << GranularityBits;
 
@@ -92,6 +101,41 @@ internal sealed record BitmapDirectoryEntry
             ExtraSize = extraSize,
             At = at,
         };
+    }
+
+    /// <summary>A new entry.</summary>
+    /// <param name="name">1 to <see cref="MaxNameBytes"/> bytes of UTF-8.</param>
+    /// <param name="granularityBits">log2 of the guest bytes of a bit.</param>
+    /// <param name="flags">Its flags.</param>
+    public static BitmapDirectoryEntry Make(string name, int granularityBits, BitmapFlags flags)
+    {
+        var nameBytes = Encoding.UTF8.GetBytes(name);
+        var raw = new byte[(FixedSize + nameBytes.Length + 7) & ~7];
+        raw[TypeAt] = DirtyTracking;
+        raw[GranularityAt] = (byte)granularityBits;
+        BinaryPrimitives.WriteUInt16BigEndian(raw.AsSpan(NameSizeAt), (ushort)nameBytes.Length);
+        BinaryPrimitives.WriteUInt32BigEndian(raw.AsSpan(FlagsAt), (uint)flags);
+        nameBytes.CopyTo(raw, FixedSize);
+        return Parse(raw, string.Empty, 0, default, out _) with { Raw = raw };
+    }
+
+    /// <summary>This entry with other flags.</summary>
+    public BitmapDirectoryEntry WithFlags(BitmapFlags flags)
+    {
+        var raw = Raw.ToArray();
+        BinaryPrimitives.WriteUInt32BigEndian(raw.AsSpan(FlagsAt), (uint)flags);
+        return this with { Flags = flags, Raw = raw };
+    }
+
+    /// <summary>This entry with another table.</summary>
+    /// <param name="at">Where it is.</param>
+    /// <param name="entries">Its entries.</param>
+    public BitmapDirectoryEntry WithTable(HostOffset at, int entries)
+    {
+        var raw = Raw.ToArray();
+        BinaryPrimitives.WriteUInt64BigEndian(raw.AsSpan(TableOffsetAt), (ulong)at.Value);
+        BinaryPrimitives.WriteUInt32BigEndian(raw.AsSpan(TableSizeAt), (uint)entries);
+        return this with { TableOffset = (ulong)at.Value, TableSize = (uint)entries, Raw = raw };
     }
 
     /// <summary>Judges the values.</summary>

@@ -38,6 +38,16 @@ internal readonly record struct BitmapsExtension(uint BitmapCount, ulong Directo
             BinaryPrimitives.ReadUInt64BigEndian(bytes[DirectoryOffsetAt..]));
     }
 
+    /// <summary>The extension's data.</summary>
+    public byte[] ToBytes()
+    {
+        var bytes = new byte[Size];
+        BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(CountAt), BitmapCount);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(DirectorySizeAt), DirectorySize);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(DirectoryOffsetAt), DirectoryOffset);
+        return bytes;
+    }
+
     /// <summary>Judges the values.</summary>
     /// <param name="geometry">Cluster size.</param>
     /// <param name="file">For messages.</param>

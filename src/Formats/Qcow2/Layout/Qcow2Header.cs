@@ -226,6 +226,13 @@ internal sealed record Qcow2Header
         }
     }
 
+    /// <summary>The header without a refcount table that cannot be one: a repair makes another.</summary>
+    public Qcow2Header WithoutImpossibleRefcounts() =>
+        RefcountTableBytes <= MaxRefcountTableBytes && (RefcountTableOffset & ((1UL << (int)ClusterBits) - 1)) == 0
+            && RefcountTableOffset <= long.MaxValue - MaxRefcountTableBytes
+            ? this
+            : this with { RefcountTableOffset = 0, RefcountTableClusters = 0 };
+
     /// <summary>Judges every value, knowing the features' names.</summary>
     /// <param name="file">For messages.</param>
     /// <param name="names">The image's own feature names.</param>

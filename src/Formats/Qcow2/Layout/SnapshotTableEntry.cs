@@ -121,21 +121,46 @@ internal sealed record SnapshotTableEntry
     /// <summary>The entry with the extra data that version 3 demands; as it is, if it has them.</summary>
     /// <param name="bytes">Of this entry.</param>
     /// <param name="diskSize">What an entry that does not say means.</param>
-    public byte[] WithExtraDataOfVersion3(byte[] bytes, long diskSize)
+    public byte[] WithExtraDataOfVersion3(byte[] bytes, long diskSize) =>
+        ExtraSize >= MinExtraBytesV3 ? bytes : Complete(bytes, DiskSize ?? (ulong)diskSize);
+
+    /// <summary>An entry's bytes without extra data beyond the limit.</summary>
+    public static byte[] CutExtra(ReadOnlySpan<byte> fixedPart, ReadOnlySpan<byte> extra, ReadOnlySpan<byte> idAndName) =>
+        Join(fixedPart, extra[..Math.Min(extra.Length, MaxExtraBytes)], idAndName);
+
+    /// <summary>An entry's bytes with the extra data that version 3 demands.</summary>
+    /// <param name="entry">Whole, with less of them.</param>
+    /// <param name="diskSize">What the snapshot's disk is taken to have had, in bytes.</param>
+    public static byte[] Complete(ReadOnlySpan<byte> entry, ulong diskSize)
     {
-        if (ExtraSize >= MinExtraBytesV3)
+        var had = (int)ExtraSizeOf(entry);
+        var extra = new byte[24];
+        BinaryPrimitives.WriteUInt64BigEndian(extra.AsSpan(ExtraVmStateSizeAt), BinaryPrimitives.ReadUInt32BigEndian(entry[VmStateSizeAt..]));
+        if (had >= ExtraDiskSizeAt)
         {
-            return bytes;
+            entry.Slice(ExtraAt, ExtraDiskSizeAt).CopyTo(extra);
         }
 
-        var names = BinaryPrimitives.ReadUInt16BigEndian(bytes.AsSpan(IdSizeAt)) + BinaryPrimitives.ReadUInt16BigEndian(bytes.AsSpan(NameSizeAt));
-        var result = new byte[(FixedSize + MinExtraBytesV3 + names + 7) & ~7];
-        bytes.AsSpan(0, FixedSize).CopyTo(result);
-        BinaryPrimitives.WriteUInt32BigEndian(result.AsSpan(ExtraSizeAt), MinExtraBytesV3);
-        BinaryPrimitives.WriteUInt64BigEndian(result.AsSpan(ExtraAt + ExtraVmStateSizeAt), VmStateSize);
-        BinaryPrimitives.WriteUInt64BigEndian(result.AsSpan(ExtraAt + ExtraDiskSizeAt), DiskSize ?? (ulong)diskSize);
-        bytes.AsSpan(FixedSize + (int)ExtraSize, names).CopyTo(result.AsSpan(FixedSize + MinExtraBytesV3));
-        return result;
+        BinaryPrimitives.WriteUInt64BigEndian(extra.AsSpan(ExtraDiskSizeAt), diskSize);
+        BinaryPrimitives.WriteUInt64BigEndian(extra.AsSpan(ExtraInstructionCountAt), ulong.MaxValue);
+        return Join(entry[..FixedSize], extra, entry.Slice(ExtraAt + had, IdAndNameSizeOf(entry)));
+    }
+
+    /// <summary>Says where the snapshot's L1 table is.</summary>
+    public static void SetL1(Span<byte> entry, HostOffset at) => BinaryPrimitives.WriteUInt64BigEndian(entry[L1TableOffsetAt..], (ulong)at.Value);
+
+    /// <summary>Bytes of id and name together.</summary>
+    public static int IdAndNameSizeOf(ReadOnlySpan<byte> entry) =>
+        BinaryPrimitives.ReadUInt16BigEndian(entry[IdSizeAt..]) + BinaryPrimitives.ReadUInt16BigEndian(entry[NameSizeAt..]);
+
+    private static byte[] Join(ReadOnlySpan<byte> fixedPart, ReadOnlySpan<byte> extra, ReadOnlySpan<byte> idAndName)
+    {
+        var bytes = new byte[(FixedSize + extra.Length + idAndName.Length + 7) & ~7];
+        fixedPart[..FixedSize].CopyTo(bytes);
+        BinaryPrimitives.WriteInt32BigEndian(bytes.AsSpan(ExtraSizeAt), extra.Length);
+        extra.CopyTo(bytes.AsSpan(ExtraAt));
+        idAndName.CopyTo(bytes.AsSpan(ExtraAt + extra.Length));
+        return bytes;
     }
 
     // Texts only for errors: there may be 65536 entries.

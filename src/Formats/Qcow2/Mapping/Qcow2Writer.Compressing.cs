@@ -1,6 +1,7 @@
 using System.Buffers;
 using Platter.Core.Codecs;
 using Platter.Core.Errors;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
@@ -25,6 +26,7 @@ internal sealed partial class Qcow2Writer
             var host = await ReserveBytesAsync(at, length, cancellationToken).ConfigureAwait(false);
             try
             {
+                _storage.Announce(StorageEvent.WriteCompressed);
                 await _storage.WriteAsync(host, buffer.AsMemory(0, length), cancellationToken).ConfigureAwait(false);
             }
             catch

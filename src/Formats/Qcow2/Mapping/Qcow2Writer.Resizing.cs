@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
@@ -13,9 +14,7 @@ internal sealed partial class Qcow2Writer
     public override ValueTask ResizeAsync(long virtualSize, long backingSize, CancellationToken cancellationToken = default) =>
         ResizeAsync(virtualSize, backingSize, ResizePreallocation.Off, cancellationToken);
 
-    /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(
-        long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default)
+    private async ValueTask ResizeDiskAsync(long virtualSize, long backingSize, ResizePreallocation preallocation, CancellationToken cancellationToken)
     {
         if (virtualSize < 0 || virtualSize % Sizes.SectorBytes != 0)
         {
@@ -79,6 +78,7 @@ internal sealed partial class Qcow2Writer
         await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
+            _storage.Announce(StorageEvent.L1ShrinkFreeL2Clusters);
             for (var index = _geometry.L1EntriesFor(virtualSize); index < _tables.L1Length; index++)
             {
                 var entry = _tables.GetL1(index);
@@ -107,6 +107,7 @@ internal sealed partial class Qcow2Writer
         HostOffset place;
         try
         {
+            _storage.Announce(StorageEvent.L1GrowAllocTable);
             var clusters = Sizes.DivideRoundingUp(entries * L1Entry.Size, _geometry.ClusterSize);
             var first = await _allocator.AllocateContiguousAsync(clusters, cancellationToken).ConfigureAwait(false);
             place = new(first << _geometry.ClusterBits);
@@ -117,6 +118,7 @@ internal sealed partial class Qcow2Writer
                 BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(i * L1Entry.Size), l1[i]);
             }
 
+            _storage.Announce(StorageEvent.L1GrowWriteTable);
             await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
             _regions.Add(first, clusters);
         }
@@ -132,6 +134,7 @@ internal sealed partial class Qcow2Writer
         {
             var oldClusters = Sizes.DivideRoundingUp((long)_tables.L1Length * L1Entry.Size, _geometry.ClusterSize);
             var oldFirst = _tables.L1Offset.Value >> _geometry.ClusterBits;
+            _storage.Announce(StorageEvent.L1GrowActivateTable);
             _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)place.Value);
             _header.Set32(Qcow2Header.L1SizeAt, (uint)entries);
             await _checkpoint.WriteHeaderAsync(CancellationToken.None).ConfigureAwait(false);

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Layout;
@@ -53,6 +54,12 @@ internal sealed partial class Qcow2Writer
             _reuseWasJudged = false;
             var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
             Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
+            Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
+            foreach (var bitmap in _bitmaps)
+            {
+                bitmap.AddTo(_regions, _geometry);
+            }
+
             Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
             if (givesUpSpace)
             {
@@ -177,13 +184,16 @@ internal sealed class ShadowState
         await CorrectFlagsAsync(cancellationToken).ConfigureAwait(false);
         var oldL1 = _header.Header;
         Count((long)oldL1.L1TableOffset, (long)oldL1.L1Size * L1Entry.Size, raise: false);
+        _storage.Announce(StorageEvent.L1Update);
         L1Offset = L1.Length == 0 ? default : await WriteNewAsync(Bytes(L1), cancellationToken).ConfigureAwait(false);
         await _refcounts.MoveAsync(_allocator, cancellationToken).ConfigureAwait(false);
         foreach (var (at, bytes) in _refcounts.TakeMoved())
         {
+            _storage.Announce(StorageEvent.RefblockUpdate);
             await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
         }
 
+        _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
         _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)L1Offset.Value);
         _header.Set32(Qcow2Header.L1SizeAt, (uint)L1.Length);
@@ -191,6 +201,7 @@ internal sealed class ShadowState
         _header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)_refcounts.TableOffset.Value);
         _header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)_refcounts.TableClusters);
         await _header.WriteAsync(CancellationToken.None).ConfigureAwait(false);
+        _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
     }
 

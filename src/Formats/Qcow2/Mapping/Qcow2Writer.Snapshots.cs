@@ -47,7 +47,11 @@ internal sealed partial class Qcow2Writer
     }
 
     /// <inheritdoc/>
-    public override ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => ShadowAsync(
+    /// <remarks>Refused when there are bitmaps, as by QEMU: each would have to say what differs between two states, and nobody knows that.</remarks>
+    public override ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+        _bitmaps.Count == 0 ? GoToSnapshotAsync(selector, cancellationToken) : throw Refuse(BlockErrorKind.Unsupported, "Device has active dirty bitmaps");
+
+    private ValueTask GoToSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken) => ShadowAsync(
         async state =>
         {
             var (entries, _) = await ReadSnapshotsAsync(state, cancellationToken).ConfigureAwait(false);

@@ -44,6 +44,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private readonly SemaphoreSlim _checkpointing = new(1, 1);
     private List<(long First, long Count)> _retired = [];
     private bool _reuseWasJudged;
+    private bool _isClosing;
 
     /// <summary>Takes over the state of an image that was opened for writing.</summary>
     public Qcow2Writer(Qcow2WriterState state)
@@ -189,9 +190,25 @@ internal sealed partial class Qcow2Writer : ImageWriter
             return;
         }
 
+        _isClosing = true;
+        BlockException? lost = null;
+        try
+        {
+            await StoreBitmapsAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (_checkpoint.Broken is null)
+        {
+            // They say so themselves; everything else is closed as it should be.
+            lost = e;
+        }
+
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
+        if (lost is not null)
+        {
+            throw new BlockException(lost.Kind, $"{_storage.Name}: its dirty bitmaps could not be stored and are inconsistent now: {lost.Message}", lost);
+        }
     }
 
     private bool IsEmpty(L2Entry entry) => (entry.Value & (L2Entry.OffsetMask | L2Entry.CompressedFlag)) == 0 && !(_hasDataFile && entry.IsCopied);
@@ -335,6 +352,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         try
         {
+            _storage.Announce(StorageEvent.L2AllocWrite);
             if (!entry.IsAbsent)
             {
                 await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
@@ -377,7 +395,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
         }
 
         var bytes = new byte[_geometry.ClusterSize];
+        _storage.Announce(StorageEvent.L2AllocCowRead);
         _ = await _storage.ReadAsync(from, bytes, cancellationToken).ConfigureAwait(false);
+        _storage.Announce(StorageEvent.L2AllocWrite);
         await _storage.WriteAsync(to, bytes, cancellationToken).ConfigureAwait(false);
     }
 
@@ -473,8 +493,11 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 _changing.Release();
             }
 
-            await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
-            if (final && _lazyRefcounts)
+            if (!final)
+            {
+                await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
+            }
+            else if (_lazyRefcounts)
             {
                 await SetDirtyBitAsync(false, cancellationToken).ConfigureAwait(false);
             }
@@ -488,7 +511,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
     // Once there is something to use again: may the refcounts be believed?
     private async ValueTask JudgeReuseAsync(CancellationToken cancellationToken)
     {
-        if (_reuseWasJudged || !_allocator.HasFree)
+        if (_reuseWasJudged || _isClosing || !_allocator.HasFree)
         {
             return;
         }

@@ -26,10 +26,12 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
     /// <param name="cancellationToken">Stops between writes; the caller takes the changes back.</param>
     public async ValueTask RunAsync(RefcountChanges refcounts, TableChanges tables, bool deferRefcounts, CancellationToken cancellationToken)
     {
+        storage.Announce(StorageEvent.FlushToOs);
         if (!deferRefcounts)
         {
             foreach (var (at, bytes, _, _) in refcounts.Pieces)
             {
+                storage.Announce(StorageEvent.RefblockUpdatePart);
                 await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
             }
 
@@ -50,6 +52,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         {
             if (refcounts.TableMoved)
             {
+                storage.Announce(StorageEvent.RefblockAllocSwitchTable);
                 header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)refcounts.TableOffset.Value);
                 header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)refcounts.TableClusters);
                 await header.WriteAsync(cancellationToken).ConfigureAwait(false);
@@ -66,6 +69,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         {
             foreach (var (at, bytes, _, _) in tables.Slices)
             {
+                storage.Announce(StorageEvent.L2Update);
                 await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
             }
 
@@ -76,6 +80,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         {
             foreach (var (at, bytes, _) in tables.L1)
             {
+                storage.Announce(StorageEvent.L1Update);
                 await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
             }
 
@@ -110,6 +115,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
     {
         foreach (var (at, bytes, _) in refcounts.Entries)
         {
+            storage.Announce(refcounts.TableMoved ? StorageEvent.RefblockAllocWriteTable : StorageEvent.ReftableUpdate);
             await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
         }
     }
@@ -119,6 +125,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         ThrowIfBroken();
         try
         {
+            target.Announce(StorageEvent.FlushToDisk);
             await target.FlushAsync(cancellationToken).ConfigureAwait(false);
         }
         catch (BlockException e)

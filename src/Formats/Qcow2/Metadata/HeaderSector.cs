@@ -40,6 +40,9 @@ internal sealed class HeaderSector
     /// <summary>The fields as they are in memory.</summary>
     public Qcow2Header Header => Qcow2Header.Parse(_bytes, _storage.Name);
 
+    /// <summary>The sector as it is in memory.</summary>
+    public byte[] ToArray() => [.. _bytes];
+
     /// <summary>Changes 64 bits of a field.</summary>
     public void Set64(int at, ulong value)
     {
@@ -59,6 +62,9 @@ internal sealed class HeaderSector
             _isDirty = true;
         }
     }
+
+    /// <summary>Somebody else has written the first cluster: this is how it begins now. No change may be waiting.</summary>
+    public void Replace(ReadOnlySpan<byte> cluster) => cluster[..Sizes.SectorBytes].CopyTo(_bytes);
 
     /// <summary>Writes the sector if it was changed. The caller flushes before and behind as its order needs.</summary>
     public async ValueTask WriteAsync(CancellationToken cancellationToken)

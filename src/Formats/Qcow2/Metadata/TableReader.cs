@@ -27,6 +27,7 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry, bool 
     /// <param name="cancellationToken">Stops the read.</param>
     public ValueTask ReadAsync(HostOffset at, Memory<byte> buffer, string structure, long index, CancellationToken cancellationToken)
     {
+        storage.Announce(PurposeOf(structure));
         var read = storage.ReadAsync(at, buffer, cancellationToken);
         if (!read.IsCompletedSuccessfully)
         {
@@ -42,6 +43,7 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry, bool 
     public async ValueTask<int> ReadSomeAsync(
         HostOffset at, Memory<byte> buffer, int needed, string structure, CancellationToken cancellationToken)
     {
+        storage.Announce(PurposeOf(structure));
         var read = await storage.ReadAsync(at, buffer, cancellationToken).ConfigureAwait(false);
         if (read >= needed)
         {
@@ -51,6 +53,14 @@ internal sealed class TableReader(Storage storage, Qcow2Geometry geometry, bool 
         Finish(read, at, buffer[..needed], structure, -1);
         return needed;
     }
+
+    private static StorageEvent PurposeOf(string structure) => structure switch
+    {
+        "L2 table" => StorageEvent.L2Load,
+        "refcount block" => StorageEvent.RefblockLoad,
+        "refcount table" => StorageEvent.ReftableLoad,
+        _ => StorageEvent.None,
+    };
 
     private async ValueTask AwaitedAsync(ValueTask<int> pending, HostOffset at, Memory<byte> buffer, string structure, long index) =>
         Finish(await pending.ConfigureAwait(false), at, buffer, structure, index);

@@ -12,7 +12,7 @@ namespace Platter.Tests.Unit.Formats.Qcow2.Writing;
 /// <summary>Opens images in memory for writing or reading, and compares them with bytes.</summary>
 internal static class WriteFixture
 {
-    public static async Task<ImageNode> OpenAsync(MemoryStorage storage, MemoryStorage? data = null, ReferenceDisk? below = null, bool writable = true)
+    public static async Task<ImageNode> OpenAsync(Storage storage, MemoryStorage? data = null, ReferenceDisk? below = null, bool writable = true)
     {
         var context = new OpenContext
         {
@@ -37,7 +37,7 @@ internal static class WriteFixture
         Assert.True(same == model.Length, $"differs from the model at 0x{same:x} of 0x{model.Length:x}");
     }
 
-    public static async Task AssertCleanAsync(MemoryStorage storage, MemoryStorage? data = null, ReferenceDisk? below = null)
+    public static async Task AssertCleanAsync(Storage storage, MemoryStorage? data = null, ReferenceDisk? below = null)
     {
         await using var node = await OpenAsync(storage, data, below, writable: false);
         var findings = new List<string>();
