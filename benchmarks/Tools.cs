@@ -26,6 +26,20 @@ internal sealed class Tools(string scratch)
         child.WaitForExit().OrThrow(command, errors);
     }
 
+    /// <summary>Whether a tool ends with 0.</summary>
+    public bool Succeeds(string tool, params string[] arguments)
+    {
+        try
+        {
+            Run(tool, arguments);
+            return true;
+        }
+        catch (BenchException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>The version a tool tells, such as "qemu-img 7.2.22", or null when it is not installed.</summary>
     public string? Version(string tool, string option = "--version")
     {

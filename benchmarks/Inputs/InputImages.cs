@@ -97,6 +97,12 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
 
     public string NoiseQcow2 => cache.Get("noise.qcow2", path => tools.Run("qemu-img", "convert", "-t", "writeback", "-O", "qcow2", NoiseRaw, path));
 
+    /// <summary>An empty disk.</summary>
+    public string Empty => cache.Get("empty.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", path, $"{NoiseSize}"));
+
+    /// <summary>An empty image over the noise.</summary>
+    public string Overlay => cache.Get("overlay.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", NoiseQcow2, path));
+
     public long NoiseSize => (quick ? 128 : 512) * MiB;
 
     private string Converted(string name, string format, params string[] more) =>

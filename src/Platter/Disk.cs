@@ -74,6 +74,7 @@ public sealed partial class Disk : IAsyncDisposable
             Gate = options.Gate ?? ChooseGate(options),
             Codecs = KnownFormats.Codecs,
             CompressionLevel = options.CompressionLevel,
+            AllowUnfinished = options.AllowUnfinished,
             Cache = new MetadataCache(options.MetadataCacheBytes),
             Secrets = secrets,
             DefaultSecretId = options.Password is null ? null : PasswordSecretId,
@@ -149,8 +150,9 @@ public sealed partial class Disk : IAsyncDisposable
     /// <param name="target">Format and options of the new image; raw without options if null.</param>
     /// <param name="options">How.</param>
     /// <param name="progress">Told often.</param>
-    /// <param name="cancellationToken">Stops; a file that was created here is removed again.</param>
-    /// <exception cref="BlockException">Reading, creating or writing failed; a file that was created here is removed again.</exception>
+    /// <param name="cancellationToken">Stops; <see cref="DiskConvertOptions.Resume"/> goes on.</param>
+    /// <exception cref="BlockException">Creating, reading or writing failed. Once copying has begun, an unfinished target stays: a new raw file is then called
+    /// <c>PATH.unfinished</c>, a new qcow2 image says so and is refused by every reader (one of version 2, which cannot say it, is removed).</exception>
     public static Task ConvertAsync(
         Disk source, string path, DiskCreateOptions? target = null, DiskConvertOptions? options = null, IProgress<CopyProgress>? progress = null,
         CancellationToken cancellationToken = default) => target switch

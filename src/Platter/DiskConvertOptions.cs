@@ -11,6 +11,13 @@ public sealed record DiskConvertOptions
     /// <summary>Write into the image, file or device that is there instead of creating one (<c>-n</c>); it must be large enough.</summary>
     public bool UseExistingTarget { get; init; }
 
+    /// <summary>Go on with a copy that was interrupted: an image that says it is unfinished, or <c>TARGET.unfinished</c> of a raw one. What it has already is
+    /// compared, and written only where it differs. Where there is none, a new copy begins.</summary>
+    public bool Resume { get; init; }
+
+    /// <summary>Told the name of a target that is unfinished and stays, before the error that stopped the copy is thrown.</summary>
+    public Action<string> OnUnfinished { get; init; } = static _ => { };
+
     /// <summary>Read the finished target back and compare it with the source; the conversion fails if a byte differs.</summary>
     public bool Verify { get; init; }
 

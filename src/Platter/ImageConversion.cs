@@ -8,43 +8,71 @@ using Platter.Operations.Offline;
 namespace Platter;
 
 /// <summary>Makes an image of a format with structures of its own from a disk, or fills one that is there.</summary>
-internal static class ImageConversion
+/// <remarks>Until it is whole, a new image says that it is an unfinished copy, and stays when the copy is interrupted; one whose format cannot say so does not stay.</remarks>
+internal sealed class ImageConversion
 {
-    public static async Task RunAsync(
-        BlockNode source, string path, DiskCreateOptions create, DiskConvertOptions options, IProgress<CopyProgress>? progress,
-        CancellationToken cancellationToken)
+    private readonly BlockNode _source;
+    private readonly string _path;
+    private readonly DiskCreateOptions _create;
+    private readonly NodeOptions _named;
+    private readonly DiskConvertOptions _options;
+    private readonly IProgress<CopyProgress>? _progress;
+    private readonly IReadOnlyList<BitmapInfo> _bitmaps;
+    private bool _saysUnfinished;
+
+    private ImageConversion(BlockNode source, string path, DiskCreateOptions create, DiskConvertOptions options, IProgress<CopyProgress>? progress)
     {
+        (_source, _path, _create, _options, _progress) = (source, path, create, options, progress);
+        _named = create.ToNamed();
+
         // Judged before anything is made.
-        var bitmaps = options.Bitmaps ? BitmapCopy.Select(source, options.SkipBrokenBitmaps, options.Warn) : [];
-        var named = create.ToNamed();
-        var dataFile = named["data_file"];
-        await TargetGuard.RefusePartOfSourceAsync(source, path).ConfigureAwait(false);
+        _bitmaps = options.Bitmaps ? BitmapCopy.Select(source, options.SkipBrokenBitmaps, options.Warn) : [];
+    }
+
+    public static Task RunAsync(
+        BlockNode source, string path, DiskCreateOptions create, DiskConvertOptions options, IProgress<CopyProgress>? progress,
+        CancellationToken cancellationToken) => new ImageConversion(source, path, create, options, progress).RunAsync(cancellationToken);
+
+    private async Task RunAsync(CancellationToken cancellationToken)
+    {
+        var dataFile = _named["data_file"];
+        await TargetGuard.RefusePartOfSourceAsync(_source, _path).ConfigureAwait(false);
         if (dataFile is not null)
         {
-            await TargetGuard.RefusePartOfSourceAsync(source, dataFile).ConfigureAwait(false);
+            await TargetGuard.RefusePartOfSourceAsync(_source, dataFile).ConfigureAwait(false);
         }
 
-        var hasBacking = !string.IsNullOrEmpty(named["backing_file"]);
-        var copy = options.Copy;
-        if (options.UseExistingTarget)
+        var hasBacking = !string.IsNullOrEmpty(_named["backing_file"]);
+        if (_options.UseExistingTarget)
         {
-            await FillAsync(source, path, create, named, options, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
+            await FillAsync(_options.Copy, isNew: false, resumes: false, cancellationToken).ConfigureAwait(false);
             return;
         }
 
-        var created = new[] { path, dataFile }.Where(file => file is not null && !File.Exists(file)).ToList();
+        if (_options.Resume && File.Exists(_path))
+        {
+            await RefuseFinishedAsync(cancellationToken).ConfigureAwait(false);
+            await ResumeAsync(hasBacking, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        var created = new[] { _path, dataFile }.Where(file => file is not null && !File.Exists(file)).ToList();
         var finished = false;
         try
         {
-            var creation = await DiskCreation.PrepareAsync(path, source.VirtualSize, create, cancellationToken).ConfigureAwait(false);
+            var creation = await DiskCreation.PrepareAsync(_path, _source.VirtualSize, _create, cancellationToken).ConfigureAwait(false);
             await creation.RunAsync(cancellationToken).ConfigureAwait(false);
-            copy = copy with { TargetIsZero = !hasBacking, SharesBacking = hasBacking };
-            await FillAsync(source, path, create, named, options, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
+            await FillAsync(
+                _options.Copy with { TargetIsZero = !hasBacking, SharesBacking = hasBacking }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
             finished = true;
         }
         finally
         {
-            if (!finished)
+            if (_saysUnfinished)
+            {
+                _options.OnUnfinished(_path);
+            }
+            else if (!finished)
             {
                 // Half a copy looks like a whole one.
                 foreach (var file in created)
@@ -55,50 +83,97 @@ internal static class ImageConversion
         }
     }
 
-    private static async Task FillAsync(
-        BlockNode source, string path, DiskCreateOptions create, NodeOptions named, DiskConvertOptions options, CopyOptions copy,
-        IReadOnlyList<BitmapInfo> bitmaps, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+    private async ValueTask ResumeAsync(bool hasBacking, CancellationToken cancellationToken)
     {
-        var image = new NodeOptions { ["driver"] = create.Format };
-        if (named["encrypt.key-secret"] is { } secret)
+        try
+        {
+            await FillAsync(
+                _options.Copy with { TargetIsZero = false, SharesBacking = hasBacking }, isNew: true, resumes: true, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            if (_saysUnfinished)
+            {
+                _options.OnUnfinished(_path);
+            }
+        }
+    }
+
+    private async ValueTask FillAsync(CopyOptions copy, bool isNew, bool resumes, CancellationToken cancellationToken)
+    {
+        var open = new DiskOpenOptions
+        {
+            Writable = true,
+            Format = _create.Format,
+            Secrets = _create.Secrets,
+            Password = _create.Password,
+            CompressionLevel = _options.CompressionLevel,
+            AllowUnfinished = resumes,
+        };
+        await CopyAsync(open, copy, isNew, resumes, cancellationToken).ConfigureAwait(false);
+        if (_options.Verify)
+        {
+            await ConversionCheck.RunAsync(_source, _path, Image(), open with { Writable = false }, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask CopyAsync(DiskOpenOptions open, CopyOptions copy, bool isNew, bool resumes, CancellationToken cancellationToken)
+    {
+        var target = await Disk.OpenAsync(Image(), open, cancellationToken).ConfigureAwait(false);
+        await using var closing = target.ConfigureAwait(false);
+        if (target.Size < _source.VirtualSize || (resumes && target.Size - _source.VirtualSize >= Core.Units.Sizes.SectorBytes))
+        {
+            throw new BlockException(
+                BlockErrorKind.NoSpace,
+                resumes
+                    ? $"{_path}: is a copy of another disk: it has {target.Size} bytes, the source {_source.VirtualSize}"
+                    : $"{_path}: Output file is smaller than input file: it has {target.Size} bytes, {_source.VirtualSize} are needed");
+        }
+
+        var image = target.Node as ImageNode;
+        _saysUnfinished = resumes || (isNew && image is not null && await image.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
+        var unit = target.Node.AllocationUnit;
+        var to = _options.Compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
+        to = resumes ? CopyTarget.Completing(to, target.Node) : to;
+        await CopyEngine.CopyAsync(_source, to, copy, _progress, cancellationToken).ConfigureAwait(false);
+        if (_bitmaps.Count > 0)
+        {
+            await BitmapCopy.RunAsync(_source, _bitmaps, target.Node, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (_saysUnfinished)
+        {
+            await image!.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
+            _saysUnfinished = false;
+        }
+    }
+
+    private NodeOptions Image()
+    {
+        var image = new NodeOptions { ["driver"] = _create.Format };
+        image.SetChild("file", DiskName.Parse(_path));
+        if (_named["encrypt.key-secret"] is { } secret)
         {
             image["encrypt.key-secret"] = secret;
         }
 
-        var open = new DiskOpenOptions
-        {
-            Writable = true,
-            Format = create.Format,
-            Secrets = create.Secrets,
-            Password = create.Password,
-            CompressionLevel = options.CompressionLevel,
-        };
-        await CopyAsync(source, path, image, options, open, copy, bitmaps, progress, cancellationToken).ConfigureAwait(false);
-        if (options.Verify)
-        {
-            await ConversionCheck.RunAsync(source, path, image, open with { Writable = false }, cancellationToken).ConfigureAwait(false);
-        }
+        return image;
     }
 
-    private static async ValueTask CopyAsync(
-        BlockNode source, string path, NodeOptions image, DiskConvertOptions options, DiskOpenOptions open, CopyOptions copy,
-        IReadOnlyList<BitmapInfo> bitmaps, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+    // An image that opens as it is has been finished, or is another one.
+    private async ValueTask RefuseFinishedAsync(CancellationToken cancellationToken)
     {
-        image.SetChild("file", DiskName.Parse(path));
-        var target = await Disk.OpenAsync(image, open, cancellationToken).ConfigureAwait(false);
-        await using var closing = target.ConfigureAwait(false);
-        if (target.Size < source.VirtualSize)
+        Disk disk;
+        try
         {
-            throw new BlockException(
-                BlockErrorKind.NoSpace, $"{path}: Output file is smaller than input file: it has {target.Size} bytes, {source.VirtualSize} are needed");
+            disk = await Disk.OpenAsync(Image(), new DiskOpenOptions { Format = _create.Format, MetadataOnly = true }, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.Unsupported)
+        {
+            return;
         }
 
-        var unit = target.Node.AllocationUnit;
-        var to = options.Compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
-        await CopyEngine.CopyAsync(source, to, copy, progress, cancellationToken).ConfigureAwait(false);
-        if (bitmaps.Count > 0)
-        {
-            await BitmapCopy.RunAsync(source, bitmaps, target.Node, cancellationToken).ConfigureAwait(false);
-        }
+        await using var closing = disk.ConfigureAwait(false);
+        throw new BlockException(BlockErrorKind.InvalidRequest, $"{_path}: is there already, and is not an unfinished copy; nothing else can be resumed");
     }
 }

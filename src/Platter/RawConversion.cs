@@ -7,42 +7,46 @@ using Platter.Operations.Copy;
 namespace Platter;
 
 /// <summary>Makes a raw file or fills a device from a disk. Nothing is emptied before it is certain that the source does not live there.</summary>
+/// <remarks>
+/// A raw file cannot say that it is half a copy, and half a copy looks like a whole one. So a new file has a name that says it until it is whole; it
+/// stays under that name when the copy is interrupted. A file that was there before keeps its name, and is emptied then.
+/// </remarks>
 internal static class RawConversion
 {
+    /// <summary>Where a new file is until it is whole.</summary>
+    public static string UnfinishedName(string path) => path + ".unfinished";
+
     public static async Task RunAsync(
         BlockNode source, string path, DiskPreallocation preallocation, DiskConvertOptions options, IProgress<CopyProgress>? progress,
         CancellationToken cancellationToken)
     {
-        if (preallocation == DiskPreallocation.Metadata)
+        RefuseWhatRawCannot(path, preallocation, options);
+        var isNew = !File.Exists(path) && !options.UseExistingTarget;
+        var file = isNew ? UnfinishedName(path) : path;
+        if (options.Resume && !isNew)
         {
-            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
+            throw new BlockException(
+                BlockErrorKind.InvalidRequest, $"{path}: is there already; what was interrupted is called '{UnfinishedName(path)}' and nothing else can be resumed");
         }
 
-        if (options.Bitmaps)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Format driver 'raw' does not support bitmaps");
-        }
-
-        if (options.Compress)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Compression not supported for this file format");
-        }
-
-        var existed = File.Exists(path);
-        await TargetGuard.RefusePartOfSourceAsync(source, path).ConfigureAwait(false);
-        var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(path);
+        await TargetGuard.RefusePartOfSourceAsync(source, file).ConfigureAwait(false);
+        var resumes = options.Resume && File.Exists(file);
+        var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(file);
         await using var closing = target.ConfigureAwait(false);
-        var (finished, replaced) = (false, false);
+        var (state, replaced) = (CopyState.Prepared, false);
         try
         {
             if (TargetGuard.IsPartOf(source, target.Identity))
             {
-                existed = true;
                 throw TargetGuard.PartOfSource(path);
             }
 
             var copy = options.Copy;
-            if (options.UseExistingTarget || target.IsDevice)
+            if (resumes)
+            {
+                await target.SetLengthAsync(source.VirtualSize, cancellationToken).ConfigureAwait(false);
+            }
+            else if (options.UseExistingTarget || target.IsDevice)
             {
                 if (target.Length < source.VirtualSize)
                 {
@@ -60,25 +64,88 @@ internal static class RawConversion
                 copy = copy with { TargetIsZero = true, SparseBytes = writesAll ? 0 : copy.SparseBytes };
             }
 
-            await CopyEngine.CopyAsync(source, CopyTarget.Of(target), copy, progress, cancellationToken).ConfigureAwait(false);
+            state = CopyState.Copying;
+            await CopyAsync(source, file, target, resumes, copy, progress, cancellationToken).ConfigureAwait(false);
+            state = CopyState.Copied;
             if (options.Verify)
             {
-                await ConversionCheck.RunAsync(source, path, new NodeOptions { ["driver"] = "raw" }, new DiskOpenOptions(), cancellationToken).ConfigureAwait(false);
+                await ConversionCheck.RunAsync(source, file, new NodeOptions { ["driver"] = "raw" }, new DiskOpenOptions(), cancellationToken).ConfigureAwait(false);
             }
 
-            finished = true;
+            if (isNew)
+            {
+                TakeName(file, path);
+            }
+
+            state = CopyState.Done;
         }
         finally
         {
-            // Half a copy looks like a whole one. A file that was there before keeps its name, and is empty now.
-            if (!finished && !existed)
+            if (isNew && state is CopyState.Prepared or CopyState.Copied)
             {
-                File.Delete(path);
+                File.Delete(file);
             }
-            else if (!finished && replaced)
+            else if (isNew && state == CopyState.Copying)
+            {
+                options.OnUnfinished(file);
+            }
+            else if (!isNew && replaced && state != CopyState.Done)
             {
                 target.Replace(0);
             }
         }
+    }
+
+    private static async ValueTask CopyAsync(
+        BlockNode source, string file, FileStorage target, bool resumes, CopyOptions copy, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
+    {
+        if (!resumes)
+        {
+            await CopyEngine.CopyAsync(source, CopyTarget.Of(target), copy, progress, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        var content = await Disk.OpenAsync(file, new DiskOpenOptions { Format = "raw", ForceShare = true }, cancellationToken).ConfigureAwait(false);
+        await using var closing = content.ConfigureAwait(false);
+        var completing = CopyTarget.Completing(CopyTarget.Of(target), content.Node);
+        await CopyEngine.CopyAsync(source, completing, copy with { TargetIsZero = false }, progress, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static void RefuseWhatRawCannot(string path, DiskPreallocation preallocation, DiskConvertOptions options)
+    {
+        if (preallocation == DiskPreallocation.Metadata)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: Unsupported preallocation mode: metadata");
+        }
+
+        if (options.Bitmaps)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Format driver 'raw' does not support bitmaps");
+        }
+
+        if (options.Compress)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Compression not supported for this file format");
+        }
+    }
+
+    private static void TakeName(string file, string path)
+    {
+        try
+        {
+            File.Move(file, path, overwrite: false);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new BlockException(BlockErrorKind.Io, $"{path}: the copy is whole, and could not be given its name: {e.Message}", e);
+        }
+    }
+
+    private enum CopyState
+    {
+        Prepared,
+        Copying,
+        Copied,
+        Done,
     }
 }

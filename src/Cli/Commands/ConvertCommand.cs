@@ -37,6 +37,9 @@ internal sealed class ConvertCommand : Command
         'B', "backing", "FILE", "The new image's backing file, which reads as the source's: only what the source's top image holds is copied.");
 
     private static readonly Option s_backingFormat = new('F', "backing-format", "FMT", "FILE's format. Has to be given with -B.");
+    private static readonly Option s_resume = new(
+        '\0', "resume", null, "Go on with a copy that was interrupted: what the target has already is compared, and only the rest is written.");
+
     private static readonly Option s_verify = new('\0', "verify", null, "Read the finished target back and compare it with the source.");
     private static readonly Option s_digest = new('\0', "digest", null, "Compute the digest of the content while copying, and print it.");
     private static readonly Option s_bitmaps = new('\0', "bitmaps", null, "Copy the persistent bitmaps of the source's top image too.");
@@ -52,7 +55,7 @@ internal sealed class ConvertCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, CommonOptions.Format, s_targetFormat, s_options, CommonOptions.Snapshot, CommonOptions.Progress, CommonOptions.Quiet,
-        s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, s_verify, s_digest, CommonOptions.ForceShare,
+        s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, s_resume, s_verify, s_digest, CommonOptions.ForceShare,
         CommonOptions.ImageOpts, s_targetImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
         s_compress, s_compressionLevel, s_cache, CommonOptions.SourceCache, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
     ];
@@ -88,6 +91,7 @@ internal sealed class ConvertCommand : Command
             Compress = arguments.Has(s_compress),
             CompressionLevel = CompressionLevelOf(arguments, create),
             Verify = arguments.Has(s_verify),
+            Resume = arguments.Has(s_resume),
             Bitmaps = arguments.Has(s_bitmaps),
             SkipBrokenBitmaps = arguments.Has(s_skipBrokenBitmaps),
             Warn = session.Warn,
@@ -100,6 +104,14 @@ internal sealed class ConvertCommand : Command
         var digest = arguments.Has(s_digest) ? new DigestTree(source.Size) : null;
         options = options with { Copy = copy with { Digest = digest } };
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
+        options = options with
+        {
+            OnUnfinished = name =>
+            {
+                progress.GiveWay();
+                session.Complain($"{name}: the copy is unfinished; the same command with --resume goes on with it");
+            },
+        };
         await Disk.ConvertAsync(source, target, newImage, options, progress, stop).ConfigureAwait(false);
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         if (digest is not null)
@@ -169,6 +181,11 @@ internal sealed class ConvertCommand : Command
                 arguments.Has(s_sparse) ? "Cannot enable copy offloading when -S is used"
                 : arguments.Has(s_compress) ? "Cannot enable copy offloading when -c is used"
                 : "Cannot use copy offloading in salvaging mode");
+        }
+
+        if (arguments.Has(s_resume) && arguments.Has(s_noCreate))
+        {
+            throw new UsageException("--resume and -n are mutually exclusive");
         }
 
         if (arguments.Has(s_targetIsZero) && !arguments.Has(s_noCreate))

@@ -187,6 +187,15 @@ public sealed partial class ImageNode
             },
             cancellationToken);
 
+    /// <summary>Marks the image as an unfinished copy, or takes the mark away; see <see cref="ImageWriter.SetUnfinishedAsync"/>. Waits for every request under way.</summary>
+    public async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
+    {
+        var done = false;
+        await AloneAsync(
+            async writer => done = await writer.SetUnfinishedAsync(unfinished, cancellationToken).ConfigureAwait(false), cancellationToken).ConfigureAwait(false);
+        return done;
+    }
+
     /// <summary>Takes an internal snapshot of the disk as it is; see <see cref="ImageWriter.CreateSnapshotAsync"/>. Waits for every request under way.</summary>
     public ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.CreateSnapshotAsync(name, date, cancellationToken), cancellationToken);

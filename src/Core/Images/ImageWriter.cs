@@ -128,6 +128,12 @@ public abstract partial class ImageWriter
     public virtual ValueTask<NodeOptions> AmendAsync(NodeOptions options, AmendContext context, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, "this format does not support option amendment");
 
+    /// <summary>Marks the image as a copy that has not come to its end, so that nobody takes it for a whole one, or takes the mark away. Durable when the call ends.</summary>
+    /// <param name="unfinished">Whether it is one.</param>
+    /// <param name="cancellationToken">Stops before anything was changed.</param>
+    /// <returns>False when the format has no way to say so: nothing was done.</returns>
+    public virtual ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default) => new(false);
+
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
 

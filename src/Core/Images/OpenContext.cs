@@ -44,6 +44,9 @@ public sealed class OpenContext
     /// <summary>With <see cref="MetadataOnly"/>: the image is opened to be repaired, so that what a repair makes anew need not be readable.</summary>
     public bool ForRepair { get; init; }
 
+    /// <summary>Open the top image even if it says that it is an unfinished copy; only to go on with it.</summary>
+    public bool AllowUnfinished { get; init; }
+
     /// <summary>Ignore image locks (<c>-U</c>).</summary>
     public bool ForceShare { get; init; }
 

@@ -71,7 +71,7 @@ internal static class Qcow2Opening
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken)
     {
         options.RefuseUnknown("qcow2", s_options);
-        var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, context.ForRepair, cancellationToken).ConfigureAwait(false);
+        var metadata = await ReadMetadataAsync(storage, context.MetadataOnly, context.ForRepair, cancellationToken, context.AllowUnfinished).ConfigureAwait(false);
         var reader = new TableReader(storage, metadata.Geometry);
         metadata = await ReadListsAsync(storage, reader, metadata, context, cancellationToken).ConfigureAwait(false);
         if (!storage.IsReadOnly && !context.MetadataOnly && (metadata.Header.Incompatible & (IncompatibleFeatures.Dirty | IncompatibleFeatures.Corrupt)) == IncompatibleFeatures.Dirty)
@@ -168,12 +168,14 @@ internal static class Qcow2Opening
         return await ReadListsAsync(storage, new TableReader(storage, metadata.Geometry), metadata, context, cancellationToken).ConfigureAwait(false);
     }
 
-    private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(Storage storage, bool lenient, bool forRepair, CancellationToken cancellationToken)
+    private static async ValueTask<Qcow2Metadata> ReadMetadataAsync(
+        Storage storage, bool lenient, bool forRepair, CancellationToken cancellationToken, bool allowUnfinished = false)
     {
         var cluster = await ReadHeadAsync(storage, FirstReadBytes, cancellationToken).ConfigureAwait(false);
         var header = Qcow2Header.Parse(cluster.Span, storage.Name);
         header.ValidateExtent(storage.Name);
         header = forRepair ? header.WithoutImpossibleRefcounts() : header;
+        header = allowUnfinished ? header with { Incompatible = header.Incompatible & ~IncompatibleFeatures.Unfinished } : header;
         var clusterSize = 1 << (int)header.ClusterBits;
         if (clusterSize < cluster.Length)
         {

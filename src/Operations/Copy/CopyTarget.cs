@@ -1,3 +1,4 @@
+using System.Buffers;
 using Platter.Core.Graph;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -31,6 +32,11 @@ public abstract class CopyTarget
     /// <param name="node">Large enough; its format can compress.</param>
     /// <param name="unit">Its clusters, in bytes.</param>
     public static CopyTarget Compressed(BlockNode node, long unit) => new ToCompressedNode(node, unit);
+
+    /// <summary>A target that is read before it is written: what it has already is not written again. For copies that were interrupted.</summary>
+    /// <param name="target">What to write to.</param>
+    /// <param name="content">The same disk, for reading.</param>
+    public static CopyTarget Completing(CopyTarget target, BlockNode content) => new OfDifferences(target, content);
 
     /// <summary>Writes a piece.</summary>
     public abstract ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken);
@@ -74,6 +80,69 @@ public abstract class CopyTarget
             node.WriteZeroesAsync(at, length, WriteFlags.MayUnmap, cancellationToken);
 
         public override ValueTask FlushAsync(CancellationToken cancellationToken) => node.FlushAsync(cancellationToken);
+    }
+
+    private sealed class OfDifferences(CopyTarget target, BlockNode content) : CopyTarget
+    {
+        public override long Unit => target.Unit;
+
+        public override bool WritesWholeUnits => target.WritesWholeUnits;
+
+        public override async ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+        {
+            // What is not stored yet need not be looked at: it is to be written, zeros never get here.
+            if (await IsStoredAsync(at, bytes.Length, cancellationToken).ConfigureAwait(false))
+            {
+                var buffer = ArrayPool<byte>.Shared.Rent(bytes.Length);
+                try
+                {
+                    var there = buffer.AsMemory(0, bytes.Length);
+                    await content.ReadAsync(at, there, cancellationToken).ConfigureAwait(false);
+                    if (there.Span.SequenceEqual(bytes.Span))
+                    {
+                        return;
+                    }
+                }
+                finally
+                {
+                    ArrayPool<byte>.Shared.Return(buffer);
+                }
+            }
+
+            await target.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+        }
+
+        public override async ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+        {
+            for (var end = at + length; at < end;)
+            {
+                var extent = await content.MapAsync(at, end - at, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
+                if (!extent.ReadsZero)
+                {
+                    await target.WriteZeroesAsync(at, extent.Length, cancellationToken).ConfigureAwait(false);
+                }
+
+                at = extent.End;
+            }
+        }
+
+        public override ValueTask FlushAsync(CancellationToken cancellationToken) => target.FlushAsync(cancellationToken);
+
+        private async ValueTask<bool> IsStoredAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+        {
+            for (var end = at + length; at < end;)
+            {
+                var extent = await content.MapAsync(at, end - at, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
+                if (!extent.ReadsZero && extent.Depth == 0)
+                {
+                    return true;
+                }
+
+                at = extent.End;
+            }
+
+            return false;
+        }
     }
 
     private sealed class ToCompressedNode(BlockNode node, long unit) : ToNode(node, unit)

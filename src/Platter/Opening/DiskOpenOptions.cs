@@ -24,6 +24,9 @@ public sealed record DiskOpenOptions
     /// <summary>How hard compressed writes try: 1 (fast) to 9 (zlib) or 22 (zstd), the higher the smaller; null for the library's own choice.</summary>
     public int? CompressionLevel { get; init; }
 
+    // An unfinished copy is opened by whoever goes on with it, and by nobody else.
+    internal bool AllowUnfinished { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

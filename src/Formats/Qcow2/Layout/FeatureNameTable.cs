@@ -27,6 +27,32 @@ internal sealed class FeatureNameTable
 
     public static FeatureNameTable Empty { get; } = new([]);
 
+    /// <summary>A table with one more name, in front.</summary>
+    public static byte[] With(ReadOnlySpan<byte> table, FeatureKind kind, int bit, string name)
+    {
+        var result = new byte[EntrySize + table.Length];
+        result[TypeAt] = (byte)kind;
+        result[BitAt] = (byte)bit;
+        Encoding.ASCII.GetBytes(name, result.AsSpan(NameAt));
+        table.CopyTo(result.AsSpan(EntrySize));
+        return result;
+    }
+
+    /// <summary>A table without the names of a feature.</summary>
+    public static byte[] Without(ReadOnlySpan<byte> table, FeatureKind kind, int bit)
+    {
+        var result = new List<byte>(table.Length);
+        for (; table.Length >= EntrySize; table = table[EntrySize..])
+        {
+            if (table[TypeAt] != (byte)kind || table[BitAt] != bit)
+            {
+                result.AddRange(table[..EntrySize]);
+            }
+        }
+
+        return [.. result];
+    }
+
     /// <summary>The table that new images get: every bit that we know, in the order in which the peers write them.</summary>
     public static byte[] KnownNames()
     {

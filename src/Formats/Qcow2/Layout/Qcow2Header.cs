@@ -15,6 +15,9 @@ internal enum IncompatibleFeatures : ulong
     ExternalDataFile = 1 << 2,
     CompressionType = 1 << 3,
     ExtendedL2 = 1 << 4,
+
+    /// <summary>Ours: the image is the target of a conversion that has not come to its end. Not a known one, so that every reader refuses it.</summary>
+    Unfinished = 1UL << 63,
     Known = Dirty | Corrupt | ExternalDataFile | CompressionType | ExtendedL2,
 }
 

@@ -1,0 +1,86 @@
+using Platter.Bench.Inputs;
+
+namespace Platter.Bench.Rows;
+
+/// <summary>Making qcow2 images and writing into them. Targets in memory, as for the other copies; what was written is compared by <c>qemu-img compare</c>.</summary>
+internal static class WriteRows
+{
+    private static readonly string[] Needs = ["qemu-img", "mkfs.ext4"];
+
+    public static Benchmark[] All { get; } =
+    [
+        Create("create", "How long does it take to make an empty qcow2 image of 1 TiB?", Target.AtMost(0.7), isShort: true),
+        Create("create/metadata", "And one with all its tables (preallocation=metadata)?", Target.AtMost(0.2), isShort: false, "-o", "preallocation=metadata"),
+        ToQcow2("write/plain", "How fast does a raw disk become qcow2?", [], Target.AtMost(0.65), Target.AtMost(1.0)),
+        ToQcow2("write/zlib", "And compressed with deflate, on all cores?", ["-c"], null, Target.AtMost(0.35)),
+        ToQcow2("write/zstd", "With zstd?", ["-c", "-o", "compression_type=zstd"], null, Target.AtMost(0.6)),
+        Luks(),
+        Random("write/4k-empty", "How fast are 4 KiB writes all over an empty qcow2 image?", bench => bench.Inputs.Empty),
+        Random("write/4k-full", "Over one in which everything is allocated?", bench => bench.Inputs.NoiseQcow2),
+        Random("write/4k-backing", "Over an empty one with a backing file?", bench => bench.Inputs.Overlay),
+        new CommandBenchmark("digest", "What does a digest of a disk cost, against that of the raw file's bytes?", ["sha256sum", "mkfs.ext4"], bench => new(
+            [bench.Platter, "digest", bench.Inputs.GuestQcow2], new PeerCommand("sha256sum", [bench.Tools.Require("sha256sum"), bench.Inputs.GuestRaw]))),
+    ];
+
+    private static CommandBenchmark Create(string name, string question, Target target, bool isShort, params string[] options) =>
+        new(name, question, ["qemu-img"], bench =>
+        {
+            string[] arguments = ["create", "-q", "-f", "qcow2", .. options, bench.Target, "1T"];
+            return Comparing(bench, arguments, new PeerCommand("qemu-img create", [bench.Tools.Require("qemu-img"), .. arguments], target));
+        })
+        {
+            IsShort = isShort,
+        };
+
+    private static CommandBenchmark ToQcow2(string name, string question, string[] options, Target? defaults, Target? best) =>
+        new(name, question, Needs, bench =>
+        {
+            string[] arguments = [.. options, "-O", "qcow2", bench.Inputs.GuestRaw, bench.Target];
+            var qemu = bench.Tools.Require("qemu-img");
+            var peers = new List<PeerCommand>();
+            if (defaults is not null)
+            {
+                peers.Add(new("qemu-img convert", [qemu, "convert", "-f", "raw", .. arguments], defaults));
+            }
+
+            if (best is not null)
+            {
+                peers.Add(new("qemu-img convert -W -m 16", [qemu, "convert", "-f", "raw", "-W", "-m", "16", .. arguments], best));
+            }
+
+            return Comparing(bench, ["convert", "-f", "raw", .. arguments], [.. peers]);
+        });
+
+    private static CommandBenchmark Luks() =>
+        new("write/luks", "How fast does a raw disk become an encrypted qcow2 image?", Needs, bench =>
+        {
+            string[] arguments =
+            [
+                "convert", "-f", "raw", "-O", "qcow2", "--object", $"secret,id=s,data={InputImages.Password}",
+                "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=50", bench.Inputs.GuestRaw, bench.Target,
+            ];
+            return new([bench.Platter, .. arguments], new PeerCommand("qemu-img convert", [bench.Tools.Require("qemu-img"), .. arguments], Target.AtMost(0.5)))
+            {
+                Target = bench.Target,
+                AreEqual = static (_, _) => true, // Each has its own key.
+            };
+        });
+
+    private static CommandBenchmark Random(string name, string question, Func<BenchContext, string> source) =>
+        new(name, question, ["qemu-img", "cp"], bench =>
+        {
+            // The step is no multiple of a cluster and goes around the disk many times.
+            string[] arguments = ["bench", "-w", "-c", "40000", "-d", "32", "-s", "4k", "-S", "5246976", "-f", "qcow2", bench.Target];
+            return new([bench.Platter, .. arguments], new PeerCommand("qemu-img bench", [bench.Tools.Require("qemu-img"), .. arguments]))
+            {
+                Source = source(bench),
+                Target = bench.Target,
+            };
+        });
+
+    private static CommandSet Comparing(BenchContext bench, string[] arguments, params PeerCommand[] peers) => new([bench.Platter, .. arguments], peers)
+    {
+        Target = bench.Target,
+        AreEqual = (first, second) => bench.Tools.Succeeds("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", first, second),
+    };
+}
