@@ -36,22 +36,12 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
     public string GuestHds => Converted("guest.hds", "parallels");
 
     /// <summary>The guest's disk as LUKS qcow2 (AES-256-XTS, the peer's default); opened with <see cref="Password"/>. The key slot is made cheap to open.</summary>
-    public string GuestLuks => cache.Get("guest-luks.qcow2", path =>
-    {
-        for (var tries = 1; ; tries++)
-        {
-            try
-            {
-                tools.Run("qemu-img", "convert", "--object", $"secret,id=s,data={Password}", "-O", "qcow2",
-                    "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", GuestRaw, path);
-                return;
-            }
-            catch (BenchException e) when (tries < 20 && e.Message.Contains("accurate CPU usage", StringComparison.Ordinal))
-            {
-                // The peer measures the machine for the key slot and now and then finds its clock too coarse.
-            }
-        }
-    });
+    public string GuestLuks => cache.Get("guest-luks.qcow2", path => Encrypted(
+        "convert", "--object", $"secret,id=s,data={Password}", "-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", GuestRaw, path));
+
+    /// <summary>An empty one of that kind.</summary>
+    public string EmptyLuks => cache.Get("empty-luks.qcow2", path => Encrypted(
+        "create", "-q", "-f", "qcow2", "--object", $"secret,id=s,data={Password}", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, $"{GuestSize}"));
 
     /// <summary>The top of a chain of ten images: the guest's disk and nine overlays with some hundred writes each.</summary>
     public string Chain => Path.Combine(cache.Get("chain", path =>
@@ -104,6 +94,22 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
     public string Overlay => cache.Get("overlay.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", NoiseQcow2, path));
 
     public long NoiseSize => (quick ? 128 : 512) * MiB;
+
+    // The peer measures the machine for the key slot and now and then finds its clock too coarse.
+    private void Encrypted(params string[] arguments)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
+            {
+                tools.Run("qemu-img", arguments);
+                return;
+            }
+            catch (BenchException e) when (tries < 20 && e.Message.Contains("accurate CPU usage", StringComparison.Ordinal))
+            {
+            }
+        }
+    }
 
     private string Converted(string name, string format, params string[] more) =>
         cache.Get(name, path => tools.Run("qemu-img", ["convert", "-O", format, .. more, GuestRaw, path]));

@@ -83,7 +83,12 @@ internal sealed class ConvertCommand : Command
             throw new UsageException("No support for concatenating multiple snapshot");
         }
 
-        var (format, target) = TargetOf(arguments);
+        var (format, target, keySecret) = TargetOf(arguments);
+        if (keySecret is not null)
+        {
+            create["encrypt.key-secret"] = keySecret;
+        }
+
         var options = new DiskConvertOptions
         {
             Copy = copy,
@@ -276,12 +281,12 @@ internal sealed class ConvertCommand : Command
         }
     }
 
-    private static (string Format, string Path) TargetOf(Arguments arguments)
+    private static (string Format, string Path, string? KeySecret) TargetOf(Arguments arguments)
     {
         var name = arguments.Operands[^1];
         if (!arguments.Has(s_targetImageOpts))
         {
-            return (Target.FormatOf(arguments.Get(s_targetFormat)), Target.PathOf(name));
+            return (Target.FormatOf(arguments.Get(s_targetFormat)), Target.PathOf(name), null);
         }
 
         if (!arguments.Has(s_noCreate))
@@ -296,6 +301,7 @@ internal sealed class ConvertCommand : Command
 
         var options = NodeOptions.ParseKeyValues(name);
         var format = "raw";
+        var keySecret = options["encrypt.key-secret"];
         if (options.Driver is not ("file" or "host_device"))
         {
             format = Target.FormatOf(options.Driver);
@@ -303,7 +309,7 @@ internal sealed class ConvertCommand : Command
         }
 
         return options.Driver is null or "file" or "host_device" or "raw" or "qcow2" && options["filename"] is { } path
-            ? (format, path)
+            ? (format, path, keySecret)
             : throw new UsageException($"{SafeText.Clean(name, 256)}: the target must be a local file or device: expected driver=raw,file.filename=PATH");
     }
 }

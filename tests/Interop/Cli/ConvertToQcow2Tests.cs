@@ -50,6 +50,13 @@ public sealed class ConvertToQcow2Tests : IDisposable
         ToolRunner.RunChecked(
             "qemu-img", "compare", "--image-opts", "--object", "secret,id=s,data=secret", $"driver=raw,file.filename={Source}",
             $"driver=qcow2,file.filename={Target},encrypt.key-secret=s");
+        PeerEncryption.Create("--object", "secret,id=s,data=secret", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", _folder["theirs.qcow2"], "16M");
+        string[] theirs = ["--object", "secret,id=s,data=secret", "--image-opts", $"driver=qcow2,file.filename={_folder["theirs.qcow2"]},encrypt.key-secret=s"];
+        PlatterCli.RunChecked(
+            "convert", "-n", "--object", "secret,id=s,data=secret", "--target-image-opts", "-f", "raw", Source, theirs[^1]);
+        ToolRunner.RunChecked("qemu-img", ["check", "-q", .. theirs]);
+        ToolRunner.RunChecked(
+            "qemu-img", "compare", "--image-opts", "--object", "secret,id=s,data=secret", $"driver=raw,file.filename={Source}", theirs[^1]);
         Assert.DoesNotContain("a sentence", File.ReadAllText(Target, System.Text.Encoding.Latin1), StringComparison.Ordinal);
     }
 
