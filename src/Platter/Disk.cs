@@ -151,7 +151,7 @@ public sealed partial class Disk : IAsyncDisposable
     /// <param name="options">How.</param>
     /// <param name="progress">Told often.</param>
     /// <param name="cancellationToken">Stops; <see cref="DiskConvertOptions.Resume"/> goes on.</param>
-    /// <exception cref="BlockException">Creating, reading or writing failed. Once copying has begun, an unfinished target stays: a new raw file is then called
+    /// <exception cref="BlockException">Creating, reading or writing failed. Once copying has begun, after an I/O error or when it is stopped, an unfinished target stays: a new raw file is then called
     /// <c>PATH.unfinished</c>, a new qcow2 image says so and is refused by every reader (one of version 2, which cannot say it, is removed).</exception>
     public static Task ConvertAsync(
         Disk source, string path, DiskCreateOptions? target = null, DiskConvertOptions? options = null, IProgress<CopyProgress>? progress = null,

@@ -15,7 +15,7 @@ public sealed record DiskConvertOptions
     /// compared, and written only where it differs. Where there is none, a new copy begins.</summary>
     public bool Resume { get; init; }
 
-    /// <summary>Told the name of a target that is unfinished and stays, before the error that stopped the copy is thrown.</summary>
+    /// <summary>Told the name of a target that is unfinished and stays, because the same copy may succeed later (it was stopped, or met an I/O error or a full disk), before the error that stopped the copy is thrown.</summary>
     public Action<string> OnUnfinished { get; init; } = static _ => { };
 
     /// <summary>Read the finished target back and compare it with the source; the conversion fails if a byte differs.</summary>

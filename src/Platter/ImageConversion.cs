@@ -66,6 +66,11 @@ internal sealed class ImageConversion
                 _options.Copy with { TargetIsZero = !hasBacking, SharesBacking = hasBacking }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
             finished = true;
         }
+        catch (Exception e)
+        {
+            _saysUnfinished &= RawConversion.IsWorthResuming(e);
+            throw;
+        }
         finally
         {
             if (_saysUnfinished)

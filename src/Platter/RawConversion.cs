@@ -33,7 +33,7 @@ internal static class RawConversion
         var resumes = options.Resume && File.Exists(file);
         var target = options.UseExistingTarget ? FileStorage.Open(path, writable: true) : FileStorage.OpenForReplacing(file);
         await using var closing = target.ConfigureAwait(false);
-        var (state, replaced) = (CopyState.Prepared, false);
+        var (state, replaced, stays) = (CopyState.Prepared, false, false);
         try
         {
             if (TargetGuard.IsPartOf(source, target.Identity))
@@ -79,15 +79,20 @@ internal static class RawConversion
 
             state = CopyState.Done;
         }
+        catch (Exception e)
+        {
+            stays = isNew && state == CopyState.Copying && (resumes || IsWorthResuming(e));
+            throw;
+        }
         finally
         {
-            if (isNew && state is CopyState.Prepared or CopyState.Copied)
-            {
-                File.Delete(file);
-            }
-            else if (isNew && state == CopyState.Copying)
+            if (stays)
             {
                 options.OnUnfinished(file);
+            }
+            else if (isNew && state != CopyState.Done)
+            {
+                File.Delete(file);
             }
             else if (!isNew && replaced && state != CopyState.Done)
             {
@@ -95,6 +100,9 @@ internal static class RawConversion
             }
         }
     }
+
+    /// <summary>Whether the same copy may succeed later: it was interrupted, or a device, a network or the room on a disk failed. A damaged source stays damaged.</summary>
+    public static bool IsWorthResuming(Exception e) => e is OperationCanceledException or BlockException { Kind: BlockErrorKind.Io or BlockErrorKind.NoSpace };
 
     private static async ValueTask CopyAsync(
         BlockNode source, string file, FileStorage target, bool resumes, CopyOptions copy, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)

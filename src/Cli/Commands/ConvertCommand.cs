@@ -109,15 +109,23 @@ internal sealed class ConvertCommand : Command
         var digest = arguments.Has(s_digest) ? new DigestTree(source.Size) : null;
         options = options with { Copy = copy with { Digest = digest } };
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !quiet);
-        options = options with
+        string? unfinished = null;
+        options = options with { OnUnfinished = name => unfinished = name };
+        try
         {
-            OnUnfinished = name =>
-            {
-                progress.GiveWay();
-                session.Complain($"{name}: the copy is unfinished; the same command with --resume goes on with it");
-            },
-        };
-        await Disk.ConvertAsync(source, target, newImage, options, progress, stop).ConfigureAwait(false);
+            await Disk.ConvertAsync(source, target, newImage, options, progress, stop).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (unfinished is not null)
+        {
+            throw new BlockException(e.Kind, $"{e.Message}; {HowToGoOn(unfinished)}", e);
+        }
+        catch (OperationCanceledException) when (unfinished is not null)
+        {
+            progress.GiveWay();
+            session.Complain(HowToGoOn(unfinished));
+            throw;
+        }
+
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         if (digest is not null)
         {
@@ -211,6 +219,8 @@ internal sealed class ConvertCommand : Command
             BytesPerSecond = arguments.Get(s_rate) is { } rate ? SizeText.Parse(rate, "rate limit") : 0,
         };
     }
+
+    private static string HowToGoOn(string unfinished) => $"{unfinished} is an unfinished copy, and the same command with --resume goes on with it";
 
     private static DiskCreateOptions CreateOf(string format, NodeOptions options, Arguments arguments, Session session)
     {

@@ -3,16 +3,16 @@ using Platter.Core.Errors;
 
 namespace Platter.Cli.Commands;
 
-/// <summary><c>dd</c>: part of a disk's bytes into a new raw image, with dd's operands.</summary>
+/// <summary><c>dd</c>: part of a disk's bytes into a new image, with dd's operands.</summary>
 internal sealed class DdCommand : Command
 {
     private const int DefaultBlockBytes = 512;
 
-    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: raw, which is also the default.");
+    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2 or raw, which is the default.");
 
     public override string Name => "dd";
 
-    public override string Summary => "Copy part of what a guest would read from a disk into a new raw image, holes kept as holes.";
+    public override string Summary => "Copy part of what a guest would read from a disk into a new image, holes kept as holes.";
 
     public override string Operands => "if=SOURCE of=TARGET [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]";
 
@@ -60,7 +60,7 @@ internal sealed class DdCommand : Command
             throw new UsageException("Must specify both input and output files");
         }
 
-        Target.RequireRaw(arguments.Get(s_targetFormat));
+        var format = Target.FormatOf(arguments.Get(s_targetFormat));
         var target = Target.PathOf(output);
         var stop = session.WatchInterrupts();
         var disk = await ImageArguments.From(arguments, session).OpenAsync(input, null, stop).ConfigureAwait(false);
@@ -72,7 +72,7 @@ internal sealed class DdCommand : Command
         }
 
         var part = disk.Slice(start, Math.Min(Bytes(count, block), disk.Size - start));
-        await Disk.ConvertAsync(part, target, cancellationToken: stop).ConfigureAwait(false);
+        await Disk.ConvertAsync(part, target, format == "raw" ? null : new NamedCreateOptions(format, new()), cancellationToken: stop).ConfigureAwait(false);
         return 0;
     }
 

@@ -25,16 +25,6 @@ internal static class Target
             : $"Unknown file format '{SafeText.Clean(format, 64)}'");
     }
 
-    /// <summary>Refuses a target format that is not raw.</summary>
-    /// <exception cref="UsageException">It is another one.</exception>
-    public static void RequireRaw(string? format)
-    {
-        if (FormatOf(format) is var known and not "raw")
-        {
-            throw new UsageException($"the target can only be raw (-O raw), not {known}");
-        }
-    }
-
     /// <summary>The local path of a target, or the words why it cannot be one.</summary>
     /// <exception cref="UsageException">It is a URI or another protocol.</exception>
     public static string PathOf(string name) => DiskName.Parse(name) switch

@@ -173,6 +173,14 @@ public sealed class ConvertToQcow2Tests : IDisposable
     }
 
     [Fact]
+    public void Part_of_a_disk_becomes_an_image_of_its_own()
+    {
+        PlatterCli.RunChecked("dd", "-f", "raw", "-O", "qcow2", "bs=1M", "skip=2", "count=5", $"if={Source}", $"of={Target}");
+        File.WriteAllBytes(_folder["expected.raw"], File.ReadAllBytes(Source)[(2 << 20)..(7 << 20)]);
+        AssertSame(_folder["expected.raw"], Target);
+    }
+
+    [Fact]
     public async Task Bitmaps_go_along()
     {
         var image = _folder["marked.qcow2"];

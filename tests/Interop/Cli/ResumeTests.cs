@@ -133,7 +133,7 @@ public sealed class ResumeTests : IDisposable
         File.WriteAllText(trigger, string.Empty);
         var result = PlatterCli.Run("convert", "-f", "raw", "-O", "qcow2", server.Uri, Target);
         Assert.Equal(1, result.ExitCode);
-        Assert.Contains($"{Target}: the copy is unfinished; the same command with --resume goes on with it", result.Error, StringComparison.Ordinal);
+        Assert.Contains($"{Target} is an unfinished copy, and the same command with --resume goes on with it", result.Error, StringComparison.Ordinal);
         File.Delete(trigger);
         PlatterCli.RunChecked("convert", "--resume", "-f", "raw", "-O", "qcow2", server.Uri, Target);
         ToolRunner.RunChecked("qemu-img", "compare", "-f", "raw", "-F", "qcow2", Source, Target);

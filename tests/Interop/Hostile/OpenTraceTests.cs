@@ -32,8 +32,8 @@ public sealed partial class OpenTraceTests
     {
         using var folder = new TempFolder("trace");
         MakeChain(folder);
-        Assert.Equal(["base.raw", "out.raw", "top.qcow2"], Trace(folder, "convert", "-O", "raw", folder["top.qcow2"], folder["out.raw"]));
-        Assert.Equal(["data.qcow2", "data.raw", "out2.raw"], Trace(folder, "convert", "-O", "raw", folder["data.qcow2"], folder["out2.raw"]));
+        Assert.Equal(["base.raw", "out.raw.unfinished", "top.qcow2"], Trace(folder, "convert", "-O", "raw", folder["top.qcow2"], folder["out.raw"]));
+        Assert.Equal(["data.qcow2", "data.raw", "out2.raw.unfinished"], Trace(folder, "convert", "-O", "raw", folder["data.qcow2"], folder["out2.raw"]));
     }
 
     [Fact]
@@ -113,7 +113,7 @@ public sealed partial class OpenTraceTests
         // Beside files only the directory itself is opened, to list it.
         foreach (var command in (string[][])[["info", path], ["map", path], ["check", path], ["convert", "--untrusted", "-O", "raw", path, folder["out.raw"]]])
         {
-            var opened = TraceOpened(folder, command).Where(name => name is not ("disk.hdd" or "out.raw"));
+            var opened = TraceOpened(folder, command).Where(name => name is not ("disk.hdd" or "out.raw.unfinished"));
             Assert.Equal(expected, opened);
         }
     }
