@@ -14,12 +14,12 @@ internal sealed unsafe partial class RuntimeDeflate : NativeEncoder
     private const int Ok = 0, StreamEnd = 1;
 
     private readonly int _level;
-    private Stream* _stream;
+    private RuntimeStream* _stream;
 
     public RuntimeDeflate(int level)
     {
         _level = level;
-        _stream = (Stream*)NativeMemory.AllocZeroed((nuint)sizeof(Stream));
+        _stream = (RuntimeStream*)NativeMemory.AllocZeroed((nuint)sizeof(RuntimeStream));
         try
         {
             Init();
@@ -75,22 +75,11 @@ internal sealed unsafe partial class RuntimeDeflate : NativeEncoder
     }
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_DeflateInit2_")]
-    private static partial int DeflateInit2(Stream* stream, int level, int method, int windowBits, int memoryLevel, int strategy);
+    private static partial int DeflateInit2(RuntimeStream* stream, int level, int method, int windowBits, int memoryLevel, int strategy);
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_Deflate")]
-    private static partial int Deflate(Stream* stream, int flush);
+    private static partial int Deflate(RuntimeStream* stream, int flush);
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_DeflateEnd")]
-    private static partial int DeflateEnd(Stream* stream);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Stream
-    {
-        public byte* NextIn;
-        public byte* NextOut;
-        public byte* Message;
-        public void* State;
-        public uint AvailableIn;
-        public uint AvailableOut;
-    }
+    private static partial int DeflateEnd(RuntimeStream* stream);
 }

@@ -15,11 +15,11 @@ internal sealed unsafe partial class RuntimeInflate : NativeDecoder
     private const int Ok = 0, StreamEnd = 1, BufferError = -5;
 
     // Native memory: the library remembers the address of the structure.
-    private Stream* _stream;
+    private RuntimeStream* _stream;
 
     public RuntimeInflate()
     {
-        _stream = (Stream*)NativeMemory.AllocZeroed((nuint)sizeof(Stream));
+        _stream = (RuntimeStream*)NativeMemory.AllocZeroed((nuint)sizeof(RuntimeStream));
         try
         {
             Init();
@@ -72,7 +72,7 @@ internal sealed unsafe partial class RuntimeInflate : NativeDecoder
     private void Reset() => ThrowUnlessOk(InflateReset2(_stream, RawDeflateWindowBits));
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_InflateReset2_")]
-    private static partial int InflateReset2(Stream* stream, int windowBits);
+    private static partial int InflateReset2(RuntimeStream* stream, int windowBits);
 #else
     // The library of .NET 9 has no entry point for it.
     private void Reset()
@@ -91,22 +91,11 @@ internal sealed unsafe partial class RuntimeInflate : NativeDecoder
     }
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_InflateInit2_")]
-    private static partial int InflateInit2(Stream* stream, int windowBits);
+    private static partial int InflateInit2(RuntimeStream* stream, int windowBits);
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_Inflate")]
-    private static partial int Inflate(Stream* stream, int flush);
+    private static partial int Inflate(RuntimeStream* stream, int flush);
 
     [LibraryImport(LibraryName, EntryPoint = "CompressionNative_InflateEnd")]
-    private static partial int InflateEnd(Stream* stream);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Stream
-    {
-        public byte* NextIn;
-        public byte* NextOut;
-        public byte* Message;
-        public void* State;
-        public uint AvailableIn;
-        public uint AvailableOut;
-    }
+    private static partial int InflateEnd(RuntimeStream* stream);
 }

@@ -13,18 +13,18 @@ internal sealed unsafe partial class ZlibDeflate : NativeEncoder
     private const int Finish = 4;
     private const int Ok = 0, StreamEnd = 1;
 
-    private Stream* _stream;
+    private ZlibStream* _stream;
 
     public ZlibDeflate(int level)
     {
-        _stream = (Stream*)NativeMemory.AllocZeroed((nuint)sizeof(Stream));
+        _stream = (ZlibStream*)NativeMemory.AllocZeroed((nuint)sizeof(ZlibStream));
         var result = 0;
         try
         {
             // Only the first character of the version is compared.
             fixed (byte* version = "1.2.11\0"u8)
             {
-                result = DeflateInit2(_stream, level, Deflated, RawDeflateWindowBits, MemoryLevel, DefaultStrategy, version, sizeof(Stream));
+                result = DeflateInit2(_stream, level, Deflated, RawDeflateWindowBits, MemoryLevel, DefaultStrategy, version, sizeof(ZlibStream));
             }
         }
         finally
@@ -75,33 +75,14 @@ internal sealed unsafe partial class ZlibDeflate : NativeEncoder
 
     [LibraryImport(LibraryName, EntryPoint = "deflateInit2_")]
     private static partial int DeflateInit2(
-        Stream* stream, int level, int method, int windowBits, int memoryLevel, int strategy, byte* version, int streamSize);
+        ZlibStream* stream, int level, int method, int windowBits, int memoryLevel, int strategy, byte* version, int streamSize);
 
     [LibraryImport(LibraryName, EntryPoint = "deflate")]
-    private static partial int Deflate(Stream* stream, int flush);
+    private static partial int Deflate(ZlibStream* stream, int flush);
 
     [LibraryImport(LibraryName, EntryPoint = "deflateReset")]
-    private static partial int DeflateReset(Stream* stream);
+    private static partial int DeflateReset(ZlibStream* stream);
 
     [LibraryImport(LibraryName, EntryPoint = "deflateEnd")]
-    private static partial int DeflateEnd(Stream* stream);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Stream
-    {
-        public byte* NextIn;
-        public uint AvailableIn;
-        public nuint TotalIn;
-        public byte* NextOut;
-        public uint AvailableOut;
-        public nuint TotalOut;
-        public byte* Message;
-        public void* State;
-        public void* Allocate;
-        public void* Free;
-        public void* Opaque;
-        public int DataType;
-        public nuint Adler;
-        public nuint Reserved;
-    }
+    private static partial int DeflateEnd(ZlibStream* stream);
 }

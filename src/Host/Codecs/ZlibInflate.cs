@@ -13,17 +13,17 @@ internal sealed unsafe partial class ZlibInflate : NativeDecoder
     private const int DataError = -3;
     private const int Ok = 0, StreamEnd = 1, BufferError = -5;
 
-    private Stream* _stream;
+    private ZlibStream* _stream;
 
     public ZlibInflate()
     {
-        _stream = (Stream*)NativeMemory.AllocZeroed((nuint)sizeof(Stream));
+        _stream = (ZlibStream*)NativeMemory.AllocZeroed((nuint)sizeof(ZlibStream));
         try
         {
             // Only the first character of the version is compared.
             fixed (byte* version = "1.2.11\0"u8)
             {
-                ThrowUnlessOk(InflateInit2(_stream, RawDeflateWindowBits, version, sizeof(Stream)));
+                ThrowUnlessOk(InflateInit2(_stream, RawDeflateWindowBits, version, sizeof(ZlibStream)));
             }
         }
         catch
@@ -75,33 +75,14 @@ internal sealed unsafe partial class ZlibInflate : NativeDecoder
     }
 
     [LibraryImport(LibraryName, EntryPoint = "inflateInit2_")]
-    private static partial int InflateInit2(Stream* stream, int windowBits, byte* version, int streamSize);
+    private static partial int InflateInit2(ZlibStream* stream, int windowBits, byte* version, int streamSize);
 
     [LibraryImport(LibraryName, EntryPoint = "inflate")]
-    private static partial int Inflate(Stream* stream, int flush);
+    private static partial int Inflate(ZlibStream* stream, int flush);
 
     [LibraryImport(LibraryName, EntryPoint = "inflateReset")]
-    private static partial int InflateReset(Stream* stream);
+    private static partial int InflateReset(ZlibStream* stream);
 
     [LibraryImport(LibraryName, EntryPoint = "inflateEnd")]
-    private static partial int InflateEnd(Stream* stream);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Stream
-    {
-        public byte* NextIn;
-        public uint AvailableIn;
-        public nuint TotalIn;
-        public byte* NextOut;
-        public uint AvailableOut;
-        public nuint TotalOut;
-        public byte* Message;
-        public void* State;
-        public void* Allocate;
-        public void* Free;
-        public void* Opaque;
-        public int DataType;
-        public nuint Adler;
-        public nuint Reserved;
-    }
+    private static partial int InflateEnd(ZlibStream* stream);
 }
