@@ -7,6 +7,7 @@ using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Check;
 using Platter.Formats.Qcow2.Compression;
 using Platter.Formats.Qcow2.Mapping;
+using Platter.Formats.Qcow2.Writing;
 using Platter.Formats.Qcow2.Metadata;
 using Platter.Formats.Qcow2.Snapshots;
 

@@ -9,6 +9,7 @@ using Platter.Formats.Qcow2.Encryption;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
 using Platter.Formats.Qcow2.Snapshots;
+using Platter.Formats.Qcow2.Writing;
 
 namespace Platter.Formats.Qcow2;
 

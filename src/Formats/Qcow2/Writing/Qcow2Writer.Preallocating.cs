@@ -3,7 +3,7 @@ using Platter.Core.Images;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Giving new clusters of a growing disk their place. They lie behind the old end of the file, where everything reads as zeros, so they hide a longer backing file as well.
 // The disk's size comes after them: until then nobody can see them, and when something fails they are given back.

@@ -5,9 +5,10 @@ using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Layout;
+using Platter.Formats.Qcow2.Mapping;
 using Platter.Formats.Qcow2.Metadata;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 /// <summary>The writing half of a qcow2 image. The order in which things reach the disk is <see cref="Checkpoint"/>'s, and its reasons are in the design notes ("Writing").</summary>
 /// <remarks>

@@ -6,7 +6,7 @@ using Platter.Formats.Qcow2.Create;
 using Platter.Formats.Qcow2.Encryption;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Changing options. Every step is one switch of the header, between two images that are both whole:
 // up to version 3 (the snapshot table gets what that demands first); key slots; refcounts of another width; before version 2, zero clusters become

@@ -7,7 +7,7 @@ using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
 using Platter.Formats.Qcow2.Snapshots;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Internal snapshots, each change of them in one switch of the header (see Qcow2Writer.Shadow.cs).
 internal sealed partial class Qcow2Writer

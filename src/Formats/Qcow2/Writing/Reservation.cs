@@ -1,6 +1,6 @@
 using Platter.Core.Units;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 /// <summary>Host clusters reserved for guest clusters, until the write is committed or abandoned.</summary>
 /// <param name="FirstCluster">Start of the first guest cluster.</param>

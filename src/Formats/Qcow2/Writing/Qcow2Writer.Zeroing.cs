@@ -1,8 +1,9 @@
 using Platter.Core.Errors;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
+using Platter.Formats.Qcow2.Mapping;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Requests that change what entries say and write no guest data.
 internal sealed partial class Qcow2Writer

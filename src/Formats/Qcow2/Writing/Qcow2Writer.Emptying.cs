@@ -1,6 +1,6 @@
 using Platter.Core.Units;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Letting go of everything, in one switch of the header (see Qcow2Writer.Shadow.cs).
 internal sealed partial class Qcow2Writer

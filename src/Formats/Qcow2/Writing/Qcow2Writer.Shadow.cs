@@ -7,7 +7,7 @@ using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Snapshots;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Offline changes that happen wholly or not at all. Everything that changes is written to new clusters: L2 tables, the L1 table, refcount blocks, the refcount table,
 // the snapshot table. Then one write of the header's first sector, which holds the offsets of all of them, makes the new state the current one. Before

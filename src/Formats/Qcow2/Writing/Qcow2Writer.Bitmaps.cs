@@ -9,7 +9,7 @@ using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Persistent dirty bitmaps: the requests. How they come to the disk is in Qcow2Writer.BitmapStoring.cs, the reasons are in the design notes ("Bitmaps").
 internal sealed partial class Qcow2Writer

@@ -6,7 +6,7 @@ using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // How bitmaps come to the disk. Two ways, and what a cut leaves:
 // Tracked ones say "in use" on the disk from before the first write on. So their bits and their tables may be changed where they are; when all of that is durable the

@@ -5,7 +5,7 @@ using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Changing the size of the disk. The header's size is written last: a cut before that leaves the old size, growing or shrinking can be done again.
 internal sealed partial class Qcow2Writer

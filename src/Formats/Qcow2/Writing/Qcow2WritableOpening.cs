@@ -8,7 +8,7 @@ using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Mapping;
 using Platter.Formats.Qcow2.Metadata;
 
-namespace Platter.Formats.Qcow2;
+namespace Platter.Formats.Qcow2.Writing;
 
 /// <summary>Prepares an image for writing: judges whether it may be written to, and loads what allocation needs.</summary>
 /// <remarks>Nothing is written before every check has passed.</remarks>

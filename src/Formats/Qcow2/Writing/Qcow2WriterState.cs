@@ -3,7 +3,7 @@ using Platter.Core.Storages;
 using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Metadata;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 /// <summary>What opening an image for writing prepares.</summary>
 internal sealed record Qcow2WriterState

@@ -2,7 +2,7 @@ using System.Text;
 using Platter.Core.Errors;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Changes of the first cluster that nothing else depends on: HeaderCluster.ReplaceAsync has the order of writes. Everything else is durable before.
 internal sealed partial class Qcow2Writer

@@ -5,7 +5,7 @@ using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Compressed clusters: encoded without any lock, packed one behind the other, each with one reference to every host cluster that it touches.
 internal sealed partial class Qcow2Writer

@@ -3,7 +3,7 @@ using Platter.Core.Errors;
 using Platter.Core.Units;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // Refcounts of another width: all of them are written anew behind the end of the file, and one write of the header, which has their place and their width
 // in one sector, makes them the current ones. The old ones are free afterwards. A cut before leaves bytes behind the end that nobody points to.

@@ -2,7 +2,7 @@ using System.Numerics;
 using Platter.Core.Errors;
 using Platter.Formats.Qcow2.Layout;
 
-namespace Platter.Formats.Qcow2.Mapping;
+namespace Platter.Formats.Qcow2.Writing;
 
 // A copy under way says so by an incompatible feature that no reader knows, and by its name: all of them refuse the image and tell why.
 internal sealed partial class Qcow2Writer
