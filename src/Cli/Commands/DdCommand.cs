@@ -8,7 +8,7 @@ internal sealed class DdCommand : Command
 {
     private const int DefaultBlockBytes = 512;
 
-    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2 or raw, which is the default.");
+    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2, parallels, or raw, which is the default.");
 
     public override string Name => "dd";
 

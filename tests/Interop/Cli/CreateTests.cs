@@ -98,6 +98,9 @@ public sealed class CreateTests : IDisposable
     [InlineData("qcow2", "refcount_bits=0x10,cluster_size=4096", "0x10000")]
     [InlineData("qcow2", "size=1M,size=2M", null)]
     [InlineData("qcow2", "encryption=off,lazy_refcounts=yes", "513")]
+    [InlineData("parallels", "", "10M")]
+    [InlineData("parallels", "cluster_size=32256", "1000000")]
+    [InlineData("parallels", "size=1G,cluster_size=1000", null)]
     public void The_printed_line_and_the_length_are_the_peers(string format, string options, string? size)
     {
         ToolRunner.RequireOrSkip("qemu-img");
