@@ -8,9 +8,6 @@ namespace Platter;
 /// <summary>Repairs with an undo file, and takes them back.</summary>
 internal static class DiskRepair
 {
-    // The ranges of a repair that wrote every table of a huge image.
-    private const long MaxUndoBytes = 64 << 20;
-
     public static async ValueTask<RepairReport> RunAsync(
         BlockNode node, DiskRepairOptions options, Action<CheckFinding> report, IProgress<double>? progress, CancellationToken cancellationToken)
     {
@@ -28,16 +25,15 @@ internal static class DiskRepair
 
         return await node.RepairAsync(new(options.Mode) { BeforeSwitch = WriteAsync }, report, progress, cancellationToken).ConfigureAwait(false);
 
-        ValueTask WriteAsync(RepairUndo undo, CancellationToken token)
-        {
-            DurableFile.CreateNew(undoFile, undo.ToBytes());
-            return ValueTask.CompletedTask;
-        }
+        ValueTask WriteAsync(RepairUndo undo, CancellationToken token) =>
+            DurableFile.CreateNewAsync(undoFile, stream => undo.WriteToAsync(stream, token));
     }
 
     public static async ValueTask<string> UndoAsync(string undoFile, string? image, CancellationToken cancellationToken)
     {
-        var undo = await ReadAsync(undoFile, cancellationToken).ConfigureAwait(false);
+        var file = FileStorage.Open(undoFile);
+        await using var closing = file.ConfigureAwait(false);
+        var undo = await RepairUndo.ReadAsync(file, cancellationToken).ConfigureAwait(false);
         image ??= undo.ImageName;
         var storage = FileStorage.Open(image, writable: true);
         await using (storage.ConfigureAwait(false))
@@ -47,21 +43,5 @@ internal static class DiskRepair
         }
 
         return image;
-    }
-
-    private static async ValueTask<RepairUndo> ReadAsync(string undoFile, CancellationToken cancellationToken)
-    {
-        var file = FileStorage.Open(undoFile);
-        await using (file.ConfigureAwait(false))
-        {
-            if (file.Length > MaxUndoBytes)
-            {
-                throw new BlockException(BlockErrorKind.WrongFormat, $"{undoFile}: is not an undo file of a repair");
-            }
-
-            var bytes = new byte[file.Length];
-            var read = await file.ReadAsync(default, bytes, cancellationToken).ConfigureAwait(false);
-            return RepairUndo.Parse(bytes.AsSpan(0, read), undoFile);
-        }
     }
 }

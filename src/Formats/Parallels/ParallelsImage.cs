@@ -1,4 +1,5 @@
 using Platter.Core.Bitmaps;
+using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -83,6 +84,13 @@ internal sealed class ParallelsImage : ImageDriver
     public override ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         new ImageCheck(Storage, _header, _geometry, _bat, _extension, report, progress).RunAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        !Storage.IsReadOnly
+            ? new ImageRepair(Storage, _header, _geometry, _extension, options, report, progress).RunAsync(cancellationToken)
+            : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was not opened for repair");
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => new(new ImageInfo

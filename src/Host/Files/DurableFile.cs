@@ -11,7 +11,9 @@ public static class DurableFile
     /// <summary>Makes a file that was not there, and waits until it and its name are on the disk.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: something of that name is there already. Others when the host
     /// could not; what was made is removed again.</exception>
-    public static void CreateNew(string path, ReadOnlySpan<byte> bytes)
+    /// <param name="path">Where.</param>
+    /// <param name="write">Writes what it is to hold.</param>
+    public static async ValueTask CreateNewAsync(string path, Func<Stream, ValueTask> write)
     {
         if (Path.Exists(path))
         {
@@ -21,11 +23,12 @@ public static class DurableFile
         var isMade = false;
         try
         {
-            using (var handle = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write))
+            var stream = new FileStream(path, FileMode.CreateNew, FileAccess.Write);
+            await using (stream.ConfigureAwait(false))
             {
                 isMade = true;
-                RandomAccess.Write(handle, bytes, 0);
-                RandomAccess.FlushToDisk(handle);
+                await write(stream).ConfigureAwait(false);
+                stream.Flush(flushToDisk: true);
             }
 
             FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/", path);
@@ -38,6 +41,15 @@ public static class DurableFile
             }
 
             throw HostErrors.From(e, path, "Could not create file");
+        }
+        catch
+        {
+            if (isMade)
+            {
+                TryRemove(path);
+            }
+
+            throw;
         }
     }
 

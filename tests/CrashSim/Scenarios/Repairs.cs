@@ -49,7 +49,7 @@ internal sealed class Repairs(DiskShape shape, bool exhaustive) : CrashScenario
         {
             undo = made;
             await using var file = run.Disk.Find(Undo)!.Open(writable: true);
-            await file.WriteAsync(default, made.ToBytes(), token);
+            await file.WriteAsync(default, ((SwitchUndo)made).ToBytes(), token);
             await file.FlushAsync(token);
         }
     }
@@ -81,7 +81,7 @@ internal sealed class Repairs(DiskShape shape, bool exhaustive) : CrashScenario
 
     private static async Task TakeBackAsync(CrashState state)
     {
-        var undo = RepairUndo.Parse(state.Bytes(Undo), Undo);
+        var undo = SwitchUndo.Parse(state.Bytes(Undo), Undo);
         await using var storage = state.Open(CrashImage.Top, writable: true)!;
         try
         {

@@ -51,7 +51,7 @@ internal sealed class Qcow2RepairTarget : FuzzTarget
 
         if (undo is not null)
         {
-            await RepairUndo.Parse(undo.ToBytes(), "undo").ApplyAsync(storage, cancellationToken);
+            await SwitchUndo.Parse(((SwitchUndo)undo).ToBytes(), "undo").ApplyAsync(storage, cancellationToken);
             Demand(storage.Bytes.Sha256() == input.MainBytes.Sha256(), "the repair was taken back, and the image is not what it was");
         }
     }

@@ -1,6 +1,7 @@
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Parallels.Bitmaps;
 using Platter.Formats.Parallels.Layout;
 using Platter.Formats.Parallels.Metadata;
@@ -23,14 +24,15 @@ internal sealed class ImageCheck
     private readonly ParallelsGeometry _geometry;
     private readonly BatTable _bat;
     private readonly ImageExtension _extension;
-    private readonly FindingLimit _findings;
+    private readonly CheckTally _tally;
+    private readonly RepairPlan _plan = new();
     private readonly IProgress<double>? _progress;
     private readonly uint[] _entries;
     private readonly byte[] _scratch;
     private readonly long _length;
     private readonly long _diskClusters;
-    private long _corruptions;
-    private long _leaks;
+    private long _gridRemainder = -1;
+    private bool _isOnOneGrid = true;
     private long _allocated;
     private long _fragmented;
     private long _usedEnd;
@@ -38,7 +40,7 @@ internal sealed class ImageCheck
     private long _beyondDisk;
     private long _previous;
 
-    /// <summary>A check of an open image.</summary>
+    /// <summary>A check of an open image, or with <paramref name="repair"/> the beginning of a repair.</summary>
     public ImageCheck(
         Storage storage,
         in ParallelsHeader header,
@@ -46,14 +48,15 @@ internal sealed class ImageCheck
         BatTable bat,
         ImageExtension extension,
         Action<CheckFinding> report,
-        IProgress<double>? progress)
+        IProgress<double>? progress,
+        RepairMode? repair = null)
     {
         _storage = storage;
         _header = header;
         _geometry = geometry;
         _bat = bat;
         _extension = extension;
-        _findings = new(report);
+        _tally = new(report, repair);
         _progress = progress;
         _length = storage.Length;
         _diskClusters = Sizes.DivideRoundingUp(geometry.VirtualSize, geometry.ClusterSizeBytes);
@@ -61,30 +64,41 @@ internal sealed class ImageCheck
         _scratch = new byte[_entries.Length * BatEntry.Size];
     }
 
+    /// <summary>What the repair is to do, after <see cref="RunAsync"/>.</summary>
+    public RepairPlan Plan => _plan;
+
+    /// <summary>Corruptions that the repair mends.</summary>
+    public long CorruptionsFixed => _tally.CorruptionsFixed;
+
+    /// <summary>Leaked clusters that the repair gives back.</summary>
+    public long LeaksFixed => _tally.LeaksFixed;
+
     /// <summary>Runs the check.</summary>
     public async ValueTask<CheckReport> RunAsync(CancellationToken cancellationToken)
     {
         CheckHeader();
+        await CheckDataOffsetAsync(cancellationToken).ConfigureAwait(false);
         CheckExtension();
         await ForEachPieceAsync(CheckEntries, 0, cancellationToken).ConfigureAwait(false);
         if ((_header.Flags & ParallelsHeader.EmptyImage) != 0 && _allocated > 0)
         {
-            Note($"the header says that the image is empty; its {_allocated} allocated clusters are ignored");
+            _tally.Note($"the header says that the image is empty; its {_allocated} allocated clusters are ignored");
         }
 
         if (_beyondDisk > 0)
         {
-            Note($"{_beyondDisk} allocated clusters lie beyond the end of the disk");
+            _tally.Note($"{_beyondDisk} allocated clusters lie beyond the end of the disk");
         }
 
         CheckTail();
         await CheckDuplicatesAsync(cancellationToken).ConfigureAwait(false);
-        _findings.Finish();
+        PlanHeader();
+        _tally.Finish();
         _progress?.Report(1);
         return new CheckReport
         {
-            Corruptions = _corruptions,
-            Leaks = _leaks,
+            Corruptions = _tally.Corruptions,
+            Leaks = _tally.Leaks,
             ImageEndOffset = _usedEnd,
             TotalClusters = _geometry.BatEntryCount,
             AllocatedClusters = _allocated,
@@ -96,34 +110,79 @@ internal sealed class ImageCheck
     {
         if (_header.IsDirty)
         {
-            Corruption("image was not closed correctly", new HostOffset(44));
+            _tally.Corruption($"image was not closed correctly", Remedies.NotClosed, new HostOffset(44));
         }
         else if (_header.InUse is not (0 or ParallelsHeader.InUseClosed))
         {
-            Note($"in_use is 0x{_header.InUse:x}, which the specification does not know");
-        }
-
-        if (!_geometry.DataOffsetIsValid)
-        {
-            Corruption(
-                $"data_off is sector {_header.DataOffsetSectors}, it must be {(_header.IsExtended ? "a whole number of clusters " : string.Empty)}"
-                + $"from sector {_geometry.LowestDataOffset / Sizes.SectorBytes} to the end of the file",
-                new HostOffset(48));
+            _tally.Note($"in_use is 0x{_header.InUse:x}, which the specification does not know");
         }
 
         if (_geometry.VirtualSize > _geometry.BatCoverage)
         {
-            Corruption($"the BAT has {_geometry.BatEntryCount} entries, the disk needs {_diskClusters}", new HostOffset(32));
+            _tally.Corruption($"the BAT has {_geometry.BatEntryCount} entries, the disk needs {_diskClusters}", Remedies.ShortTable, new HostOffset(32));
         }
 
         if (!_header.IsExtended && _header.SizeSectors > uint.MaxValue)
         {
-            Note($"the high half of nb_sectors is 0x{_header.SizeSectors >> 32:x}, in a WithoutFreeSpace image it must be zero; it is ignored");
+            _tally.Note($"the high half of nb_sectors is 0x{_header.SizeSectors >> 32:x}, in a WithoutFreeSpace image it must be zero; it is ignored");
         }
 
         if ((_header.Flags & ParallelsHeader.ConversionInProgress) != 0)
         {
-            Note("flags say that a conversion between the two magics was going on");
+            _tally.Note($"flags say that a conversion between the two magics was going on");
+        }
+    }
+
+    // Where the data begin can be told from where the clusters lie: all of them on one grid. In v2 the grid is that of the file.
+    private async ValueTask CheckDataOffsetAsync(CancellationToken cancellationToken)
+    {
+        if (_geometry.DataOffsetIsValid)
+        {
+            return;
+        }
+
+        var size = _geometry.ClusterSizeBytes;
+        if (_header.IsExtended)
+        {
+            _gridRemainder = 0;
+        }
+        else
+        {
+            await ForEachPieceAsync(FindGrid, 0, cancellationToken).ConfigureAwait(false);
+        }
+
+        var lowest = _geometry.LowestDataOffset;
+        var offset = _gridRemainder < 0 ? lowest : lowest + ((((_gridRemainder - lowest) % size) + size) % size);
+        if (_isOnOneGrid && offset > _length)
+        {
+            // An image without data, whose file ends with its table.
+            offset = lowest;
+        }
+
+        var remedy = _isOnOneGrid && offset / Sizes.SectorBytes <= uint.MaxValue ? Remedies.DataOffset : Remedies.DataOffsetUnknown;
+        _tally.Corruption(
+            $"data_off is sector {_header.DataOffsetSectors}, it must be {(_header.IsExtended ? "a whole number of clusters " : string.Empty)}from sector {lowest / Sizes.SectorBytes} to the end of the file",
+            remedy,
+            new HostOffset(48));
+        if (_tally.Mends(remedy))
+        {
+            (_plan.DataOffset, _plan.LeastLength) = (offset, Math.Max(_plan.LeastLength, offset > _length ? offset : 0));
+        }
+    }
+
+    private void FindGrid(long first, ReadOnlySpan<uint> entries)
+    {
+        foreach (var value in entries)
+        {
+            var entry = new BatEntry(value);
+            if (entry.IsUnallocated || _geometry.ProblemOf(_geometry.HostOffsetOf(entry), _length) is not null)
+            {
+                continue;
+            }
+
+            var remainder = _geometry.HostOffsetOf(entry) % _geometry.ClusterSizeBytes;
+            _isOnOneGrid &= _gridRemainder < 0 || _gridRemainder == remainder;
+            _gridRemainder = remainder;
         }
     }
 
@@ -131,12 +190,15 @@ internal sealed class ImageCheck
     {
         if (_extension.Stale is { } reason)
         {
-            Note($"the Format Extension at sector 0x{_header.ExtensionOffsetSectors:x} does not count: {reason}");
+            var mends = _tally.Mends(Remedies.StaleExtension);
+            _tally.Note($"the Format Extension at sector 0x{_header.ExtensionOffsetSectors:x} does not count: {reason}", Remedies.StaleExtension, mends);
+            _plan.DropsExtension |= mends;
         }
 
         foreach (var problem in _extension.Problems)
         {
-            Corruption(problem, null);
+            _tally.Corruption($"{problem}", Remedies.Extension);
+            _plan.DropsExtension |= _tally.Mends(Remedies.Extension);
         }
 
         if (_extension.Clusters.Length > 0)
@@ -162,6 +224,7 @@ internal sealed class ImageCheck
             _allocated++;
             _fragmented += _previous != 0 && _previous + size != host ? 1 : 0;
             _previous = host;
+            var usedBefore = _usedEnd;
             _usedEnd = Math.Max(_usedEnd, host + size);
             _beyondDisk += first + i >= _diskClusters ? 1 : 0;
             var problem = _geometry.ProblemOf(host, _length);
@@ -171,25 +234,47 @@ internal sealed class ImageCheck
                 problem = _length - host < size ? $"ends beyond the end of the file at 0x{_length:x}" : null;
             }
 
-            if (problem is not null)
+            if (problem is not null && BadEntry(first + i, host, problem))
             {
-                BadEntry(first + i, host, problem);
+                _usedEnd = usedBefore;
             }
         }
     }
 
-    private void BadEntry(long index, long host, string problem)
+    // Whether the entry will be gone.
+    private bool BadEntry(long index, long host, string problem)
     {
-        _corruptions++;
+        var (outside, size) = (host + _geometry.ClusterSizeBytes > _length, _geometry.ClusterSizeBytes);
+        var remedy =
+            host < _geometry.LowestClusterOffset ? Remedies.BeforeData
+            : host >= _length ? Remedies.Outside
+            : _geometry.ProblemOf(host, _length) is null ? Remedies.CutOff
+            : Remedies.OffGrid;
 
         // The peer's words for what the peer finds.
-        var outside = host + _geometry.ClusterSizeBytes > _length ? $"cluster {index} is outside image" : $"BAT entry {index} is invalid";
-        _findings.Report(new CheckFinding(CheckSeverity.Corruption, $"{outside}: 0x{host:x} {problem}")
+        var words = outside ? "is outside image" : "is invalid";
+        _tally.Corruption(
+            $"{(outside ? "cluster" : "BAT entry")} {index} {words}: 0x{host:x} {problem}", remedy, new HostOffset(BatEntry.PositionOf(index)), new GuestOffset(index * size), size);
+        if (!_tally.Mends(remedy))
         {
-            HostOffset = new HostOffset(BatEntry.PositionOf(index)),
-            GuestOffset = new GuestOffset(index * _geometry.ClusterSizeBytes),
-            GuestLength = _geometry.ClusterSizeBytes,
-        });
+            return false;
+        }
+
+        if (remedy == Remedies.CutOff)
+        {
+            _plan.LeastLength = Math.Max(_plan.LeastLength, host + size);
+        }
+        else if (remedy == Remedies.OffGrid)
+        {
+            _plan.Copy(_storage.Name, index, host);
+        }
+        else
+        {
+            _plan.Clear(_storage.Name, index);
+            return true;
+        }
+
+        return false;
     }
 
     private void CheckTail()
@@ -205,9 +290,14 @@ internal sealed class ImageCheck
         }
 
         // Holes in the middle are not leaks: the next allocation takes them.
-        _leaks = Sizes.DivideRoundingUp(_length - _usedEnd, _geometry.ClusterSizeBytes);
-        _findings.Report(new CheckFinding(CheckSeverity.Leak, $"space leaked at the end of the image {_length - _usedEnd}") { HostOffset = new HostOffset(_usedEnd) });
+        _tally.Leak(
+            $"space leaked at the end of the image {_length - _usedEnd}", Remedies.Tail, new HostOffset(_usedEnd),
+            Sizes.DivideRoundingUp(_length - _usedEnd, _geometry.ClusterSizeBytes));
+        _plan.CutAt = _tally.Mends(Remedies.Tail) ? _usedEnd : null;
     }
+
+    // Last: what does not hold for the header as it is may hold for the repaired one.
+    private void PlanHeader() => _plan.Closes = _header.IsDirty && _tally.Mends(Remedies.NotClosed);
 
     private async ValueTask CheckDuplicatesAsync(CancellationToken cancellationToken)
     {
@@ -234,14 +324,14 @@ internal sealed class ImageCheck
                 continue;
             }
 
-            _corruptions++;
             var owner = Array.BinarySearch(_extension.Clusters, host) >= 0 ? "the Format Extension uses" : "another entry points to";
-            _findings.Report(new CheckFinding(CheckSeverity.Corruption, $"duplicate offset in BAT entry {first + i}: {owner} the cluster at 0x{host:x} too")
+            _tally.Corruption(
+                $"duplicate offset in BAT entry {first + i}: {owner} the cluster at 0x{host:x} too", Remedies.Duplicate, new HostOffset(BatEntry.PositionOf(first + i)),
+                new GuestOffset((first + i) * _geometry.ClusterSizeBytes), _geometry.ClusterSizeBytes);
+            if (_tally.Mends(Remedies.Duplicate))
             {
-                HostOffset = new HostOffset(BatEntry.PositionOf(first + i)),
-                GuestOffset = new GuestOffset((first + i) * _geometry.ClusterSizeBytes),
-                GuestLength = _geometry.ClusterSizeBytes,
-            });
+                _plan.Copy(_storage.Name, first + i, host);
+            }
         }
     }
 
@@ -261,12 +351,4 @@ internal sealed class ImageCheck
     private delegate void PieceAction(long first, ReadOnlySpan<uint> entries);
 
     private long IndexOf(long host) => (host - _geometry.LowestClusterOffset) / _geometry.ClusterSizeBytes;
-
-    private void Corruption(string message, HostOffset? at)
-    {
-        _corruptions++;
-        _findings.Report(new CheckFinding(CheckSeverity.Corruption, message) { HostOffset = at });
-    }
-
-    private void Note(string message) => _findings.Report(new CheckFinding(CheckSeverity.Note, message));
 }

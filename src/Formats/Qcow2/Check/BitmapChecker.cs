@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -44,7 +45,7 @@ internal sealed class BitmapChecker(Storage storage, Qcow2Metadata metadata, Ref
             var index = first + (i / BitmapTableEntry.Size);
             if (entry.HasReservedBits || (entry.Offset.Value & metadata.Geometry.ClusterMask) != 0)
             {
-                tally.Corruption($"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster", Remedy.Bitmap);
+                tally.Corruption($"entry {index} of {table} is 0x{entry.Value:x16}: reserved bits are set or the offset is not aligned to a cluster", Remedies.Bitmap);
                 continue;
             }
 

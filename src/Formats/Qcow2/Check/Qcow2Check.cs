@@ -2,6 +2,7 @@ using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -124,24 +125,24 @@ internal sealed class Qcow2Check
             if (snapshot.ExtraSize > SnapshotTableEntry.MaxExtraBytes)
             {
                 // A check does not come this far: only a repair reads such entries.
-                _tally.Corruption($"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, the limit is {SnapshotTableEntry.MaxExtraBytes}", Remedy.SnapshotTooLong);
+                _tally.Corruption($"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, the limit is {SnapshotTableEntry.MaxExtraBytes}", Remedies.SnapshotTooLong);
             }
 
             if (_geometry.Version >= 3 && snapshot.ExtraSize < SnapshotTableEntry.MinExtraBytesV3)
             {
                 _tally.Corruption(
-                    $"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, version 3 demands {SnapshotTableEntry.MinExtraBytesV3}", Remedy.SnapshotIncomplete);
+                    $"{name}: its entry has {snapshot.ExtraSize} bytes of extra data, version 3 demands {SnapshotTableEntry.MinExtraBytesV3}", Remedies.SnapshotIncomplete);
             }
 
             if ((snapshot.L1TableOffset & (ulong)_geometry.ClusterMask) != 0 || snapshot.L1TableOffset > long.MaxValue - Qcow2Header.MaxL1Bytes)
             {
-                _tally.Corruption($"{name}: its L1 table at 0x{snapshot.L1TableOffset:x} is not at the offset of a cluster", Remedy.SnapshotUnusable);
+                _tally.Corruption($"{name}: its L1 table at 0x{snapshot.L1TableOffset:x} is not at the offset of a cluster", Remedies.SnapshotUnusable);
                 continue;
             }
 
             if (snapshot.L1Size > Qcow2Header.MaxL1Bytes / L1Entry.Size)
             {
-                _tally.Corruption($"{name}: an L1 table of {snapshot.L1Size} entries is too large", Remedy.SnapshotUnusable);
+                _tally.Corruption($"{name}: an L1 table of {snapshot.L1Size} entries is too large", Remedies.SnapshotUnusable);
                 continue;
             }
 

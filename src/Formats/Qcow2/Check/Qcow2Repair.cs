@@ -63,7 +63,7 @@ internal sealed class Qcow2Repair
             cancellationToken.ThrowIfCancellationRequested();
             if (_options.BeforeSwitch is { } tell)
             {
-                var undo = await RepairUndo.DescribeAsync(_storage, _lengthBefore, sectorBefore, header.ToArray(), written, cancellationToken).ConfigureAwait(false);
+                var undo = await SwitchUndo.DescribeAsync(_storage, _lengthBefore, sectorBefore, header.ToArray(), written, cancellationToken).ConfigureAwait(false);
                 await tell(undo, cancellationToken).ConfigureAwait(false);
             }
         }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Runtime.InteropServices;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -93,7 +94,7 @@ internal sealed class RefcountChecker(
     {
         // A repair never keeps the table where it is, so that nothing of it is missed.
         references.Journal = Survey?.TableClusters;
-        (references.Missing, references.BeyondTheEnd) = (null, Remedy.RefcountStructure);
+        (references.Missing, references.BeyondTheEnd) = (null, Remedies.RefcountStructure);
         references.Add((long)metadata.Header.RefcountTableOffset, metadata.Header.RefcountTableBytes, Referrer.Structure(RefcountTable));
         references.Journal = null;
         Survey?.Begin(_table);
@@ -108,15 +109,15 @@ internal sealed class RefcountChecker(
             var who = Referrer.Entry(RefcountTable, index);
             if (entry.ReservedBits != 0)
             {
-                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.RefcountStructure);
+                tally.Corruption($"{who} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedies.RefcountStructure);
             }
             else if ((entry.RawOffset & (ulong)_geometry.ClusterMask) != 0)
             {
-                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster", Remedy.RefcountStructure);
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, which is not aligned to a cluster", Remedies.RefcountStructure);
             }
             else if (entry.RawOffset >> _geometry.ClusterBits >= (ulong)CountedClusters)
             {
-                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file", Remedy.RefcountStructure);
+                tally.Corruption($"{who} points to 0x{entry.RawOffset:x}, beyond the end of the file", Remedies.RefcountStructure);
             }
             else
             {
@@ -126,7 +127,7 @@ internal sealed class RefcountChecker(
                 if (counts.Count(entry.Offset.Value >> _geometry.ClusterBits) is var count and not 1)
                 {
                     tally.Corruption($"{who}: the refcount block at 0x{entry.RawOffset:x} is used for something else as well ({count} references)",
-                        Remedy.RefcountStructure, entry.Offset);
+                        Remedies.RefcountStructure, entry.Offset);
                 }
             }
         }
@@ -306,12 +307,12 @@ internal sealed class RefcountChecker(
         if (stored < counted)
         {
             Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
-            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", Remedy.RefcountTooLow, at);
+            tally.Corruption($"cluster at {at} has refcount {stored} and {counted} references", Remedies.RefcountTooLow, at);
         }
         else if (_looksForLeaks)
         {
             Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
-            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", at);
+            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", Remedies.Leak, at);
         }
     }
 

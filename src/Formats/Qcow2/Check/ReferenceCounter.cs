@@ -1,4 +1,5 @@
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 
 namespace Platter.Formats.Qcow2.Check;
 
@@ -15,7 +16,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
     public MissingClusters? Missing { get; set; }
 
     /// <summary>What it means that the file does not have a range.</summary>
-    public Remedy BeyondTheEnd { get; set; } = Remedy.BeyondTheEnd;
+    public Remedy BeyondTheEnd { get; set; } = Remedies.BeyondTheEnd;
 
     /// <summary>References so far to the cluster at an offset.</summary>
     public ulong CountOf(HostOffset at) => counts.Count(at.Value >> geometry.ClusterBits);
@@ -46,7 +47,7 @@ internal sealed class ReferenceCounter(ReferenceCounts counts, CheckTally tally,
             if (!counts.TryAdd(cluster, _max))
             {
                 tally.Corruption($"cluster at 0x{cluster << geometry.ClusterBits:x} has more references than a refcount of {geometry.RefcountBits} bits can count; {who} is one too many",
-                    Remedy.TooManyReferences, new(cluster << geometry.ClusterBits));
+                    Remedies.TooManyReferences, new(cluster << geometry.ClusterBits));
                 continue;
             }
 

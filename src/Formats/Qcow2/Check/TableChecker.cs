@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -85,7 +86,7 @@ internal sealed class TableChecker(
     {
         if (entry.ReservedBits != 0)
         {
-            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedy.ReservedBits);
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: reserved bits 0x{entry.ReservedBits:x} are set", Remedies.ReservedBits);
             NoteRepair(isActive);
         }
 
@@ -93,7 +94,7 @@ internal sealed class TableChecker(
         {
             // Not counted, since it is cleared.
             NoteRepair(isActive);
-            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table", Remedy.StrayFlags);
+            tally.Corruption($"entry {index} of {what} is 0x{entry.Value:x16}: it has flags and no table", Remedies.StrayFlags);
             return;
         }
 
@@ -103,7 +104,7 @@ internal sealed class TableChecker(
         references.Add(at.Value, _geometry.ClusterSize, who);
         if ((at.Value & _geometry.ClusterMask) != 0)
         {
-            tally.Corruption($"{who} points to {at}, which is not aligned to a cluster", Remedy.Unaligned, at);
+            tally.Corruption($"{who} points to {at}, which is not aligned to a cluster", Remedies.Unaligned, at);
         }
 
         // Where the refcount of the table itself is not known, nothing is said about the flags in it either.
@@ -212,7 +213,7 @@ internal sealed class TableChecker(
 
         if (entry.ReservedBits != 0)
         {
-            Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set", Remedy.ReservedBits);
+            Corrupt(entry, guest, $"reserved bits 0x{entry.ReservedBits:x} are set", Remedies.ReservedBits);
             NoteRepair(isActive);
         }
 
@@ -222,7 +223,7 @@ internal sealed class TableChecker(
         {
             if (bitmap.Allocated != 0)
             {
-                Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} allocates subclusters of a cluster that is not allocated", Remedy.Undecodable);
+                Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} allocates subclusters of a cluster that is not allocated", Remedies.Undecodable);
             }
 
             return;
@@ -230,14 +231,14 @@ internal sealed class TableChecker(
 
         if (_isMendable && Repair == RepairMode.All && CanGiveUpPlace(entry, bitmap, _geometry))
         {
-            Corrupt(entry, guest, "the offset of a cluster of zeros is not aligned to a cluster", Remedy.UnalignedZeroes);
+            Corrupt(entry, guest, "the offset of a cluster of zeros is not aligned to a cluster", Remedies.UnalignedZeroes);
             NoteRepair(isActive);
             return;
         }
 
         if (_geometry.HasExtendedL2 && bitmap.IsContradictory)
         {
-            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x}: a subcluster cannot be both allocated and zero", Remedy.Undecodable);
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x}: a subcluster cannot be both allocated and zero", Remedies.Undecodable);
         }
 
         if (isActive)
@@ -247,7 +248,7 @@ internal sealed class TableChecker(
 
         if ((entry.Offset.Value & _geometry.ClusterMask) != 0)
         {
-            Corrupt(entry, guest, "the offset is not aligned to a cluster", Remedy.Unaligned);
+            Corrupt(entry, guest, "the offset is not aligned to a cluster", Remedies.Unaligned);
         }
 
         if (metadata.HasDataFile)
@@ -279,19 +280,19 @@ internal sealed class TableChecker(
     {
         if (entry.IsCopied)
         {
-            Corrupt(entry, guest, "COPIED must not be set on a compressed cluster", Remedy.Copied);
+            Corrupt(entry, guest, "COPIED must not be set on a compressed cluster", Remedies.Copied);
             NoteRepair(isActive);
         }
 
         if (metadata.HasDataFile)
         {
-            Corrupt(entry, guest, "compressed clusters cannot be in an image with a data file", Remedy.NoPlaceForCompressed);
+            Corrupt(entry, guest, "compressed clusters cannot be in an image with a data file", Remedies.NoPlaceForCompressed);
             return;
         }
 
         if (bitmap.Value != 0)
         {
-            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} of a compressed cluster must be 0", Remedy.Undecodable);
+            Corrupt(entry, guest, $"subcluster bitmap 0x{bitmap.Value:x} of a compressed cluster must be 0", Remedies.Undecodable);
             return;
         }
 
@@ -323,7 +324,7 @@ internal sealed class TableChecker(
         {
             var refcount = stored switch { StoredRefcount.Zero => "0", StoredRefcount.One => "1", _ => "above 1" };
             tally.Corruption(
-                $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the refcount of the cluster at {at} is {refcount}", Remedy.Copied,
+                $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the refcount of the cluster at {at} is {refcount}", Remedies.Copied,
                 at, who.Guest, who.Guest is null ? 0 : _geometry.ClusterSize);
         }
     }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Findings;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Check;
@@ -250,7 +251,7 @@ internal sealed class TableRepairer(
     }
 
     private void TellCopied(bool isCopied, HostOffset at, in Referrer who) => tally.Corruption(
-        $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the cluster at {at} has {(isCopied ? "no user or several" : "one user")}", Remedy.Copied,
+        $"{who}: COPIED is {(isCopied ? "set" : "not set")}, and the cluster at {at} has {(isCopied ? "no user or several" : "one user")}", Remedies.Copied,
         at, who.Guest, who.Guest is null ? 0 : _geometry.ClusterSize, isFixed: true);
 
     private void PrefetchFrom(ulong[] l1, int index)

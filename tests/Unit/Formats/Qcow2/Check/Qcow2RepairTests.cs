@@ -213,16 +213,16 @@ public sealed class Qcow2RepairTests
         var image = Damaged();
         var storage = Memory(image);
         byte[] undo = [];
-        await RepairAsync(storage, RepairMode.All, undo: (made, _) => { undo = made.ToBytes(); return default; });
+        await RepairAsync(storage, RepairMode.All, undo: (made, _) => { undo = ((SwitchUndo)made).ToBytes(); return default; });
         for (var at = 0; at < undo.Length; at++)
         {
             var touched = undo.ToArray();
             touched[at] ^= 1;
-            Assert.Throws<BlockException>(() => RepairUndo.Parse(touched, "undo"));
-            Assert.Throws<BlockException>(() => RepairUndo.Parse(undo.AsSpan(0, at), "undo"));
+            Assert.Throws<BlockException>(() => SwitchUndo.Parse(touched, "undo"));
+            Assert.Throws<BlockException>(() => SwitchUndo.Parse(undo.AsSpan(0, at), "undo"));
         }
 
-        await RepairUndo.Parse(undo, "undo").ApplyAsync(storage);
+        await SwitchUndo.Parse(undo, "undo").ApplyAsync(storage);
         Assert.Equal(image.Bytes.ToArray(), storage.ToArray());
     }
 

@@ -184,7 +184,7 @@ public sealed class OfflineFaultWalkTests
     private static async ValueTask KeepAsync(WalkDisk disk, RepairUndo undo, CancellationToken token)
     {
         await using var file = await disk.Failing.OpenAsync(NodeOptions.ForFile(Undo), new StorageOpenMode { Writable = true }, token);
-        await file.WriteAsync(default, undo.ToBytes(), token);
+        await file.WriteAsync(default, ((SwitchUndo)undo).ToBytes(), token);
         await file.FlushAsync(token);
     }
 

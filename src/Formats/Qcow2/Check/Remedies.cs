@@ -1,9 +1,9 @@
+using Platter.Formats.Findings;
+
 namespace Platter.Formats.Qcow2.Check;
 
-/// <summary>What a kind of finding means, and what a repair does about it.</summary>
-/// <param name="Explanation">For people who do not know the format.</param>
-/// <param name="Repair">What <c>-r all</c> does, or null: nothing that would not be a guess.</param>
-internal sealed record Remedy(string Explanation, string? Repair)
+/// <summary>What the findings of this format's check mean, and what a repair does about them.</summary>
+internal static class Remedies
 {
     public static readonly Remedy RefcountTooLow = new(
         "The space counts as free, or as used by fewer than use it: a later write could put something else there.",
@@ -51,7 +51,4 @@ internal sealed record Remedy(string Explanation, string? Repair)
     public static readonly Remedy SnapshotUnusable = new("The snapshot cannot be read or applied.", null);
 
     public static readonly Remedy Bitmap = new("A part of the bitmap cannot be found: a backup that relies on it must be a full one.", null);
-
-    /// <summary>Whether <c>-r leaks</c> repairs it too.</summary>
-    public bool IsForLeaks { get; init; }
 }

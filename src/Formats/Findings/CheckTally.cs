@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using Platter.Core.Images;
 using Platter.Core.Units;
 
-namespace Platter.Formats.Qcow2.Check;
+namespace Platter.Formats.Findings;
 
 /// <summary>Passes findings on and counts them; in a repair, those that it mends by themselves.</summary>
 /// <param name="report">Receives them.</param>
@@ -62,19 +62,31 @@ internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair
     public void Note([InterpolatedStringHandlerArgument("")] ref FindingText message, GuestOffset guest, long guestLength) =>
         Report(CheckSeverity.Note, message.Take(), null, null, guest, guestLength);
 
-    public void Leak([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset at)
+    /// <summary>Reports something that is not counted.</summary>
+    /// <param name="message">One line.</param>
+    /// <param name="remedy">What it means; null when the message says it all.</param>
+    /// <param name="isFixed">Whether this repair changes it.</param>
+    public void Note([InterpolatedStringHandlerArgument("")] ref FindingText message, Remedy? remedy = null, bool isFixed = false) =>
+        Report(CheckSeverity.Note, message.Take(), remedy, null, null, 0, isFixed);
+
+    /// <summary>Reports leaked clusters.</summary>
+    /// <param name="message">One line.</param>
+    /// <param name="remedy">What it means.</param>
+    /// <param name="at">Where in the file.</param>
+    /// <param name="count">How many.</param>
+    public void Leak([InterpolatedStringHandlerArgument("")] ref FindingText message, Remedy remedy, HostOffset at, long count = 1)
     {
-        var mends = Mends(Remedy.Leak);
+        var mends = Mends(remedy);
         if (mends)
         {
-            LeaksFixed++;
+            LeaksFixed += count;
         }
         else
         {
-            Leaks++;
+            Leaks += count;
         }
 
-        Report(CheckSeverity.Leak, message.Take(), Remedy.Leak, at, null, 0, mends);
+        Report(CheckSeverity.Leak, message.Take(), remedy, at, null, 0, mends);
     }
 
     public void Error([InterpolatedStringHandlerArgument("")] ref FindingText message, HostOffset? at = null)
@@ -102,7 +114,8 @@ internal sealed class CheckTally(Action<CheckFinding> report, RepairMode? repair
         }
     }
 
-    private bool Mends(Remedy remedy) => remedy.Repair is not null && repair switch
+    /// <summary>Whether this repair does what the remedy says.</summary>
+    public bool Mends(Remedy remedy) => remedy.Repair is not null && repair switch
     {
         RepairMode.All => true,
         RepairMode.Leaks => remedy.IsForLeaks,

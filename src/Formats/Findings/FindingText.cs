@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
 
-namespace Platter.Formats.Qcow2.Check;
+namespace Platter.Formats.Findings;
 
 /// <summary>The text of a finding, made only if the tally still passes findings on.</summary>
 [InterpolatedStringHandler]
