@@ -22,8 +22,8 @@ public sealed class GuestFaultWalkTests
             {
                 await guest.WriteAsync(512, 512);
                 await guest.FlushAsync();
-                await guest.ResizeAsync(8 << 20);
-                await guest.WriteAsync(4 << 20, 512);
+                await guest.ResizeAsync(1 << 20);
+                await guest.WriteAsync(1 << 19, 512);
             },
             NothingMore);
 
