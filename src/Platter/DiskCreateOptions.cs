@@ -24,6 +24,9 @@ public abstract record DiskCreateOptions
     /// <summary>Told how much of a preallocation is done, from 0 to 1.</summary>
     public IProgress<double>? Progress { get; init; }
 
+    /// <summary>The image says from its first moment on that it is an unfinished copy, if its format can.</summary>
+    internal bool Unfinished { get; init; }
+
     /// <summary>The options by their names.</summary>
     internal abstract NodeOptions ToNamed();
 }

@@ -108,6 +108,7 @@ public sealed class DiskCreation
                 Secrets = _options.Password is { } password ? new OnePassword(password, _options.Secrets) : _options.Secrets,
                 OpenDataFileAsync = (name, _) => new(files.Open(LocalPathOf(name))),
                 Progress = _options.Progress,
+                Unfinished = _options.Unfinished,
             };
             var named = WithPassword();
             _format.CheckCreate(Size, named, context);

@@ -60,7 +60,7 @@ internal sealed class ImageConversion
         var finished = false;
         try
         {
-            var creation = await DiskCreation.PrepareAsync(_path, _source.VirtualSize, _create, cancellationToken).ConfigureAwait(false);
+            var creation = await DiskCreation.PrepareAsync(_path, _source.VirtualSize, _create with { Unfinished = true }, cancellationToken).ConfigureAwait(false);
             await creation.RunAsync(cancellationToken).ConfigureAwait(false);
             await FillAsync(
                 _options.Copy with { TargetIsZero = !hasBacking, SharedDepth = hasBacking ? 1 : 0 }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
@@ -113,12 +113,12 @@ internal sealed class ImageConversion
             Secrets = _create.Secrets,
             Password = _create.Password,
             CompressionLevel = _options.CompressionLevel,
-            AllowUnfinished = resumes,
+            AllowUnfinished = isNew,
         };
         await CopyAsync(open, copy, isNew, resumes, cancellationToken).ConfigureAwait(false);
         if (_options.Verify)
         {
-            await ConversionCheck.RunAsync(_source, _path, Image(), open with { Writable = false }, cancellationToken).ConfigureAwait(false);
+            await ConversionCheck.RunAsync(_source, _path, Image(), open with { Writable = false, AllowUnfinished = false }, cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -135,21 +135,14 @@ internal sealed class ImageConversion
                     : $"{_path}: Output file is smaller than input file: it has {target.Size} bytes, {_source.VirtualSize} are needed");
         }
 
-        var image = target.Node as ImageNode;
-        _saysUnfinished = resumes || (isNew && image is not null && await image.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
-        var unit = target.Node.AllocationUnit;
-        var to = _options.Compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
-        to = resumes ? CopyTarget.Completing(to, target.Node) : to;
-        await CopyEngine.CopyAsync(_source, to, copy, _progress, cancellationToken).ConfigureAwait(false);
-        if (_bitmaps.Count > 0)
+        var filling = new ImageFilling(_source, target.Node, _bitmaps);
+        try
         {
-            await BitmapCopy.RunAsync(_source, _bitmaps, target.Node, cancellationToken).ConfigureAwait(false);
+            await filling.RunAsync(copy, _options.Compress, isNew, resumes, _progress, cancellationToken).ConfigureAwait(false);
         }
-
-        if (_saysUnfinished)
+        finally
         {
-            await image!.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
-            _saysUnfinished = false;
+            _saysUnfinished = filling.SaysUnfinished;
         }
     }
 

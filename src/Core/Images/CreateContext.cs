@@ -13,4 +13,7 @@ public sealed class CreateContext
 
     /// <summary>Told how much of the preallocation is done, from 0 to 1.</summary>
     public IProgress<double>? Progress { get; init; }
+
+    /// <summary>The image says from its first moment on that it is an unfinished copy, if its format can (<see cref="ImageWriter.SetUnfinishedAsync"/>).</summary>
+    public bool Unfinished { get; init; }
 }

@@ -19,9 +19,8 @@ internal sealed class InternalSnapshots(string path, DiskCreateOptions create, D
         if (_disk is null)
         {
             _isNew = !File.Exists(path);
-            await Disk.CreateAsync(path, size, create, cancellationToken).ConfigureAwait(false);
-            _disk = await Disk.OpenAsync(Image(path, create), Opening(create, options), cancellationToken).ConfigureAwait(false);
-            await Node.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false);
+            await Disk.CreateAsync(path, size, create with { Unfinished = true }, cancellationToken).ConfigureAwait(false);
+            _disk = await Disk.OpenAsync(Image(path, create), Opening(create, options) with { AllowUnfinished = true }, cancellationToken).ConfigureAwait(false);
         }
         else if (state.Parent != _position)
         {

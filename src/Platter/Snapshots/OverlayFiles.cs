@@ -40,10 +40,9 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
             named["backing_fmt"] = create.Format;
         }
 
-        var how = new NamedCreateOptions(create.Format, named) { Secrets = create.Secrets, Password = create.Password };
+        var how = new NamedCreateOptions(create.Format, named) { Secrets = create.Secrets, Password = create.Password, Unfinished = true };
         await Disk.CreateAsync(file, size, how, cancellationToken).ConfigureAwait(false);
-        _disk = await Disk.OpenAsync(Image(file, create), Opening(create, options), cancellationToken).ConfigureAwait(false);
-        await ((ImageNode)_disk.Node).SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false);
+        _disk = await Disk.OpenAsync(Image(file, create), Opening(create, options) with { AllowUnfinished = true }, cancellationToken).ConfigureAwait(false);
         return _disk.Node;
     }
 

@@ -22,6 +22,24 @@ internal sealed class CrashGuest(CrashRun run, BlockNode node) : IAsyncDisposabl
         run.Guest.EndWrite(write, forceUnitAccess);
     }
 
+    /// <summary>Writes whole clusters compressed, one after the other; every sector begins as those of <see cref="WriteAsync"/> do. Some of them do not get smaller.</summary>
+    public async Task CompressAsync(long offset, int length, int cluster)
+    {
+        for (var at = offset; at < offset + length; at += cluster)
+        {
+            var content = run.NextContent();
+            var bytes = TestContent.Make(content, at, (int)Math.Min(cluster, offset + length - at));
+            for (var sector = 0; content % 5 > 0 && sector < bytes.Length; sector += 512)
+            {
+                bytes.AsSpan(sector + 16, 496 - (content % 5 * 60)).Clear();
+            }
+
+            var write = run.Guest.BeginWrite(at, bytes.Length, bytes);
+            await node.WriteCompressedAsync(new(at), bytes);
+            run.Guest.EndWrite(write);
+        }
+    }
+
     /// <summary>Writes zeros.</summary>
     public async Task ZeroAsync(long offset, int length, bool mayUnmap)
     {

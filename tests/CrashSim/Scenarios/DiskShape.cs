@@ -25,6 +25,9 @@ internal sealed record DiskShape(string Name)
 
     public bool Lazy { get; init; }
 
+    /// <summary>Compressed clusters are zstd.</summary>
+    public bool Zstd { get; init; }
+
     /// <summary>Three bitmaps: "fine" and "coarse", which are enabled, and "off", which is not.</summary>
     public bool Bitmaps { get; init; }
 
@@ -57,7 +60,7 @@ internal sealed record DiskShape(string Name)
             Version = Version, ClusterBits = ClusterBits, RefcountOrder = RefcountOrder, ExtendedL2 = ExtendedL2, Size = size, Seed = seed, FreeClusters = 4, FarGapClusters = Gap,
             Backing = below, BackingFile = Backing ? CrashImage.Base : null, BackingFormat = Backing ? "raw" : null,
             ExternalData = DataFile > 0, DataFileName = DataFile > 0 ? CrashImage.Data : null, DataFileRaw = DataFile == 2,
-            CompatibleFeatures = Lazy ? 1UL : 0, TrimEnd = random.Next(3) == 0,
+            CompatibleFeatures = Lazy ? 1UL : 0, CompressionType = (byte)(Zstd ? 1 : 0), TrimEnd = random.Next(3) == 0,
             FeatureNames = [.. Enumerable.Range(0, FeatureNames).Select(i => ((byte)1, (byte)(i + 8), $"feature {i}"))],
         };
         if (DataFile != 2)

@@ -29,6 +29,11 @@ internal static class Qcow2Creator
         var plan = Plan(virtualSize, options, context);
         var (settings, layout) = (plan.Settings, plan.Layout);
         var header = HeaderOf(plan).ToBytes(storage.Name);
+        if (context.Unfinished && settings.Version3)
+        {
+            header = UnfinishedMark.On(HeaderCluster.Parse(header, storage.Name)).ToBytes(storage.Name);
+        }
+
         RequireRoom(storage, layout.FileLength);
 
         // Seconds of computing come before anything is lost.

@@ -16,7 +16,7 @@ namespace Platter.Formats.Qcow2.Metadata;
 /// <param name="header">Its header.</param>
 internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSector header)
 {
-    /// <summary>Set when a flush failed: what is on the disk is not known any more.</summary>
+    /// <summary>Set when a flush failed, or a header that leads elsewhere: what is on the disk is not known any more.</summary>
     public BlockException? Broken { get; private set; }
 
     /// <summary>Writes changes and makes them durable, and guest data with them.</summary>
@@ -55,7 +55,7 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
                 storage.Announce(StorageEvent.RefblockAllocSwitchTable);
                 header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)refcounts.TableOffset.Value);
                 header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)refcounts.TableClusters);
-                await header.WriteAsync(cancellationToken).ConfigureAwait(false);
+                await WriteSwitchAsync().ConfigureAwait(false);
             }
             else
             {
@@ -99,10 +99,19 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         }
     }
 
+    /// <summary>The same for a header that leads to other tables or says another size. After an error the disk has the old one or the new one, and whoever went on with
+    /// either would lose what he writes, so nobody does.</summary>
+    public async ValueTask SwitchHeaderAsync()
+    {
+        await FlushAsync(storage, CancellationToken.None).ConfigureAwait(false);
+        await WriteSwitchAsync().ConfigureAwait(false);
+        await FlushAsync(storage, CancellationToken.None).ConfigureAwait(false);
+    }
+
     /// <summary>Nothing more is to be written: memory and disk no longer agree.</summary>
     public void GiveUp(BlockException reason) => Broken ??= reason;
 
-    /// <summary>Refuses to go on after a flush that failed.</summary>
+    /// <summary>Refuses to go on after such an error.</summary>
     public void ThrowIfBroken()
     {
         if (Broken is not null)
@@ -117,6 +126,19 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         {
             storage.Announce(refcounts.TableMoved ? StorageEvent.RefblockAllocWriteTable : StorageEvent.ReftableUpdate);
             await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask WriteSwitchAsync()
+    {
+        try
+        {
+            await header.WriteAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            Broken = e;
+            throw;
         }
     }
 

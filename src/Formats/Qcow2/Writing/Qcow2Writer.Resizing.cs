@@ -58,7 +58,7 @@ internal sealed partial class Qcow2Writer
         try
         {
             _header.Set64(Qcow2Header.SizeAt, (ulong)virtualSize);
-            await _checkpoint.WriteHeaderAsync(CancellationToken.None).ConfigureAwait(false);
+            await _checkpoint.SwitchHeaderAsync().ConfigureAwait(false);
             VirtualSize = virtualSize;
         }
         finally
@@ -137,7 +137,7 @@ internal sealed partial class Qcow2Writer
             _storage.Announce(StorageEvent.L1GrowActivateTable);
             _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)place.Value);
             _header.Set32(Qcow2Header.L1SizeAt, (uint)entries);
-            await _checkpoint.WriteHeaderAsync(CancellationToken.None).ConfigureAwait(false);
+            await _checkpoint.SwitchHeaderAsync().ConfigureAwait(false);
             var l1 = _tables.CopyL1();
             Array.Resize(ref l1, (int)entries);
             _tables.ReplaceL1(place, l1);

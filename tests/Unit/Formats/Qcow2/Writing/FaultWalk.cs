@@ -19,6 +19,13 @@ internal sealed class FaultWalk
 
     private readonly Dictionary<string, byte[]> _files;
 
+    /// <summary>A walk over files with known content.</summary>
+    public FaultWalk(byte[] image, byte[] content)
+    {
+        _files = new() { [Top] = image };
+        (Content, Snapshots) = (content, new Dictionary<string, byte[]>());
+    }
+
     /// <summary>A walk over an image that was built, and what it names.</summary>
     public FaultWalk(Qcow2Builder builder, Action<Qcow2Image>? change = null)
     {
@@ -39,6 +46,9 @@ internal sealed class FaultWalk
 
     /// <summary>What is in the snapshots before.</summary>
     public IReadOnlyDictionary<string, byte[]> Snapshots { get; }
+
+    /// <summary>The files as they are before.</summary>
+    public IReadOnlyDictionary<string, byte[]> Files => _files;
 
     /// <summary>Adds a file.</summary>
     public void Add(string name, byte[] bytes) => _files.Add(name, bytes);
@@ -78,6 +88,56 @@ internal sealed class FaultWalk
                 }
             }
         }
+    }
+
+    /// <summary>Walks through what a guest does with the disk. After an error it goes on as far as it can, then closes.</summary>
+    /// <param name="operation">The guest's requests.</param>
+    /// <param name="verifyMore">Told when, and whether closing made everything durable.</param>
+    public async Task RunGuestAsync(Func<WalkGuest, Task> operation, Func<WalkDisk, string, bool, Task> verifyMore)
+    {
+        WalkGuest? guest = null;
+        var isDurable = false;
+        await RunAsync(
+            async disk =>
+            {
+                guest = null;
+                isDurable = false;
+                var goesOn = true;
+                BlockException? error = null;
+                await using (var node = (ImageNode)await disk.Failing.OpenAsync(Top, writable: true))
+                {
+                    guest = new WalkGuest(node, Content);
+                    try
+                    {
+                        await operation(guest);
+                    }
+                    catch (BlockException e)
+                    {
+                        error = e;
+                        goesOn = await guest.GoOnAsync(e.Message);
+                    }
+                }
+
+                isDurable = goesOn;
+                if (error is not null)
+                {
+                    throw error;
+                }
+            },
+            async (disk, when, _) =>
+            {
+                await AssertUncorruptedAsync(disk, when);
+                await using (var node = await disk.Healthy.OpenAsync(Top))
+                {
+                    await (guest is null ? new WalkGuest((ImageNode)node, Content).VerifyNowAsync(node, when)
+                        : isDurable ? guest.VerifyNowAsync(node, $"{when}, closed") : guest.VerifyDurableAsync(node, $"{when}, not closed"));
+                }
+
+                await AssertSnapshotsAsync(disk, when);
+                Assert.False(isDurable && IsDirty(disk), $"{when}: closed, and dirty still");
+                await verifyMore(disk, when, isDurable);
+                await AssertUsableAsync(disk, when);
+            });
     }
 
     /// <summary>The image checks without corruption, unless it says that its refcounts may be wrong.</summary>

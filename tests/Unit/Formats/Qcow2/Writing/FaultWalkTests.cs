@@ -208,7 +208,7 @@ public sealed class FaultWalkTests
             catch (BlockException e)
             {
                 error = e;
-                goesOn = await GoOnAsync(guest, $"request {n} ({storage.Failed})");
+                goesOn = await guest.GoOnAsync($"request {n} ({storage.Failed})");
             }
 
             await guest.Node.DisposeAsync();
@@ -232,26 +232,6 @@ public sealed class FaultWalkTests
         Assert.True(storage.Closed == 1, $"{when}: the storage was closed {storage.Closed} times");
         await VerifyAsync(memory, below, guest, content, snapshot, closed, when);
         return storage.Failed is not null;
-    }
-
-    // The guest does not give up at once. Whether it could flush.
-    private static async Task<bool> GoOnAsync(WalkGuest guest, string when)
-    {
-        await guest.VerifyNowAsync(guest.Node, $"{when}, then");
-        try
-        {
-            await guest.WriteAsync(60_000, 2000);
-            await guest.FlushAsync();
-            return true;
-        }
-        catch (BlockException)
-        {
-            return false;
-        }
-        finally
-        {
-            await guest.VerifyNowAsync(guest.Node, $"{when}, later");
-        }
     }
 
     private static async Task VerifyAsync(

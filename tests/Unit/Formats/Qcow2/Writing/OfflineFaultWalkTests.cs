@@ -1,12 +1,16 @@
+using System.Text;
+using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Formats.Qcow2;
 using Platter.Operations.Offline;
 using Platter.TestKit;
 using Xunit;
 
 namespace Platter.Tests.Unit.Formats.Qcow2.Writing;
 
-/// <summary>Goal: repair, amend, commit and rebase tell every I/O error, leave the guest's view and the snapshots as they were and leaks at worst, and can be run again to their
+/// <summary>Goal: repair, amend, changes of passwords, commit and rebase tell every I/O error, leave the guest's view and the snapshots as they were and leaks at worst, and can be run again to their
 /// end. Method: <see cref="FaultWalk"/>.</summary>
 public sealed class OfflineFaultWalkTests
 {
@@ -99,6 +103,45 @@ public sealed class OfflineFaultWalkTests
                 await FaultWalk.AssertUncorruptedAsync(disk, $"{when}, run again");
                 await walk.AssertSameAsync(disk, $"{when}, run again");
                 await FaultWalk.AssertUsableAsync(disk, when);
+            });
+    }
+
+    [Theory]
+    [InlineData("a", "state=active,encrypt.new-secret=b,encrypt.iter-time=0", "a", "ab")]
+    [InlineData("ab", "state=inactive,encrypt.old-secret=a", "b", "b")]
+    public async Task Errors_while_passwords_change_lock_nobody_out(string before, string change, string stays, string after)
+    {
+        var content = TestContent.Make(7, 0, 16384);
+        var memory = new MemoryStorage(FaultWalk.Top, []);
+        var format = new Qcow2Format();
+        await format.CreateAsync(
+            memory, content.Length,
+            format.CreateOptions.Normalize(NodeOptions.ParseKeyValues("encrypt.format=luks,encrypt.key-secret=a,encrypt.iter-time=0,encrypt.cipher-alg=aes-128,cluster_size=4096")),
+            new CreateContext { Secrets = new Letters() });
+        var only = new NamedStorages((_, _) => new StorageView(memory, writable: true));
+        await using (var node = await OpenWithAsync(only, 'a', writable: true))
+        {
+            await node.WriteAsync(default, content);
+        }
+
+        foreach (var added in before[1..])
+        {
+            await ChangeKeysAsync(only, 'a', $"state=active,encrypt.new-secret={added},encrypt.iter-time=0");
+        }
+
+        var walk = new FaultWalk(memory.ToArray(), content);
+        await walk.RunAsync(
+            disk => ChangeKeysAsync(disk.Failing, before[0], change),
+            async (disk, when, failed) =>
+            {
+                await FaultWalk.AssertUncorruptedAsync(disk, when);
+                var open = await OpenedByAsync(disk, content, when);
+                Assert.True(stays.All(open.Contains) && (failed || open == after), $"{when}: passwords '{open}' open the image");
+                if (open != after)
+                {
+                    await ChangeKeysAsync(disk.Healthy, open[0], change);
+                    Assert.Equal(after, await OpenedByAsync(disk, content, when));
+                }
             });
     }
 
@@ -198,6 +241,42 @@ public sealed class OfflineFaultWalkTests
         }
     }
 
+    private static async Task ChangeKeysAsync(NamedStorages storages, char secret, string change)
+    {
+        await using var node = (ImageNode)await OpenWithAsync(storages, secret, writable: true);
+        await node.AmendAsync(NodeOptions.ParseKeyValues($"encrypt.{change}"), new AmendContext { Secrets = new Letters() });
+    }
+
+    private static async Task<string> OpenedByAsync(WalkDisk disk, byte[] content, string when)
+    {
+        var open = string.Empty;
+        foreach (var letter in "ab")
+        {
+            try
+            {
+                await using var node = await OpenWithAsync(disk.Healthy, letter, writable: false);
+                FaultWalk.AssertEqual(content, await WalkGuest.ReadAllAsync(node), $"{when}, password '{letter}': the disk");
+                open += letter;
+            }
+            catch (BlockException e) when (e.Kind == BlockErrorKind.WrongSecret)
+            {
+                // Judged by the caller.
+            }
+        }
+
+        return open;
+    }
+
+    private static ValueTask<BlockNode> OpenWithAsync(NamedStorages storages, char secret, bool writable)
+    {
+        var known = storages.Context();
+        var context = new OpenContext
+        {
+            Formats = known.Formats, Storages = storages, Gate = known.Gate, Codecs = known.Codecs, Secrets = new Letters(), DefaultSecretId = $"{secret}",
+        };
+        return new ImageOpener(context).OpenAsync(new OpenRequest { Options = NodeOptions.ForFile(FaultWalk.Top), Writable = writable });
+    }
+
     private static async Task CommitAsync(NamedStorages storages)
     {
         await using var node = (ImageNode)await new ImageOpener(storages.Context()).OpenAsync(
@@ -219,5 +298,10 @@ public sealed class OfflineFaultWalkTests
         await using var below = await storages.OpenAsync(target);
         await RebaseOperation.CopyDifferencesAsync(node, below);
         await node.ChangeBackingAsync(target, "raw");
+    }
+
+    private sealed class Letters : ISecretSource
+    {
+        public ReadOnlyMemory<byte> Get(string id) => Encoding.UTF8.GetBytes($"password {id}");
     }
 }

@@ -114,6 +114,27 @@ internal sealed class WalkGuest
         await FlushedAsync();
     }
 
+    /// <summary>The guest does not give up at the first error, and reads what it may.</summary>
+    /// <returns>Whether it could flush.</returns>
+    public async Task<bool> GoOnAsync(string when)
+    {
+        await VerifyNowAsync(Node, $"{when}, then");
+        try
+        {
+            await WriteAsync(Sizes.Min() / 2, 2000);
+            await FlushAsync();
+            return true;
+        }
+        catch (BlockException)
+        {
+            return false;
+        }
+        finally
+        {
+            await VerifyNowAsync(Node, $"{when}, later");
+        }
+    }
+
     /// <summary>A disk may read as this one now.</summary>
     public Task VerifyNowAsync(BlockNode node, string when) => VerifyAsync(node, _now, when);
 
