@@ -61,8 +61,7 @@ internal sealed class SnapshotCommand : Command
             var words = kind switch { 'c' => "create", 'a' => "apply", _ => "delete" };
             try
             {
-                var node = disk.Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, "this format has no internal snapshots");
-                await RunAsync(node, kind, snapshot, stop).ConfigureAwait(false);
+                await RunAsync(disk.Node, kind, snapshot, stop).ConfigureAwait(false);
             }
             catch (BlockException e)
             {
@@ -73,7 +72,7 @@ internal sealed class SnapshotCommand : Command
         return 0;
     }
 
-    private static ValueTask RunAsync(ImageNode node, char kind, string snapshot, CancellationToken cancellationToken)
+    private static ValueTask RunAsync(BlockNode node, char kind, string snapshot, CancellationToken cancellationToken)
     {
         var selector = new SnapshotSelector(null, null, snapshot);
         return kind switch

@@ -188,7 +188,7 @@ public sealed partial class ImageNode
             cancellationToken);
 
     /// <summary>Marks the image as an unfinished copy, or takes the mark away; see <see cref="ImageWriter.SetUnfinishedAsync"/>. Waits for every request under way.</summary>
-    public async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
+    public override async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
     {
         var done = false;
         await AloneAsync(
@@ -197,15 +197,15 @@ public sealed partial class ImageNode
     }
 
     /// <summary>Takes an internal snapshot of the disk as it is; see <see cref="ImageWriter.CreateSnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
+    public override ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.CreateSnapshotAsync(name, date, cancellationToken), cancellationToken);
 
     /// <summary>Makes the disk what it was at a snapshot; see <see cref="ImageWriter.ApplySnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+    public override ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.ApplySnapshotAsync(selector, cancellationToken), cancellationToken);
 
     /// <summary>Forgets a snapshot; see <see cref="ImageWriter.DeleteSnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+    public override ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.DeleteSnapshotAsync(selector, cancellationToken), cancellationToken);
 
     /// <summary>Lets the backing file show through everywhere; see <see cref="ImageWriter.MakeEmptyAsync"/>. Waits for every request under way.</summary>

@@ -85,11 +85,12 @@ public abstract class BundleFormat
     /// <param name="head">Up to 2048 bytes from its start.</param>
     public abstract bool IsDescriptor(string fileName, ReadOnlySpan<byte> head);
 
-    /// <summary>Opens the disk for reading; the node owns every file it opened.</summary>
+    /// <summary>Opens the disk; the node owns every file it opened.</summary>
     /// <param name="directory">The bundle.</param>
     /// <param name="options"><c>disk</c>: which disk when there are several; <c>snapshot</c>: GUID or name.</param>
+    /// <param name="writable">For writing too: the current state, and nothing else.</param>
     /// <param name="context">Gate, caches, limits.</param>
     /// <param name="cancellationToken">Stops reading metadata.</param>
     public abstract ValueTask<BlockNode> OpenAsync(
-        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default);
+        StorageDirectory directory, NodeOptions options, bool writable, OpenContext context, CancellationToken cancellationToken = default);
 }

@@ -19,7 +19,8 @@ public sealed class ParallelsBundleFormat : BundleFormat
     /// <inheritdoc/>
     public override bool Recognises(StorageDirectory directory) =>
         directory.FileExists(BundleFiles.DescriptorName)
-        || directory.FileExists(BundleFiles.DescriptorName + ".Backup")
+        || directory.FileExists(BundleFiles.UnfinishedName)
+        || directory.FileExists(BundleFiles.BackupName)
         || BundleLocation.DisksIn(directory).Count > 0;
 
     /// <summary>Judges by name, and that the file could be XML: its bytes are judged when it is opened, with better words than "raw".</summary>
@@ -44,9 +45,9 @@ public sealed class ParallelsBundleFormat : BundleFormat
 
     /// <inheritdoc/>
     public override async ValueTask<BlockNode> OpenAsync(
-        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
+        StorageDirectory directory, NodeOptions options, bool writable, OpenContext context, CancellationToken cancellationToken = default)
     {
         options.RefuseUnknown(Name, "disk", "snapshot");
-        return await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], context, cancellationToken).ConfigureAwait(false);
+        return await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], writable, context, cancellationToken).ConfigureAwait(false);
     }
 }
