@@ -49,14 +49,14 @@ internal sealed class ImageConversion
             return;
         }
 
-        if (_options.Resume && File.Exists(_path))
+        if (_options.Resume && (IsBundle ? Directory.Exists(_path) && Directory.EnumerateFileSystemEntries(_path).Any() : File.Exists(_path)))
         {
             await RefuseFinishedAsync(cancellationToken).ConfigureAwait(false);
             await ResumeAsync(hasBacking, cancellationToken).ConfigureAwait(false);
             return;
         }
 
-        var created = new[] { _path, dataFile }.Where(file => file is not null && !File.Exists(file)).ToList();
+        var created = new[] { _path, dataFile }.Where(file => file is not null && !Path.Exists(file)).ToList();
         var finished = false;
         try
         {
@@ -82,7 +82,14 @@ internal sealed class ImageConversion
                 // Half a copy looks like a whole one.
                 foreach (var file in created)
                 {
-                    File.Delete(file!);
+                    if (Directory.Exists(file))
+                    {
+                        Directory.Delete(file, recursive: true);
+                    }
+                    else
+                    {
+                        File.Delete(file!);
+                    }
                 }
             }
         }
@@ -135,8 +142,7 @@ internal sealed class ImageConversion
                     : $"{_path}: Output file is smaller than input file: it has {target.Size} bytes, {_source.VirtualSize} are needed");
         }
 
-        var image = target.Node as ImageNode;
-        _saysUnfinished = resumes || (isNew && image is not null && await image.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
+        _saysUnfinished = resumes || (isNew && await target.Node.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
         var unit = target.Node.AllocationUnit;
         var to = _options.Compress ? CopyTarget.Compressed(target.Node, unit) : CopyTarget.Of(target.Node, unit);
         to = resumes ? CopyTarget.Completing(to, target.Node) : to;
@@ -148,10 +154,12 @@ internal sealed class ImageConversion
 
         if (_saysUnfinished)
         {
-            await image!.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
+            await target.Node.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
             _saysUnfinished = false;
         }
     }
+
+    private bool IsBundle => KnownFormats.Registry.FindBundle(_create.Format) is not null;
 
     private NodeOptions Image()
     {

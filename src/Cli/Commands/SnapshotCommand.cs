@@ -16,12 +16,12 @@ internal sealed class SnapshotCommand : Command
 
     public override string Name => "snapshot";
 
-    public override string Summary => "List, take, apply or delete snapshots inside an image.";
+    public override string Summary => "List, take, apply or delete snapshots inside an image or bundle.";
 
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image\nis never between two states.";
+        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image\nis never between two states. A snapshot of a bundle is known by its GUID or its name.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [

@@ -1,6 +1,7 @@
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
+using Platter.Formats.Parallels.Bundle.Editing;
 
 namespace Platter.Formats.Parallels.Bundle;
 
@@ -42,6 +43,17 @@ public sealed class ParallelsBundleFormat : BundleFormat
 
         return false;
     }
+
+    /// <inheritdoc/>
+    public override CreateOptionList CreateOptions => BundleCreator.Options;
+
+    /// <inheritdoc/>
+    public override void CheckCreate(long virtualSize, NodeOptions createOptions) => BundleCreator.Check(virtualSize, createOptions);
+
+    /// <inheritdoc/>
+    public override ValueTask CreateAsync(
+        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
+        BundleCreator.RunAsync(directory, virtualSize, createOptions, cancellationToken);
 
     /// <inheritdoc/>
     public override async ValueTask<BlockNode> OpenAsync(
