@@ -42,6 +42,17 @@ public sealed partial class Disk
     public async Task CommitAsync(DiskCommitOptions? options = null, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         options ??= new DiskCommitOptions();
+        if (Node is not ImageNode)
+        {
+            if (options.KeepOverlay)
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"{Node.Name}: the current state of a bundle is always emptied by a commit");
+            }
+
+            await Node.CommitAsync(progress, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
         if (Node.Backing is not { } target)
         {
             throw new BlockException(BlockErrorKind.InvalidRequest, "Image does not have a backing file");

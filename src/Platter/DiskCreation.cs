@@ -16,15 +16,17 @@ public sealed class DiskCreation
     private const string PasswordSecretId = "platter-password";
 
     private readonly DiskCreateOptions _options;
-    private readonly ImageFormat _format;
+    private readonly ImageFormat? _format;
+    private readonly BundleFormat? _bundle;
     private readonly IReadOnlyList<StorageIdentity> _chain;
 
-    private DiskCreation(string path, long size, DiskCreateOptions options, ImageFormat format, NodeOptions named, IReadOnlyList<StorageIdentity> chain)
+    private DiskCreation(string path, long size, DiskCreateOptions options, NodeOptions named, IReadOnlyList<StorageIdentity> chain)
     {
         Path = path;
         Size = size;
         _options = options;
-        _format = format;
+        _format = KnownFormats.Registry.Formats.FirstOrDefault(known => known.Name == options.Format);
+        _bundle = KnownFormats.Registry.FindBundle(options.Format);
         NamedOptions = named;
         _chain = chain;
     }
@@ -33,7 +35,7 @@ public sealed class DiskCreation
     public string Path { get; }
 
     /// <summary>The format's name.</summary>
-    public string Format => _format.Name;
+    public string Format => _options.Format;
 
     /// <summary>Size of the disk in bytes as it was asked for, or that of the backing file. The image rounds up to whole sectors.</summary>
     public long Size { get; }
@@ -42,7 +44,7 @@ public sealed class DiskCreation
     public NodeOptions NamedOptions { get; }
 
     /// <summary>Every option that the format has, in the order in which they are told to the user.</summary>
-    public IReadOnlyList<CreateOption> KnownOptions => _format.CreateOptions.Options;
+    public IReadOnlyList<CreateOption> KnownOptions => KnownFormats.Registry.CreateOptionsOf(Format).Options;
 
     /// <summary>Judges names and kinds of options, and opens the backing file to see that it is there and how large it is.</summary>
     /// <param name="path">A local file, or a block device.</param>
@@ -55,23 +57,21 @@ public sealed class DiskCreation
     {
         try
         {
-            if (!KnownFormats.Registry.Formats.Any(known => known.Name == options.Format))
+            if (!KnownFormats.Registry.Knows(options.Format))
             {
-                throw KnownFormats.Registry.Knows(options.Format)
-                    ? new BlockException(BlockErrorKind.Unsupported, $"Format driver '{options.Format}' does not support image creation")
-                    : Invalid($"Unknown file format '{SafeText.Clean(options.Format, 64)}'");
+                throw Invalid($"Unknown file format '{SafeText.Clean(options.Format, 64)}'");
             }
 
             var file = LocalPathOf(path);
-            var format = KnownFormats.Registry.Get(options.Format);
-            if (format.CreateOptions.Options.Count == 0)
+            var known = KnownFormats.Registry.CreateOptionsOf(options.Format);
+            if (known.Options.Count == 0)
             {
-                throw new BlockException(BlockErrorKind.Unsupported, $"Format driver '{format.Name}' does not support image creation");
+                throw new BlockException(BlockErrorKind.Unsupported, $"Format driver '{options.Format}' does not support image creation");
             }
 
             var named = options.ToNamed();
-            RefuseBackingWithoutSupport(format, named);
-            named = format.CreateOptions.Normalize(named);
+            RefuseBackingWithoutSupport(options.Format, named);
+            named = known.Normalize(named);
             var asked = named["size"] is { } text ? long.Parse(text, CultureInfo.InvariantCulture) : (long?)null;
             if (size is not null && asked is not null)
             {
@@ -87,7 +87,7 @@ public sealed class DiskCreation
             }
 
             named["size"] = (size ?? throw Invalid("Image creation needs a size parameter")).ToString(CultureInfo.InvariantCulture);
-            return new DiskCreation(file, size.Value, options, format, named, chain);
+            return new DiskCreation(file, size.Value, options, named, chain);
         }
         catch (BlockException e)
         {
@@ -95,7 +95,7 @@ public sealed class DiskCreation
         }
     }
 
-    /// <summary>Makes the image. Nothing that is there is touched before all checks are through and the file is locked; a file that was made here
+    /// <summary>Makes the image, or the bundle in a directory that is empty or not there. Nothing that is there is touched before all checks are through and the file is locked; a file that was made here
     /// is removed again when something fails.</summary>
     /// <exception cref="BlockException">Options do not go together, a secret is missing, the file is in use, or the host could not write.</exception>
     public async ValueTask RunAsync(CancellationToken cancellationToken = default)
@@ -110,8 +110,14 @@ public sealed class DiskCreation
                 Progress = _options.Progress,
                 Unfinished = _options.Unfinished,
             };
+            if (_bundle is not null)
+            {
+                await MakeBundleAsync(_bundle, cancellationToken).ConfigureAwait(false);
+                return;
+            }
+
             var named = WithPassword();
-            _format.CheckCreate(Size, named, context);
+            _format!.CheckCreate(Size, named, context);
             var storage = files.Open(Path);
             var finished = false;
             try
@@ -139,14 +145,34 @@ public sealed class DiskCreation
         }
     }
 
-    // What is refused here is refused before the backing file is opened, in the words that name the format.
-    private static void RefuseBackingWithoutSupport(ImageFormat format, NodeOptions named)
+    private async ValueTask MakeBundleAsync(BundleFormat bundle, CancellationToken cancellationToken)
     {
-        if (!format.SupportsBackingFile && (named.Has("backing_file") || named.Has("backing_fmt")))
+        bundle.CheckCreate(Size, NamedOptions);
+        var directory = FileDirectory.Create(Path, out var isNew);
+        try
+        {
+            await bundle.CreateAsync(directory, Size, NamedOptions, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            if (isNew)
+            {
+                FileDirectory.TryRemove(Path);
+            }
+
+            throw;
+        }
+    }
+
+    // What is refused here is refused before the backing file is opened, in the words that name the format.
+    private static void RefuseBackingWithoutSupport(string format, NodeOptions named)
+    {
+        var supported = KnownFormats.Registry.Formats.Any(known => known.Name == format && known.SupportsBackingFile);
+        if (!supported && (named.Has("backing_file") || named.Has("backing_fmt")))
         {
             throw Invalid(named.Has("backing_file")
-                ? $"Backing file not supported for file format '{format.Name}'"
-                : $"Backing file format not supported for file format '{format.Name}'");
+                ? $"Backing file not supported for file format '{format}'"
+                : $"Backing file format not supported for file format '{format}'");
         }
     }
 

@@ -49,14 +49,14 @@ internal sealed class ImageConversion
             return;
         }
 
-        if (_options.Resume && File.Exists(_path))
+        if (_options.Resume && (IsBundle ? Directory.Exists(_path) && Directory.EnumerateFileSystemEntries(_path).Any() : File.Exists(_path)))
         {
             await RefuseFinishedAsync(cancellationToken).ConfigureAwait(false);
             await ResumeAsync(hasBacking, cancellationToken).ConfigureAwait(false);
             return;
         }
 
-        var created = new[] { _path, dataFile }.Where(file => file is not null && !File.Exists(file)).ToList();
+        var created = new[] { _path, dataFile }.Where(file => file is not null && !Path.Exists(file)).ToList();
         var finished = false;
         try
         {
@@ -82,7 +82,14 @@ internal sealed class ImageConversion
                 // Half a copy looks like a whole one.
                 foreach (var file in created)
                 {
-                    File.Delete(file!);
+                    if (Directory.Exists(file))
+                    {
+                        Directory.Delete(file, recursive: true);
+                    }
+                    else
+                    {
+                        File.Delete(file!);
+                    }
                 }
             }
         }
@@ -145,6 +152,8 @@ internal sealed class ImageConversion
             _saysUnfinished = filling.SaysUnfinished;
         }
     }
+
+    private bool IsBundle => KnownFormats.Registry.FindBundle(_create.Format) is not null;
 
     private NodeOptions Image()
     {

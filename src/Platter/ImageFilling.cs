@@ -26,8 +26,7 @@ internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnly
     public async ValueTask RunAsync(
         CopyOptions copy, bool compresses, bool isNew, bool resumes, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
-        var image = target as ImageNode;
-        SaysUnfinished = resumes || (isNew && image is not null && await image.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
+        SaysUnfinished = resumes || (isNew && await target.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
         var unit = target.AllocationUnit;
         var to = compresses ? CopyTarget.Compressed(target, unit) : CopyTarget.Of(target, unit);
         to = resumes ? CopyTarget.Completing(to, target) : to;
@@ -39,7 +38,7 @@ internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnly
 
         if (SaysUnfinished)
         {
-            await image!.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
+            await target.SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
             SaysUnfinished = false;
         }
     }

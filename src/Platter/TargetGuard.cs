@@ -13,6 +13,11 @@ internal static class TargetGuard
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>.</exception>
     public static async ValueTask RefusePartOfSourceAsync(BlockNode source, string path)
     {
+        if (Directory.Exists(path) && source.Directories.Any(directory => directory.Contains(Path.Combine(path, "x"))))
+        {
+            throw PartOfSource(path);
+        }
+
         if (!File.Exists(path))
         {
             return;

@@ -20,12 +20,12 @@ internal sealed class CommitCommand : Command
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "A backing file that is shorter grows. IMAGE is emptied after all of it is safely in the backing file:\nwhen the power fails on the way, run the same command again.";
+        "A backing file that is shorter grows. IMAGE is emptied after all of it is safely in the backing file:\nwhen the power fails on the way, run the same command again.\n\nOf a bundle the snapshot under the current state becomes what the disk is now; other states that stand on the\nold snapshot stay what they are.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_base, s_keep, s_rate, CommonOptions.Format, CommonOptions.ImageOpts, CommonOptions.Cache, CommonOptions.Progress,
-        CommonOptions.Quiet, CommonOptions.Object, CommonOptions.PasswordFile,
+        CommonOptions.Quiet, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)

@@ -13,7 +13,7 @@ internal sealed class ConvertCommand : Command
     private const int DefaultSparseBytes = 4096;
     private const long MaxSparseBytes = 16 * 1024 * 1024;
 
-    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2, parallels, or raw, which is the default.");
+    private static readonly Option s_targetFormat = new('O', "target-format", "FMT", "The target's format: qcow2, parallels, parallels-bundle, or raw, which is the default.");
     private static readonly Option s_options = new(
         'o', "options", "KEY=VALUE,...", "Options of the new image, such as cluster_size=2M. '-O FMT -o help' lists them.");
 

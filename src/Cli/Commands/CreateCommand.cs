@@ -7,7 +7,7 @@ namespace Platter.Cli.Commands;
 /// <summary><c>create</c>: a new, empty image.</summary>
 internal sealed class CreateCommand : Command
 {
-    private static readonly Option s_format = new('f', "format", "FMT", "The new image's format: qcow2, parallels, or raw, which is the default.");
+    private static readonly Option s_format = new('f', "format", "FMT", "The new image's format: qcow2, parallels, parallels-bundle, or raw, which is the default.");
     private static readonly Option s_options = new(
         'o', "options", "KEY=VALUE,...", "Options of the new image, such as cluster_size=2M. '-o help' lists them.");
 

@@ -56,6 +56,11 @@ internal sealed class MeasureCommand : Command
             throw new UsageException($"Unknown file format '{SafeText.Clean(formatName, 64)}'");
         }
 
+        if (KnownFormats.Registry.FindBundle(formatName) is not null)
+        {
+            throw new UsageException($"Format driver '{formatName}' does not support size measurement");
+        }
+
         var format = KnownFormats.Registry.Get(formatName);
         var create = CreateOptions.Parse(arguments.GetAll(s_options));
         if (size is { } bytes)

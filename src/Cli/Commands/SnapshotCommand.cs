@@ -16,12 +16,12 @@ internal sealed class SnapshotCommand : Command
 
     public override string Name => "snapshot";
 
-    public override string Summary => "List, take, apply or delete snapshots inside an image.";
+    public override string Summary => "List, take, apply or delete snapshots inside an image or bundle.";
 
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image\nis never between two states.";
+        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image\nis never between two states. A snapshot of a bundle is known by its GUID or its name.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [
@@ -61,8 +61,7 @@ internal sealed class SnapshotCommand : Command
             var words = kind switch { 'c' => "create", 'a' => "apply", _ => "delete" };
             try
             {
-                var node = disk.Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, "this format has no internal snapshots");
-                await RunAsync(node, kind, snapshot, stop).ConfigureAwait(false);
+                await RunAsync(disk.Node, kind, snapshot, stop).ConfigureAwait(false);
             }
             catch (BlockException e)
             {
@@ -73,7 +72,7 @@ internal sealed class SnapshotCommand : Command
         return 0;
     }
 
-    private static ValueTask RunAsync(ImageNode node, char kind, string snapshot, CancellationToken cancellationToken)
+    private static ValueTask RunAsync(BlockNode node, char kind, string snapshot, CancellationToken cancellationToken)
     {
         var selector = new SnapshotSelector(null, null, snapshot);
         return kind switch

@@ -15,13 +15,13 @@ internal static class Target
     /// <exception cref="UsageException">Nobody knows it, or it can only be read.</exception>
     public static string FormatOf(string? format)
     {
-        if (format is null || KnownFormats.Registry.Formats.Any(known => known.Name == format && known.CreateOptions.Options.Count > 0))
+        if (format is null || KnownFormats.Registry.CreateOptionsOf(format).Options.Count > 0)
         {
             return format ?? "raw";
         }
 
         throw new UsageException(Array.IndexOf(s_otherFormats, format) >= 0 || KnownFormats.Registry.Knows(format)
-            ? $"writing {format} is not in this version yet: the target can be raw (-O raw) or qcow2 (-O qcow2)"
+            ? $"writing {format} is not in this version yet: the target can be raw, qcow2, parallels or parallels-bundle (-O)"
             : $"Unknown file format '{SafeText.Clean(format, 64)}'");
     }
 

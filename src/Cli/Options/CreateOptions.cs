@@ -39,13 +39,13 @@ internal static class CreateOptions
     /// <exception cref="UsageException">Nobody knows the format.</exception>
     public static void WriteHelp(TextWriter writer, string format, bool withFile)
     {
-        if (!KnownFormats.Registry.Formats.Any(known => known.Name == format))
+        if (!KnownFormats.Registry.Knows(format))
         {
             throw new UsageException($"Unknown file format '{SafeText.Clean(format, 64)}'");
         }
 
         writer.Write(withFile ? "Supported options:\n" : $"Supported {format} options:\n");
-        var options = KnownFormats.Registry.Get(format).CreateOptions.Options
+        var options = KnownFormats.Registry.CreateOptionsOf(format).Options
             .Where(option => withFile || !IsOfFiles(option.Name, format))
             .OrderBy(option => option.Name, StringComparer.Ordinal);
         WriteOptions(writer, options);

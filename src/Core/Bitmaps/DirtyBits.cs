@@ -59,6 +59,13 @@ public sealed class DirtyBits
         return first < end && Find(first, end, set: true) < end;
     }
 
+    /// <summary>Whether every bit from <paramref name="first"/> to before <paramref name="end"/> is set.</summary>
+    public bool All(long first, long end)
+    {
+        end = Math.Min(end, Count);
+        return first >= end || Find(first, end, set: false) >= end;
+    }
+
     /// <summary>Sets those bits of a stored bitmap (the first granule in bit 0 of byte 0) that are set here.</summary>
     /// <param name="first">The bit that bit 0 of the bytes stands for; a multiple of 64.</param>
     /// <param name="bytes">A multiple of 8; bits behind the last one are left alone.</param>

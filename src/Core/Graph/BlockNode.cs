@@ -206,11 +206,37 @@ public abstract class BlockNode : IAsyncDisposable
     public virtual ValueTask ResizeAsync(
         long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) => throw NotWritable();
 
+    /// <summary>Takes a snapshot of the disk as it is, inside the image or bundle. Happens wholly or, at any error or power cut, not at all. Waits for every request under way.</summary>
+    /// <param name="name">Its name. Names may repeat.</param>
+    /// <param name="date">When it is said to have been taken.</param>
+    /// <param name="cancellationToken">Stops before it has happened.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: there can be no snapshots inside; <see cref="BlockErrorKind.ReadOnly"/>; others as met.</exception>
+    public virtual ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>Makes the disk what it was at a snapshot. Wholly or not at all; waits for every request under way.</summary>
+    public virtual ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>Forgets a snapshot and gives up the space that only it needs. It is forgotten wholly or not at all; waits for every request under way.</summary>
+    public virtual ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => throw NoSnapshots();
+
+    /// <summary>For disks whose layers are their own business (bundles): makes the layer under the top what the disk is now. Wholly or not at all; waits for every request under way.</summary>
+    /// <param name="progress">Told 0 to 1.</param>
+    /// <param name="cancellationToken">Stops; if it has happened by then, what is left of the old layer is merged by the next such change.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: there is nothing under the top.</exception>
+    public virtual ValueTask CommitAsync(IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        throw new BlockException(BlockErrorKind.InvalidRequest, "Image does not have a backing file");
+
+    /// <summary>Marks the disk as an unfinished copy, so that nobody takes it for a whole one, or takes the mark away. Waits for every request under way.</summary>
+    /// <returns>False when the format has no way to say so: nothing was done.</returns>
+    public virtual ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default) => new(false);
+
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();
 
     /// <summary>The error of a node that cannot be written to.</summary>
     protected BlockException NotWritable() => new(BlockErrorKind.ReadOnly, $"{Name}: is open for reading only");
+
+    private static BlockException NoSnapshots() => new(BlockErrorKind.Unsupported, "this format has no internal snapshots");
 
     /// <summary>The mover: turns mappings into bytes. The range lies inside the disk.</summary>
     protected async ValueTask MoveAsync(GuestOffset at, Memory<byte> buffer, CancellationToken cancellationToken)

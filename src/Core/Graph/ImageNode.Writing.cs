@@ -13,6 +13,9 @@ public sealed partial class ImageNode
     // What is written around a request at most in one piece. A larger write is several plans.
     private const int MaxPieceBytes = 4 << 20;
 
+    // A request with what is filled around it is one write up to this. The clusters of some formats are larger: they are filled piece by piece.
+    private const int MaxFilledBytes = 8 << 20, FillPieceBytes = 1 << 20;
+
     private readonly ImageWriter? _writer;
     private readonly RequestTracker _requests = new();
     private bool _writerClosed;
@@ -139,7 +142,7 @@ public sealed partial class ImageNode
         var writer = Writable();
         var unit = writer.AllocationUnit;
         var length = Math.Min(unit, VirtualSize - at.Value);
-        if ((at.Value & (unit - 1)) != 0 || cluster.Length != length)
+        if (at.Value % unit != 0 || cluster.Length != length)
         {
             throw new BlockException(
                 BlockErrorKind.InvalidRequest, $"{Name}: compressed writes are of one cluster of {unit} bytes; {cluster.Length} bytes at {at} are not");
@@ -188,7 +191,7 @@ public sealed partial class ImageNode
             cancellationToken);
 
     /// <summary>Marks the image as an unfinished copy, or takes the mark away; see <see cref="ImageWriter.SetUnfinishedAsync"/>. Waits for every request under way.</summary>
-    public async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
+    public override async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
     {
         var done = false;
         await AloneAsync(
@@ -197,15 +200,15 @@ public sealed partial class ImageNode
     }
 
     /// <summary>Takes an internal snapshot of the disk as it is; see <see cref="ImageWriter.CreateSnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
+    public override ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.CreateSnapshotAsync(name, date, cancellationToken), cancellationToken);
 
     /// <summary>Makes the disk what it was at a snapshot; see <see cref="ImageWriter.ApplySnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+    public override ValueTask ApplySnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.ApplySnapshotAsync(selector, cancellationToken), cancellationToken);
 
     /// <summary>Forgets a snapshot; see <see cref="ImageWriter.DeleteSnapshotAsync"/>. Waits for every request under way.</summary>
-    public ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
+    public override ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.DeleteSnapshotAsync(selector, cancellationToken), cancellationToken);
 
     /// <summary>Lets the backing file show through everywhere; see <see cref="ImageWriter.MakeEmptyAsync"/>. Waits for every request under way.</summary>
@@ -251,7 +254,11 @@ public sealed partial class ImageNode
         var rest = AlignUp(end, writer.AllocationUnit) - end;
         if (rest > 0 && ((_backing is not null && _backing.VirtualSize > end) || await writer.HasPlaceAsync(new(end), cancellationToken).ConfigureAwait(false)))
         {
-            await WriteReservedAsync(writer, new(end), new byte[rest], cancellationToken).ConfigureAwait(false);
+            var zeros = new byte[(int)Math.Min(rest, FillPieceBytes)];
+            for (long done = 0; done < rest; done += zeros.Length)
+            {
+                await WriteReservedAsync(writer, new(end + done), zeros.AsMemory(0, (int)Math.Min(zeros.Length, rest - done)), cancellationToken).ConfigureAwait(false);
+            }
         }
     }
 
@@ -369,6 +376,15 @@ public sealed partial class ImageNode
             }
         }
 
+        if (before + data.Length + after > MaxFilledBytes && !plan.NeedsEncoding)
+        {
+            await FillAsync(plan, -before, 0, cancellationToken).ConfigureAwait(false);
+            plan.Storage.Announce(StorageEvent.WriteAio);
+            await plan.Storage.WriteAsync(plan.HostOffset, data, cancellationToken).ConfigureAwait(false);
+            await FillAsync(plan, data.Length, data.Length + after, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
         var start = plan.Offset + -before;
         var total = (int)(before + data.Length + after);
         var buffer = ArrayPool<byte>.Shared.Rent(total);
@@ -385,7 +401,6 @@ public sealed partial class ImageNode
                 writer.Encode(start, host, bytes.Span);
             }
 
-
             // One write for both.
             plan.Storage.Announce(StorageEvent.CowWrite);
             plan.Storage.Announce(StorageEvent.WriteAio);
@@ -394,6 +409,41 @@ public sealed partial class ImageNode
         finally
         {
             ArrayPool<byte>.Shared.Return(buffer, clearArray: plan.NeedsEncoding);
+        }
+    }
+
+    // What is around a request in a large new cluster, from and to distances from the plan's offset: as it reads now.
+    private async ValueTask FillAsync(WritePlan plan, long from, long to, CancellationToken cancellationToken)
+    {
+        var buffer = from < to ? ArrayPool<byte>.Shared.Rent(FillPieceBytes) : [];
+        try
+        {
+            while (from < to)
+            {
+                var piece = buffer.AsMemory(0, (int)Math.Min(FillPieceBytes, to - from));
+                var isZero = await ReadsZeroAsync((plan.Offset + from).Value, piece.Length, cancellationToken).ConfigureAwait(false);
+                if (!isZero)
+                {
+                    plan.Storage.Announce(StorageEvent.CowRead);
+                    await ReadOrZeroAsync(plan.Offset + from, piece, cancellationToken).ConfigureAwait(false);
+                    plan.Storage.Announce(StorageEvent.CowWrite);
+                    await plan.Storage.WriteAsync(plan.HostOffset + from, piece, cancellationToken).ConfigureAwait(false);
+                }
+                else if (!plan.HostReadsZero)
+                {
+                    plan.Storage.Announce(StorageEvent.CowWrite);
+                    await plan.Storage.WriteZeroesAsync(plan.HostOffset + from, piece.Length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+                }
+
+                from += piece.Length;
+            }
+        }
+        finally
+        {
+            if (buffer.Length > 0)
+            {
+                ArrayPool<byte>.Shared.Return(buffer);
+            }
         }
     }
 

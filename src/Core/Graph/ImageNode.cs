@@ -21,6 +21,7 @@ public sealed partial class ImageNode : BlockNode
         _writer = driver.Writer;
         _backing = backing;
         _alsoOwned = alsoOwned;
+        _writer?.SetHasBacking(backing is not null);
     }
 
     /// <summary>The image's driver.</summary>

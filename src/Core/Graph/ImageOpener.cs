@@ -206,10 +206,9 @@ public sealed class ImageOpener
                 format is null ? $"{directory.Name}: is a directory that holds no disk bundle" : $"{directory.Name}: is a directory, not a {format} image");
         }
 
-        if (request.Writable || _context.ForRepair)
+        if (_context.ForRepair)
         {
-            throw new BlockException(
-                BlockErrorKind.ReadOnly, $"{directory.Name}: {bundle.Name} disks cannot be {(request.Writable ? "written to" : "repaired")}");
+            throw new BlockException(BlockErrorKind.Unsupported, $"{directory.Name}: {bundle.Name} disks cannot be repaired as a whole; name one of its images");
         }
 
         if (request.Snapshot is { } selector)
@@ -217,7 +216,7 @@ public sealed class ImageOpener
             options["snapshot"] = selector.IdOrName ?? selector.Id ?? selector.Name;
         }
 
-        return await bundle.OpenAsync(directory, options, _context, cancellationToken).ConfigureAwait(false);
+        return await bundle.OpenAsync(directory, options, request.Writable, _context, cancellationToken).ConfigureAwait(false);
     }
 
     // An image's options hold its storage under "file."; a storage's options are the storage, and its format is probed or declared.

@@ -27,6 +27,13 @@ public sealed class FormatRegistry
     /// <summary>Whether a format of that name is known.</summary>
     public bool Knows(string name) => _formats.Any(f => f.Name == name) || _bundles.Any(b => b.Name == name);
 
+    /// <summary>The options of a new image or bundle of a format; empty when it cannot be made, or nobody knows the format.</summary>
+    public CreateOptionList CreateOptionsOf(string name) =>
+        _formats.FirstOrDefault(f => f.Name == name)?.CreateOptions ?? _bundles.FirstOrDefault(b => b.Name == name)?.CreateOptions ?? CreateOptionList.Empty;
+
+    /// <summary>The bundle format of that name, or null.</summary>
+    public BundleFormat? FindBundle(string name) => _bundles.FirstOrDefault(b => b.Name == name);
+
     /// <summary>The format of that name.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.WrongFormat"/>: unknown.</exception>
     public ImageFormat Get(string name) => _formats.FirstOrDefault(f => f.Name == name)

@@ -85,11 +85,32 @@ public abstract class BundleFormat
     /// <param name="head">Up to 2048 bytes from its start.</param>
     public abstract bool IsDescriptor(string fileName, ReadOnlySpan<byte> head);
 
-    /// <summary>Opens the disk for reading; the node owns every file it opened.</summary>
+    /// <summary>The options of a new disk; empty when this format cannot make one.</summary>
+    public virtual CreateOptionList CreateOptions => CreateOptionList.Empty;
+
+    /// <summary>Judges everything about a new disk that can be judged before anything is made.</summary>
+    /// <param name="virtualSize">Size of the disk in bytes, not necessarily whole sectors: the format rounds up.</param>
+    /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>
+    /// <exception cref="Errors.BlockException">A value is not allowed, or not with the others.</exception>
+    public virtual void CheckCreate(long virtualSize, NodeOptions createOptions) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
+
+    /// <summary>Makes a disk in an empty directory. Until it is finished, nobody takes the directory for one; all of it is durable when the call ends, but for the directory's own name.</summary>
+    /// <param name="directory">Empty.</param>
+    /// <param name="virtualSize">Size of the disk in bytes, rounded up to whole sectors.</param>
+    /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>
+    /// <param name="cancellationToken">Stops; what was made is removed again.</param>
+    /// <exception cref="Errors.BlockException">As <see cref="CheckCreate"/>; the directory is not empty; or the host could not write. What was made is removed again.</exception>
+    public virtual ValueTask CreateAsync(
+        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
+
+    /// <summary>Opens the disk; the node owns every file it opened.</summary>
     /// <param name="directory">The bundle.</param>
     /// <param name="options"><c>disk</c>: which disk when there are several; <c>snapshot</c>: GUID or name.</param>
+    /// <param name="writable">For writing too: the current state, and nothing else.</param>
     /// <param name="context">Gate, caches, limits.</param>
     /// <param name="cancellationToken">Stops reading metadata.</param>
     public abstract ValueTask<BlockNode> OpenAsync(
-        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default);
+        StorageDirectory directory, NodeOptions options, bool writable, OpenContext context, CancellationToken cancellationToken = default);
 }

@@ -11,8 +11,13 @@ namespace Platter.Core.Images;
 /// </remarks>
 public abstract partial class ImageWriter
 {
-    /// <summary>Guest bytes, a power of two: changing a mapping may touch everything between multiples of this.</summary>
+    /// <summary>Guest bytes: 1, or a multiple of 512, not always a power of two, up to 2 GiB. Changing a mapping may touch everything between multiples of this.</summary>
     public abstract long AllocationUnit { get; }
+
+    /// <summary>Told once, before any request: whether something shows through where the image has nothing. Formats that know by themselves need not listen.</summary>
+    public virtual void SetHasBacking(bool hasBacking)
+    {
+    }
 
     /// <summary>The place of a range that is stored already and belongs to nobody else, so that it can be overwritten where it is.</summary>
     /// <param name="at">Inside the disk.</param>
@@ -47,7 +52,7 @@ public abstract partial class ImageWriter
     /// <returns>False when the format cannot say "zero" here: nothing was done, and zeros must be written.</returns>
     public abstract ValueTask<bool> TryWriteZeroesAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default);
 
-    /// <summary>Guest bytes, a power of two: the smallest range that can be said to be zero or discarded.</summary>
+    /// <summary>Guest bytes, of which <see cref="AllocationUnit"/> is a multiple: the smallest range that can be said to be zero or discarded.</summary>
     public virtual long ZeroUnit => AllocationUnit;
 
     /// <summary>Gives up whole units. They read as zeros afterwards, or as before where the format could not keep a backing file from showing through.</summary>

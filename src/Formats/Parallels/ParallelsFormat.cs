@@ -31,7 +31,7 @@ public sealed class ParallelsFormat : ImageFormat
         Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
     {
         // How a writer is to grow the file; nothing to a reader.
-        options.RefuseUnknown(Name, "prealloc-size", "prealloc-mode");
-        return await ParallelsImage.OpenAsync(storage, context, cancellationToken).ConfigureAwait(false);
+        options.RefuseUnknown(Name, "prealloc-size", "prealloc-mode", "backing.");
+        return await ParallelsImage.OpenAsync(storage, options, context, cancellationToken).ConfigureAwait(false);
     }
 }

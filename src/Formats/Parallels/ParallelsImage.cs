@@ -8,10 +8,11 @@ using Platter.Formats.Parallels.Check;
 using Platter.Formats.Parallels.Layout;
 using Platter.Formats.Parallels.Mapping;
 using Platter.Formats.Parallels.Metadata;
+using Platter.Formats.Parallels.Writing;
 
 namespace Platter.Formats.Parallels;
 
-/// <summary>A Parallels expandable image, open for reading. Thread-safe.</summary>
+/// <summary>A Parallels expandable image, open for reading, or for writing as well. Thread-safe.</summary>
 /// <remarks>Spec: qemu <c>docs/interop/parallels</c>. An unallocated cluster shows the parent: alone an image has none, in a bundle it may.</remarks>
 internal sealed class ParallelsImage : ImageDriver
 {
@@ -20,13 +21,16 @@ internal sealed class ParallelsImage : ImageDriver
     private readonly BatTable _bat;
     private readonly ClusterMapper _mapper;
     private readonly ImageExtension _extension;
+    private readonly ParallelsWriter? _writer;
+    private readonly IReadOnlyList<BitmapInfo> _bitmaps;
 
     private ParallelsImage(
-        Storage storage, ParallelsHeader header, ParallelsGeometry geometry, ImageExtension extension, OpenContext context)
+        Storage storage, ParallelsHeader header, ParallelsGeometry geometry, ImageExtension extension, OpenContext context, ParallelsWriter? writer)
     {
         Storage = storage;
+        _writer = writer;
         _extension = extension;
-        Bitmaps = [.. extension.Bitmaps.Select(bitmap =>
+        _bitmaps = [.. extension.Bitmaps.Select(bitmap =>
             new BitmapInfo(bitmap.Name, (long)bitmap.GranularitySectors * Sizes.SectorBytes, InUse: false, Enabled: true))];
         _header = header;
         _geometry = geometry;
@@ -41,7 +45,10 @@ internal sealed class ParallelsImage : ImageDriver
     public override Storage Storage { get; }
 
     /// <inheritdoc/>
-    public override long VirtualSize => _geometry.VirtualSize;
+    public override long VirtualSize => _writer?.VirtualSize ?? _geometry.VirtualSize;
+
+    /// <inheritdoc/>
+    public override ImageWriter? Writer => _writer;
 
     /// <inheritdoc/>
     public override long ClusterSize => _geometry.ClusterSizeBytes;
@@ -50,14 +57,15 @@ internal sealed class ParallelsImage : ImageDriver
     public override bool SupportsBacking => true;
 
     /// <summary>The bitmaps of the Format Extension, named by their identifier; none when it does not count or is damaged.</summary>
-    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
+    public override IReadOnlyList<BitmapInfo> Bitmaps => _writer?.Bitmaps ?? _bitmaps;
 
     /// <summary>Whether it was opened for writing and never closed ("Ynot").</summary>
     public bool IsDirty => _header.IsDirty;
 
     internal ParallelsHeader Header => _header;
 
-    internal static async ValueTask<ParallelsImage> OpenAsync(Storage storage, OpenContext context, CancellationToken cancellationToken)
+    /// <summary>Opens the image that a storage holds: for writing when the storage is writable, unless only its metadata are wanted.</summary>
+    internal static async ValueTask<ParallelsImage> OpenAsync(Storage storage, NodeOptions options, OpenContext context, CancellationToken cancellationToken)
     {
         var bytes = new byte[ParallelsHeader.Size];
         var read = await storage.ReadAsync(default, bytes, cancellationToken).ConfigureAwait(false);
@@ -65,18 +73,22 @@ internal sealed class ParallelsImage : ImageDriver
         header.Validate(storage.Name, storage.Length);
         var geometry = new ParallelsGeometry(header, storage.Length);
         var extension = await ImageExtension.LoadAsync(storage, header, geometry, context.Limits, cancellationToken).ConfigureAwait(false);
-        var image = new ParallelsImage(storage, header, geometry, extension, context);
+        var writer = storage.IsReadOnly || context.MetadataOnly
+            ? null
+            : await ParallelsWritableOpening.OpenAsync(storage, header, geometry, extension, options, context, cancellationToken).ConfigureAwait(false);
+        var image = new ParallelsImage(storage, header, geometry, extension, context, writer);
         image.WarnAbout(context.Warn);
         return image;
     }
 
     /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
-        _mapper.MapAsync(at, length, cancellationToken);
+        _writer is null ? _mapper.MapAsync(at, length, cancellationToken) : _writer.MapAsync(at, length, cancellationToken);
 
     /// <inheritdoc/>
-    public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) =>
-        _extension.Bitmaps.FirstOrDefault(b => b.Name.Equals(name, StringComparison.OrdinalIgnoreCase)) is { } bitmap
+    public override IAsyncEnumerable<DirtyRange> ReadBitmapAsync(string name, CancellationToken cancellationToken = default) => _writer is not null
+        ? _writer.ReadBitmap(name) ?? base.ReadBitmapAsync(name, cancellationToken)
+        : _extension.Bitmaps.FirstOrDefault(b => b.Name.Equals(name, StringComparison.OrdinalIgnoreCase)) is { } bitmap
             ? BitmapReader.ReadAsync(bitmap, Storage, _geometry, cancellationToken)
             : base.ReadBitmapAsync(name, cancellationToken);
 

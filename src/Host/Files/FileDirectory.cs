@@ -32,6 +32,46 @@ public sealed class FileDirectory : StorageDirectory
         }
     }
 
+    /// <summary>Makes a directory, or opens one that is there; its name is durable when the call ends.</summary>
+    /// <param name="path">Where; the directory around it is there.</param>
+    /// <param name="isNew">It was not there.</param>
+    /// <exception cref="BlockException">It cannot be made, or something else has the name.</exception>
+    public static FileDirectory Create(string path, out bool isNew)
+    {
+        try
+        {
+            isNew = !Path.Exists(path);
+            if (isNew)
+            {
+                Directory.CreateDirectory(path);
+                DurableFile.FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/", path);
+            }
+            else if (!Directory.Exists(path))
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: is there already, and is no directory");
+            }
+
+            return Open(path);
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, path, "Could not create directory");
+        }
+    }
+
+    /// <summary>Removes a directory that is empty; that it cannot be is no error.</summary>
+    public static void TryRemove(string path)
+    {
+        try
+        {
+            Directory.Delete(path);
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            // Something is in it, then.
+        }
+    }
+
     /// <inheritdoc/>
     public override IReadOnlyList<string> ListFiles() => List(Directory.EnumerateFiles);
 

@@ -12,7 +12,8 @@ public abstract class CopyTarget
     {
     }
 
-    /// <summary>Guest bytes, a power of two: what the target allocates at once. Pieces of a copy begin and end at multiples of it where that is possible.</summary>
+    /// <summary>Guest bytes, a power of two up to 2 MiB: what the target allocates at once, or a part of it. Pieces of a copy begin and end at multiples of it where
+    /// that is possible.</summary>
     public abstract long Unit { get; }
 
     /// <summary>Every write must be one whole unit (the last one may be cut by the end of the disk).</summary>
@@ -69,7 +70,10 @@ public abstract class CopyTarget
 
     private class ToNode(BlockNode node, long unit) : CopyTarget
     {
-        public override long Unit => unit;
+        private const long MaxUnit = 2 << 20;
+
+        // Units that are no power of two, or larger than what is copied at once, are met by several requests: the first gives the unit its place.
+        public override long Unit { get; } = Math.Min(unit & -unit, MaxUnit);
 
         protected BlockNode Node => node;
 

@@ -9,7 +9,7 @@ namespace Platter.Formats.Parallels.Bitmaps;
 /// <summary>The Format Extension of an image, as far as it can be trusted: its bitmaps and the clusters it occupies.</summary>
 /// <remarks>
 /// It counts only when in_use says that software which knows it closed the image ("v2.1"); whoever else had the image open has not kept
-/// it up to date. We only read, so nothing that is wrong with it keeps the disk from being opened: bitmaps are left out, with a warning.
+/// it up to date. Nothing that is wrong with it keeps the disk from being read: bitmaps are left out, with a warning. Writing is another matter.
 /// </remarks>
 internal sealed class ImageExtension
 {
@@ -25,6 +25,15 @@ internal sealed class ImageExtension
 
     /// <summary>The bitmaps that can be read.</summary>
     public IReadOnlyList<DirtyBitmapFeature> Bitmaps { get; private init; } = [];
+
+    /// <summary>The flags of each of the <see cref="Bitmaps"/>.</summary>
+    public IReadOnlyList<ulong> BitmapFlags { get; private init; } = [];
+
+    /// <summary>Sections that are not understood and that whoever writes shall leave as they are (TRANSIT).</summary>
+    public IReadOnlyList<(ulong Magic, ulong Flags, byte[] Data)> Kept { get; private init; } = [];
+
+    /// <summary>Nothing of it can be read, so nobody knows whether it forbids writing.</summary>
+    public bool IsDamaged { get; private init; }
 
     /// <summary>Host offsets of every cluster that it occupies, in bytes, ascending, each once.</summary>
     public long[] Clusters { get; private init; } = [];
@@ -73,7 +82,7 @@ internal sealed class ImageExtension
         }
         catch (ImageFormatException e)
         {
-            return new() { Problems = [WithoutName(e, storage)] };
+            return new() { Problems = [WithoutName(e, storage)], IsDamaged = true };
         }
     }
 
@@ -103,6 +112,8 @@ internal sealed class ImageExtension
     private static ImageExtension Load(byte[] cluster, HostOffset at, Storage storage, ParallelsGeometry geometry)
     {
         List<DirtyBitmapFeature> bitmaps = [];
+        List<ulong> flags = [];
+        List<(ulong Magic, ulong Flags, byte[] Data)> kept = [];
         List<string> problems = [];
         HashSet<long> clusters = [at.Value];
         HashSet<Guid> ids = [];
@@ -113,12 +124,17 @@ internal sealed class ImageExtension
             if (feature.Magic != ExtensionFeature.DirtyBitmapMagic)
             {
                 problem = $"feature 0x{feature.Magic:x} is unknown{(feature.IsNecessary ? " and necessary: the image must not be changed" : string.Empty)}";
+                if (feature.IsTransit)
+                {
+                    kept.Add((feature.Magic, feature.Flags, cluster[feature.DataAt..(feature.DataAt + feature.DataSize)]));
+                }
             }
             else
             {
                 try
                 {
                     bitmaps.Add(LoadBitmap(cluster, feature, at, storage, geometry, clusters, ids));
+                    flags.Add(feature.Flags);
                     continue;
                 }
                 catch (ImageFormatException e)
@@ -135,7 +151,15 @@ internal sealed class ImageExtension
             }
         }
 
-        return new() { Bitmaps = bitmaps, Clusters = [.. clusters.Order()], Problems = problems, ForbidsWriting = forbidsWriting };
+        return new()
+        {
+            Bitmaps = bitmaps,
+            BitmapFlags = flags,
+            Kept = kept,
+            Clusters = [.. clusters.Order()],
+            Problems = problems,
+            ForbidsWriting = forbidsWriting,
+        };
     }
 
     private static DirtyBitmapFeature LoadBitmap(

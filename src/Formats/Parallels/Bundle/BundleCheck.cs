@@ -20,16 +20,14 @@ internal sealed class BundleCheck
     /// <summary>A check of an open bundle.</summary>
     public BundleCheck(
         BundleFiles files,
-        DiskDescriptor descriptor,
-        SnapshotTree tree,
-        IReadOnlyList<BundleSegment> segments,
+        BundleState state,
         Action<CheckFinding> report,
         IProgress<double>? progress)
     {
         _files = files.Quiet();
-        _descriptor = descriptor;
-        _tree = tree;
-        _open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
+        _descriptor = state.Descriptor;
+        _tree = state.Tree;
+        _open = state.Segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
         _findings = new(report);
         _progress = progress;
     }
@@ -86,6 +84,11 @@ internal sealed class BundleCheck
         else if (_tree.Shots.FirstOrDefault(s => s.ParentId == _tree.TopId) is { } child)
         {
             Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"the snapshot {child.Id:B} was made on the current state, which writes change");
+        }
+
+        foreach (var shot in _tree.Shots.Where(shot => shot.IsMerging).Take(16))
+        {
+            Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"the snapshot {shot.Id:B} was deleted; its images are needed until they are merged");
         }
 
         foreach (var storage in _descriptor.Storages)

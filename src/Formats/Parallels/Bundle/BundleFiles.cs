@@ -12,6 +12,12 @@ internal sealed class BundleFiles
     /// <summary>Name of the descriptor in every bundle.</summary>
     public const string DescriptorName = "DiskDescriptor.xml";
 
+    /// <summary>Name of the descriptor's copy, which is whole when the descriptor is not.</summary>
+    public const string BackupName = DescriptorName + ".Backup";
+
+    /// <summary>What the descriptor of an unfinished copy is called, so that nobody finds it.</summary>
+    public const string UnfinishedName = DescriptorName + ".unfinished";
+
     private static readonly RawFormat s_raw = new();
     private static readonly ParallelsFormat s_parallels = new();
 
@@ -31,7 +37,12 @@ internal sealed class BundleFiles
     public StorageDirectory Directory { get; }
 
     /// <summary>The same without warnings: whoever opens an image a second time has had them.</summary>
-    public BundleFiles Quiet() => new(Directory, _names, new OpenContext
+    public BundleFiles Quiet() => Quiet(_context.ForceShare);
+
+    /// <summary>The same without warnings and locks: for a look at files that the caller has locked already.</summary>
+    public BundleFiles Unlocked() => Quiet(forceShare: true);
+
+    private BundleFiles Quiet(bool forceShare) => new(Directory, _names, new OpenContext
     {
         Formats = _context.Formats,
         Storages = _context.Storages,
@@ -43,26 +54,52 @@ internal sealed class BundleFiles
         Limits = _context.Limits,
         MetadataOnly = _context.MetadataOnly,
         BackingChain = _context.BackingChain,
-        ForceShare = _context.ForceShare,
+        AllowUnfinished = _context.AllowUnfinished,
+        ForceShare = forceShare,
     });
 
     /// <summary>Reads and judges the descriptor.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>
     public async ValueTask<DiskDescriptor> ReadDescriptorAsync(CancellationToken cancellationToken)
     {
-        if (!Directory.FileExists(DescriptorName))
+        var name = DescriptorFile();
+        if (!Directory.FileExists(name))
         {
-            var backup = Directory.FileExists(DescriptorName + ".Backup") ? $"; there is a {DescriptorName}.Backup" : string.Empty;
+            if (Directory.FileExists(UnfinishedName))
+            {
+                throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy");
+            }
+
+            var backup = Directory.FileExists(BackupName) ? $"; there is a {BackupName}" : string.Empty;
             throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}{backup}");
         }
 
-        var storage = await Directory.OpenFileAsync(DescriptorName, cancellationToken).ConfigureAwait(false);
+        var storage = await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
         await using (storage.ConfigureAwait(false))
         {
-            var root = await XmlFile.LoadAsync(storage, _context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false);
-            return DescriptorParser.Parse(root, storage.Name);
+            var bytes = await XmlFile.ReadAsync(storage, _context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false);
+            return DescriptorParser.Parse(XmlFile.Load(bytes, storage.Name), storage.Name) with { Bytes = bytes };
         }
     }
+
+    /// <summary>Makes sure that a descriptor that was read is still the one that is there, once the files that it names are locked.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>: somebody changed the bundle meanwhile.</exception>
+    public async ValueTask RefuseChangedAsync(DiskDescriptor descriptor, CancellationToken cancellationToken)
+    {
+        var storage = await Directory.OpenFileAsync(DescriptorFile(), cancellationToken).ConfigureAwait(false);
+        await using (storage.ConfigureAwait(false))
+        {
+            var bytes = await XmlFile.ReadAsync(storage, _context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false);
+            if (!bytes.Span.SequenceEqual(descriptor.Bytes.Span))
+            {
+                throw new BlockException(BlockErrorKind.Locked, $"{storage.Name}: was changed by somebody else just now; try again");
+            }
+        }
+    }
+
+    /// <summary>Name of the descriptor: that of an unfinished copy if it is allowed and there is no other.</summary>
+    public string DescriptorFile() =>
+        _context.AllowUnfinished && !Directory.FileExists(DescriptorName) && Directory.FileExists(UnfinishedName) ? UnfinishedName : DescriptorName;
 
     /// <summary>The name inside the bundle's directory, or null when the image is elsewhere or nowhere.</summary>
     public string? NameInside(DescriptorImage image) => ImageFileName.Find(_names, image.File).Inside;
@@ -72,18 +109,37 @@ internal sealed class BundleFiles
 
     /// <summary>Opens the file of an image with the driver that its type demands.</summary>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
-    public async ValueTask<ImageDriver> OpenAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
+    public ValueTask<ImageDriver> OpenAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
+        OpenAsync(descriptor, image, writable: false, cancellationToken);
+
+    /// <summary>Opens the file of an image for reading, or for writing too; then it has to be in this very bundle.</summary>
+    /// <param name="descriptor">Names it.</param>
+    /// <param name="image">Which.</param>
+    /// <param name="writable">For writing too.</param>
+    /// <param name="cancellationToken">Stops reading metadata.</param>
+    /// <exception cref="BlockException">It is missing, lies where it must not, is locked, is no such image, or cannot be written to.</exception>
+    public async ValueTask<ImageDriver> OpenAsync(
+        DiskDescriptor descriptor, DescriptorImage image, bool writable, CancellationToken cancellationToken)
     {
-        var storage = await OpenStorageAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+        var storage = writable
+            ? await OpenForWritingAsync(descriptor, image, cancellationToken).ConfigureAwait(false)
+            : await OpenStorageAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
             ImageFormat format = image.Type == DescriptorImageType.Plain ? s_raw : s_parallels;
-            if (!_context.ForceShare)
+            if (writable)
+            {
+                storage.LockForWriting();
+            }
+            else if (!_context.ForceShare)
             {
                 storage.LockForReading(format.AllowsWriters);
             }
 
-            return await format.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
+            var driver = await format.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
+            return !writable || driver.Writer is not null
+                ? driver
+                : throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: {driver.FormatName} images cannot be written to");
         }
         catch
         {
@@ -91,6 +147,18 @@ internal sealed class BundleFiles
             throw;
         }
     }
+
+    /// <summary>Opens the file of an image as it is, to be written to; it has to be in this very bundle.</summary>
+    public ValueTask<Storage> OpenForWritingAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
+        NameInside(image) is { } name
+            ? Directory.OpenFileForWritingAsync(name, cancellationToken)
+            : throw ImageFormatException.InDescriptor(
+                descriptor.File,
+                image.Path + "/File",
+                image.Line,
+                SafeText.Clean(image.File, 256),
+                IsInParent(image) ? "belongs to the bundle this one was cloned from, which is never written to" : "there is no such file in this bundle",
+                IsInParent(image) ? BlockErrorKind.ReadOnly : BlockErrorKind.NotFound);
 
     private async ValueTask<Storage> OpenStorageAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
     {

@@ -15,13 +15,10 @@ internal static class BundleInfo
     public static async ValueTask<ImageInfo> MakeAsync(
         BundleNode node,
         BundleFiles files,
-        DiskDescriptor descriptor,
-        SnapshotTree tree,
-        DescriptorShot opened,
-        IReadOnlyList<BundleSegment> segments,
-        IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
+        BundleState state,
         CancellationToken cancellationToken)
     {
+        var (descriptor, tree, names, opened, segments) = state;
         var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
         var quiet = files.Quiet();
         var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
@@ -152,6 +149,11 @@ internal static class BundleInfo
         json["top"] = isTop;
         json["opened"] = isOpened;
         json["in-chain"] = inChain;
+        if (shot.IsMerging)
+        {
+            json["deleted"] = true;
+        }
+
         if (names.TryGetValue(shot.Id, out var entry))
         {
             Add(json, "name", entry.Name);

@@ -21,7 +21,7 @@ internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDir
     /// several, and no choice was made.</exception>
     public static async ValueTask<BundleLocation> FindAsync(StorageDirectory directory, string? disk, CancellationToken cancellationToken)
     {
-        if (disk is null && directory.FileExists(BundleFiles.DescriptorName))
+        if (disk is null && (directory.FileExists(BundleFiles.DescriptorName) || directory.FileExists(BundleFiles.UnfinishedName)))
         {
             return new(directory, null);
         }

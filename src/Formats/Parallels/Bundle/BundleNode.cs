@@ -7,65 +7,52 @@ using Platter.Core.Units;
 
 namespace Platter.Formats.Parallels.Bundle;
 
-/// <summary>A Parallels disk, open for reading: one or several storages side by side, each a chain of images. Thread-safe.</summary>
-internal sealed class BundleNode : BlockNode
+/// <summary>An open Parallels disk: one or several storages side by side, each a chain of images. Thread-safe.</summary>
+internal sealed partial class BundleNode : BlockNode
 {
-    private readonly BundleFiles _files;
-    private readonly DiskDescriptor _descriptor;
-    private readonly SnapshotTree _tree;
-    private readonly IReadOnlyDictionary<Guid, SnapshotNames.Entry> _names;
-    private readonly DescriptorShot _opened;
-    private readonly List<BundleSegment> _segments;
+    private readonly BundleLocation _location;
+    private readonly OpenContext _context;
+    private BundleState _state;
+    private IReadOnlyList<SnapshotInfo> _snapshots = [];
+    private IReadOnlyList<BitmapInfo> _bitmaps = [];
 
-    internal BundleNode(
-        BundleFiles files,
-        DiskDescriptor descriptor,
-        SnapshotTree tree,
-        IReadOnlyDictionary<Guid, SnapshotNames.Entry> names,
-        DescriptorShot opened,
-        List<BundleSegment> segments)
+    internal BundleNode(BundleLocation location, OpenContext context, BundleState state, bool writable)
     {
-        _files = files;
-        _descriptor = descriptor;
-        _tree = tree;
-        _names = names;
-        _opened = opened;
-        _segments = segments;
-        VirtualSize = descriptor.DiskSizeSectors * Sizes.SectorBytes;
-        Bitmaps = opened.Id == tree.TopId ? CommonBitmaps() : [];
-        Snapshots = [.. tree.Shots.Where(shot => shot.Id != tree.TopId).Select(ToInfo)];
+        (_location, _context, _state) = (location, context, state);
+        IsReadOnly = !writable;
+        Adopt(state);
     }
 
     /// <summary>Path of the bundle's directory.</summary>
-    public override string Name => _files.Directory.Name;
+    public override string Name => _location.Disk.Name;
 
     /// <inheritdoc/>
     public override string FormatName => ParallelsBundleFormat.FormatName;
 
     /// <summary>"Disk_size" of the descriptor, in bytes.</summary>
-    public override long VirtualSize { get; }
+    public override long VirtualSize => _state.Descriptor.DiskSizeSectors * Sizes.SectorBytes;
 
     /// <inheritdoc/>
-    public override IEnumerable<Storage> Storages => _segments.SelectMany(segment => segment.Node.Storages);
+    public override IEnumerable<Storage> Storages => Segments.SelectMany(segment => segment.Node.Storages);
 
     /// <inheritdoc/>
-    public override IEnumerable<StorageDirectory> Directories => [_files.Directory, .. _segments.SelectMany(segment => segment.Node.Directories)];
+    public override IEnumerable<StorageDirectory> Directories => [_location.Disk, .. Segments.SelectMany(segment => segment.Node.Directories)];
 
     /// <summary>Every snapshot but the current state, in the descriptor's order, by GUID in braces. Names and dates are there when the
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
-    public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
+    public override IReadOnlyList<SnapshotInfo> Snapshots => _snapshots;
 
     /// <inheritdoc/>
     public override bool HasSnapshotTree => true;
 
     /// <inheritdoc/>
-    public override string? ParentSnapshotId => _tree.Shots.FirstOrDefault(shot => shot.Id == _tree.TopId) is { } top ? IdOfParent(top) : null;
+    public override string? ParentSnapshotId => _state.Tree.Shots.FirstOrDefault(shot => shot.Id == _state.Tree.TopId) is { } top ? IdOfParent(top) : null;
 
     /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
-    public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
+    public override IReadOnlyList<BitmapInfo> Bitmaps => _bitmaps;
 
     /// <summary>GUID of the snapshot that is open, in braces; the current state unless another was chosen.</summary>
-    public string OpenedSnapshot => $"{_opened.Id:B}";
+    public string OpenedSnapshot => $"{_state.Opened.Id:B}";
 
     /// <inheritdoc/>
     public override ValueTask<Extent> MapAsync(
@@ -96,56 +83,56 @@ internal sealed class BundleNode : BlockNode
 
     /// <inheritdoc/>
     public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) =>
-        BundleInfo.MakeAsync(this, _files, _descriptor, _tree, _opened, _segments, _names, cancellationToken);
+        BundleInfo.MakeAsync(this, Files, _state, cancellationToken);
 
     /// <summary>Verifies every file of the bundle, of all snapshots, and the descriptor against them; changes nothing.</summary>
     public override ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
-        new BundleCheck(_files, _descriptor, _tree, _segments, report, progress).RunAsync(cancellationToken);
+        new BundleCheck(Files, _state, report, progress).RunAsync(cancellationToken);
 
-    /// <inheritdoc/>
-    public override async ValueTask DisposeAsync()
+    private IReadOnlyList<BundleSegment> Segments => _state.Segments;
+
+    private BundleFiles Files => new(_location.Disk, _context);
+
+    private void Adopt(BundleState state)
     {
-        foreach (var segment in _segments)
-        {
-            await segment.Node.DisposeAsync().ConfigureAwait(false);
-        }
-
-        GC.SuppressFinalize(this);
+        _state = state;
+        _bitmaps = state.Opened.Id == state.Tree.TopId ? CommonBitmaps() : [];
+        _snapshots = [.. state.Tree.Shots.Where(shot => shot.Id != state.Tree.TopId && !shot.IsMerging).Select(ToInfo)];
     }
 
     private BundleSegment SegmentAt(GuestOffset at)
     {
-        if (_segments.Count == 0)
+        if (Segments.Count == 0)
         {
             throw new InvalidOperationException("the bundle was opened for its metadata only");
         }
 
-        int low = 0, high = _segments.Count - 1;
+        int low = 0, high = Segments.Count - 1;
         while (low < high)
         {
             var middle = (low + high + 1) / 2;
-            (low, high) = _segments[middle].Start <= at.Value ? (middle, high) : (low, middle - 1);
+            (low, high) = Segments[middle].Start <= at.Value ? (middle, high) : (low, middle - 1);
         }
 
-        return _segments[low];
+        return Segments[low];
     }
 
     private IReadOnlyList<BitmapInfo> CommonBitmaps()
     {
-        if (_segments.Count == 0)
+        if (Segments.Count == 0)
         {
             return [];
         }
 
-        var first = _segments[0].Layers[0].Driver.Bitmaps;
-        return _segments.Count == 1 ? first : [.. first.Where(bitmap => _segments.TrueForAll(s => s.Layers[0].Driver.Bitmaps.Contains(bitmap)))];
+        var first = Segments[0].Layers[0].Driver.Bitmaps;
+        return Segments.Count == 1 ? first : [.. first.Where(bitmap => Segments.All(s => s.Layers[0].Driver.Bitmaps.Contains(bitmap)))];
     }
 
     private async IAsyncEnumerable<DirtyRange> ReadCommonBitmapAsync(string name, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         DirtyRange? pending = null;
-        foreach (var segment in _segments)
+        foreach (var segment in Segments)
         {
             await foreach (var range in segment.Layers[0].Driver.ReadBitmapAsync(name, cancellationToken).ConfigureAwait(false))
             {
@@ -174,7 +161,7 @@ internal sealed class BundleNode : BlockNode
 
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
-        var entry = _names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
+        var entry = _state.Names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
         return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
     }
 

@@ -210,7 +210,12 @@ internal static class DescriptorParser
         var idElement = XmlFile.Required(shot, "GUID", file);
         var id = XmlFile.GuidOf(idElement, file);
         return id != Guid.Empty
-            ? new(id, XmlFile.GuidOf(XmlFile.Required(shot, "ParentGUID", file), file), $"Snapshots/Shot[{number}]", XmlFile.LineOf(shot))
+            ? new(
+                id,
+                XmlFile.GuidOf(XmlFile.Required(shot, "ParentGUID", file), file),
+                $"Snapshots/Shot[{number}]",
+                XmlFile.LineOf(shot),
+                XmlFile.Child(shot, Editing.DescriptorEditor.MergingMark, file) is not null)
             : throw XmlFile.Bad(idElement, file, $"{id:B}", "a snapshot cannot have the GUID that means \"no parent\"");
     }
 

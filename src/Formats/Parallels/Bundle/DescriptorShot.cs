@@ -5,4 +5,5 @@ namespace Platter.Formats.Parallels.Bundle;
 /// <param name="ParentId">GUID of what it was made on; all zeros for the root.</param>
 /// <param name="Path">Path of the element, for messages.</param>
 /// <param name="Line">Its line, for messages.</param>
-internal sealed record DescriptorShot(Guid Id, Guid ParentId, string Path, int Line);
+/// <param name="IsMerging">It has been deleted, and its images are on their way into those around it (a mark of ours): no snapshot any more, only a layer.</param>
+internal sealed record DescriptorShot(Guid Id, Guid ParentId, string Path, int Line, bool IsMerging = false);

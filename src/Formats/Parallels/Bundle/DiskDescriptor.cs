@@ -7,6 +7,9 @@ internal sealed record DiskDescriptor
     /// <summary>Name of the file, for messages.</summary>
     public required string File { get; init; }
 
+    /// <summary>The file as it was read.</summary>
+    public ReadOnlyMemory<byte> Bytes { get; init; }
+
     /// <summary>Size of the disk in sectors ("Disk_size").</summary>
     public required long DiskSizeSectors { get; init; }
 

@@ -1,6 +1,7 @@
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
+using Platter.Formats.Parallels.Bundle.Editing;
 
 namespace Platter.Formats.Parallels.Bundle;
 
@@ -19,7 +20,8 @@ public sealed class ParallelsBundleFormat : BundleFormat
     /// <inheritdoc/>
     public override bool Recognises(StorageDirectory directory) =>
         directory.FileExists(BundleFiles.DescriptorName)
-        || directory.FileExists(BundleFiles.DescriptorName + ".Backup")
+        || directory.FileExists(BundleFiles.UnfinishedName)
+        || directory.FileExists(BundleFiles.BackupName)
         || BundleLocation.DisksIn(directory).Count > 0;
 
     /// <summary>Judges by name, and that the file could be XML: its bytes are judged when it is opened, with better words than "raw".</summary>
@@ -43,10 +45,21 @@ public sealed class ParallelsBundleFormat : BundleFormat
     }
 
     /// <inheritdoc/>
+    public override CreateOptionList CreateOptions => BundleCreator.Options;
+
+    /// <inheritdoc/>
+    public override void CheckCreate(long virtualSize, NodeOptions createOptions) => BundleCreator.Check(virtualSize, createOptions);
+
+    /// <inheritdoc/>
+    public override ValueTask CreateAsync(
+        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
+        BundleCreator.RunAsync(directory, virtualSize, createOptions, cancellationToken);
+
+    /// <inheritdoc/>
     public override async ValueTask<BlockNode> OpenAsync(
-        StorageDirectory directory, NodeOptions options, OpenContext context, CancellationToken cancellationToken = default)
+        StorageDirectory directory, NodeOptions options, bool writable, OpenContext context, CancellationToken cancellationToken = default)
     {
         options.RefuseUnknown(Name, "disk", "snapshot");
-        return await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], context, cancellationToken).ConfigureAwait(false);
+        return await BundleOpener.OpenAsync(directory, options["disk"], options["snapshot"], writable, context, cancellationToken).ConfigureAwait(false);
     }
 }

@@ -11,7 +11,8 @@ namespace Platter.Formats.Parallels.Bundle;
 /// <c>DateTime</c> without zone, which is taken as UTC.</remarks>
 internal static class SnapshotNames
 {
-    private const string FileName = "Snapshots.xml";
+    /// <summary>Its name.</summary>
+    public const string FileName = "Snapshots.xml";
     private const int MaxNameChars = 1024;
 
     /// <summary>What stands for a date that nobody recorded: scripts expect seconds since then.</summary>
@@ -27,11 +28,7 @@ internal static class SnapshotNames
     public static async ValueTask<IReadOnlyDictionary<Guid, Entry>> ReadAsync(
         BundleLocation location, OpenContext context, CancellationToken cancellationToken)
     {
-        // The file is the machine's. Around a disk that was opened by its own name, nothing but this file is looked at, and only in a machine.
-        var directory = (location.Machine ?? location.Disk.OpenEnclosing(".pvm")) is { } machine && machine.FileExists(FileName) ? machine
-            : location.Disk.FileExists(FileName) ? location.Disk
-            : null;
-        if (directory is null)
+        if (DirectoryOf(location) is not { } directory)
         {
             return None;
         }
@@ -50,6 +47,13 @@ internal static class SnapshotNames
             return None;
         }
     }
+
+    /// <summary>Where the file is, or null if there is none.</summary>
+    /// <remarks>It is the machine's. Around a disk that was opened by its own name, nothing but this file is looked at, and only in a machine.</remarks>
+    public static StorageDirectory? DirectoryOf(BundleLocation location) =>
+        (location.Machine ?? location.Disk.OpenEnclosing(".pvm")) is { } machine && machine.FileExists(FileName) ? machine
+        : location.Disk.FileExists(FileName) ? location.Disk
+        : null;
 
     /// <summary>Collects every element that has a GUID and a name. The first entry of a GUID counts.</summary>
     public static Dictionary<Guid, Entry> Parse(XElement root)

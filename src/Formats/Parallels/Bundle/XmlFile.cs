@@ -24,7 +24,11 @@ internal static class XmlFile
     /// <param name="storage">The file.</param>
     /// <param name="maxBytes">Larger files are refused before anything is read.</param>
     /// <param name="cancellationToken">Stops the read.</param>
-    public static async ValueTask<XElement> LoadAsync(Storage storage, int maxBytes, CancellationToken cancellationToken)
+    public static async ValueTask<XElement> LoadAsync(Storage storage, int maxBytes, CancellationToken cancellationToken) =>
+        Load(await ReadAsync(storage, maxBytes, cancellationToken).ConfigureAwait(false), storage.Name);
+
+    /// <summary>Reads the bytes of a file that is not too large.</summary>
+    public static async ValueTask<ReadOnlyMemory<byte>> ReadAsync(Storage storage, int maxBytes, CancellationToken cancellationToken)
     {
         var length = storage.Length;
         if (length > maxBytes)
@@ -35,7 +39,7 @@ internal static class XmlFile
 
         var bytes = new byte[length];
         var read = await storage.ReadAsync(HostOffset.Zero, bytes, cancellationToken).ConfigureAwait(false);
-        return Load(bytes.AsMemory(0, read), storage.Name);
+        return bytes.AsMemory(0, read);
     }
 
     /// <summary>Loads the root element from bytes whose number is already bounded.</summary>

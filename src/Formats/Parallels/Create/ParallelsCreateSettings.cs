@@ -14,8 +14,10 @@ internal sealed record ParallelsCreateSettings(bool IsExtended, uint ClusterSize
 {
     private const long DefaultClusterSize = Sizes.MiB;
 
-    // What the peers write whatever the size, so that a reader of old finds something it likes.
-    private const uint Heads = 16, SectorsPerTrack = 32;
+    /// <summary>Of the guest geometry that the peers write, whatever the size.</summary>
+    public const uint SectorsPerTrack = 32;
+
+    private const uint Heads = 16;
 
     /// <summary>The options in the order in which the peers tell them.</summary>
     public static CreateOptionList Options { get; } = new(

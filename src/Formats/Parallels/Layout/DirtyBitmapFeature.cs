@@ -19,11 +19,36 @@ internal sealed record DirtyBitmapFeature(ulong SizeSectors, Guid Id, uint Granu
     public const ulong AllSet = 1;
 
     private const int IdAt = 8, GranularityAt = 24, L1SizeAt = 28, L1At = 32;
-    private const uint MaxGranularitySectors = 1 << 22;
+
+    /// <summary>Most sectors for one bit: 2 GiB.</summary>
+    public const uint MaxGranularitySectors = 1 << 22;
+
     private const string Structure = "dirty bitmap";
 
     /// <summary>The name it goes by: the format has none, so it is the identifier.</summary>
-    public string Name => Id.ToString("D");
+    public string Name => NameOf(Id);
+
+    /// <summary>The name of a bitmap with an identifier.</summary>
+    public static string NameOf(Guid id) => id.ToString("D");
+
+    /// <summary>Bytes of the feature's data with so many L1 entries.</summary>
+    public static long SizeFor(long l1Entries) => L1At + (l1Entries * sizeof(ulong));
+
+    /// <summary>Makes the feature's data.</summary>
+    public byte[] ToBytes()
+    {
+        var data = new byte[SizeFor(L1.Length)];
+        BinaryPrimitives.WriteUInt64LittleEndian(data, SizeSectors);
+        Id.TryWriteBytes(data.AsSpan(IdAt, GranularityAt - IdAt), bigEndian: true, out _);
+        BinaryPrimitives.WriteUInt32LittleEndian(data.AsSpan(GranularityAt), GranularitySectors);
+        BinaryPrimitives.WriteUInt32LittleEndian(data.AsSpan(L1SizeAt), (uint)L1.Length);
+        for (var i = 0; i < L1.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(data.AsSpan(L1At + (i * sizeof(ulong))), L1[i]);
+        }
+
+        return data;
+    }
 
     /// <summary>Converts the bytes; the L1 table is as long as they allow at most.</summary>
     /// <param name="data">The feature's data.</param>

@@ -64,6 +64,31 @@ internal static class FormatExtension
         throw new ImageFormatException(file, Structure, at + next, "features", string.Empty, "the list has no end");
     }
 
+    /// <summary>Bytes that an extension with sections of these sizes takes, the end of the list included.</summary>
+    public static long SizeFor(IEnumerable<long> dataSizes) => FeaturesAt + FeatureHeaderSize + dataSizes.Sum(size => FeatureHeaderSize + ((size + 7) & ~7L));
+
+    /// <summary>Makes the cluster.</summary>
+    /// <param name="clusterSize">Its bytes; at least <see cref="SizeFor"/> the sections.</param>
+    /// <param name="features">The sections.</param>
+    public static byte[] Build(int clusterSize, IReadOnlyList<(ulong Magic, ulong Flags, byte[] Data)> features)
+    {
+        var cluster = new byte[clusterSize];
+        BinaryPrimitives.WriteUInt64LittleEndian(cluster, Magic);
+        var next = FeaturesAt;
+        foreach (var (magic, flags, data) in features)
+        {
+            var section = cluster.AsSpan(next);
+            BinaryPrimitives.WriteUInt64LittleEndian(section, magic);
+            BinaryPrimitives.WriteUInt64LittleEndian(section[FlagsAt..], flags);
+            BinaryPrimitives.WriteUInt32LittleEndian(section[DataSizeAt..], (uint)data.Length);
+            data.CopyTo(section[FeatureHeaderSize..]);
+            next += FeatureHeaderSize + ((data.Length + 7) & ~7);
+        }
+
+        Checksum(cluster).CopyTo(cluster, ChecksumAt);
+        return cluster;
+    }
+
     /// <summary>The MD5 that belongs into a cluster.</summary>
     public static byte[] Checksum(ReadOnlySpan<byte> cluster) =>
 #pragma warning disable CA5351 // The format demands MD5; it guards against accidents, not against people.

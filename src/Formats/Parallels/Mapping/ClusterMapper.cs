@@ -30,24 +30,33 @@ internal sealed class ClusterMapper
 
         var cluster = at.Value / _geometry.ClusterSizeBytes;
         var page = _bat.GetPageAsync(cluster, cancellationToken);
-        return page.IsCompletedSuccessfully ? new(Lookup(page.Result, at, wanted)) : AwaitedAsync(page, at, wanted);
+        return page.IsCompletedSuccessfully ? new(Lookup(PageOf(page.Result, cluster), _geometry, _storage, at, wanted)) : AwaitedAsync(page, cluster, at, wanted);
     }
 
-    private async ValueTask<Extent> AwaitedAsync(ValueTask<uint[]> pending, GuestOffset at, long wanted) =>
-        Lookup(await pending.ConfigureAwait(false), at, wanted);
+    private static BatPage PageOf(uint[] entries, long cluster) => new(entries, (int)(cluster % BatTable.PageEntries), entries.Length);
+
+    private async ValueTask<Extent> AwaitedAsync(ValueTask<uint[]> pending, long cluster, GuestOffset at, long wanted) =>
+        Lookup(PageOf(await pending.ConfigureAwait(false), cluster), _geometry, _storage, at, wanted);
 
     /// <summary>Finds the longest run of one kind: neighbours that are unallocated too, or that follow each other in the file.</summary>
-    private Extent Lookup(ReadOnlySpan<uint> page, GuestOffset at, long wanted)
+    /// <param name="page">The piece of the BAT where the entry of <paramref name="at"/> is.</param>
+    /// <param name="geometry">Of the image.</param>
+    /// <param name="storage">The image.</param>
+    /// <param name="at">Inside what the BAT has entries for.</param>
+    /// <param name="wanted">At most so many bytes.</param>
+    /// <exception cref="ImageFormatException">The entry points to where no cluster can be.</exception>
+    public static Extent Lookup(in BatPage page, ParallelsGeometry geometry, Storage storage, GuestOffset at, long wanted)
     {
-        var size = _geometry.ClusterSizeBytes;
+        var size = geometry.ClusterSizeBytes;
         var cluster = at.Value / size;
         var within = at.Value - (cluster * size);
-        var index = (int)(cluster % BatTable.PageEntries);
-        var entry = new BatEntry(page[index]);
+        var entries = page.Slots.AsSpan(0, page.End);
+        var index = page.Index;
+        var entry = new BatEntry(Volatile.Read(ref entries[index]));
         var covered = size - within;
         if (entry.IsUnallocated)
         {
-            while (covered < wanted && ++index < page.Length && page[index] == 0)
+            while (covered < wanted && ++index < entries.Length && entries[index] == 0)
             {
                 covered += size;
             }
@@ -55,18 +64,18 @@ internal sealed class ClusterMapper
             return Unallocated(at, Math.Min(covered, wanted));
         }
 
-        var host = _geometry.HostOffsetOf(entry);
-        var storageLength = _storage.Length;
-        if (_geometry.ProblemOf(host, storageLength) is { } problem)
+        var host = geometry.HostOffsetOf(entry);
+        var storageLength = storage.Length;
+        if (geometry.ProblemOf(host, storageLength) is { } problem)
         {
-            throw Bad(cluster, entry, host, problem);
+            throw Bad(storage, cluster, entry, host, problem);
         }
 
         // Contiguous neighbours are in order, aligned and above the first: only the end of the file needs a look.
-        var step = (uint)(size / _geometry.EntryUnitBytes);
+        var step = (uint)(size / geometry.EntryUnitBytes);
         var next = host + size;
         var value = (ulong)entry.Value;
-        while (covered < wanted && ++index < page.Length && page[index] == (value += step) && next < storageLength)
+        while (covered < wanted && ++index < entries.Length && entries[index] == (value += step) && next < storageLength)
         {
             covered += size;
             next += size;
@@ -77,15 +86,16 @@ internal sealed class ClusterMapper
             Offset = at,
             Length = Math.Min(covered, wanted),
             Kind = ExtentKind.Data,
-            Storage = _storage,
+            Storage = storage,
             HostOffset = new HostOffset(host + within),
         };
     }
 
     private static Extent Unallocated(GuestOffset at, long length) => new() { Offset = at, Length = length, Kind = ExtentKind.Unallocated };
 
-    private ImageFormatException Bad(long index, BatEntry entry, long host, string problem) => new(
-        _storage.Name,
+    /// <summary>The error of an entry that points to where no cluster can be.</summary>
+    public static ImageFormatException Bad(Storage storage, long index, BatEntry entry, long host, string problem) => new(
+        storage.Name,
         $"BAT entry {index}",
         new HostOffset(BatEntry.PositionOf(index)),
         "value",

@@ -25,7 +25,7 @@ public class BundleReadTests
             options["disk"] = disk;
         }
 
-        return (BundleNode)await new ParallelsBundleFormat().OpenAsync(directory, options, context ?? Opening.Context(warnings));
+        return (BundleNode)await new ParallelsBundleFormat().OpenAsync(directory, options, writable: false, context ?? Opening.Context(warnings));
     }
 
     /// <summary>Three snapshots in a row, a branch, and the current state.</summary>

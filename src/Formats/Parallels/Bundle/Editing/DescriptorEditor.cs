@@ -1,0 +1,169 @@
+using System.Globalization;
+using Platter.Core.Errors;
+
+namespace Platter.Formats.Parallels.Bundle.Editing;
+
+/// <summary><c>DiskDescriptor.xml</c>, changed in place: what is not meant stays as it is, to the last character.</summary>
+/// <remarks>Every change is one of the text alone; <see cref="Finish"/> judges the result as a reader would. Not thread-safe.</remarks>
+internal sealed class DescriptorEditor
+{
+    /// <summary>A mark of ours inside a <c>Shot</c>: the snapshot has been deleted, and its images are on their way into others. Unknown elements are everybody's to ignore.</summary>
+    public const string MergingMark = "Merging";
+
+    private readonly string _file;
+    private readonly XmlText _xml;
+
+    private DescriptorEditor(XmlText xml, string file) => (_xml, _file) = (xml, file);
+
+    /// <summary>Takes the bytes of a descriptor that was read and judged.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: its encoding cannot be written back.</exception>
+    public static DescriptorEditor Parse(ReadOnlySpan<byte> bytes, string file) => new(XmlText.Parse(bytes, file), file);
+
+    /// <summary>Writes the legacy <c>Shot</c>s out that a reader has to imagine.</summary>
+    public void CompleteShots(SnapshotTree tree)
+    {
+        if (XmlText.Child(_xml.Root, "Snapshots") is null)
+        {
+            _xml.Append(_xml.Root, new("Snapshots"));
+        }
+
+        // What a reader has to imagine has no place of its own in the file.
+        foreach (var shot in tree.Shots.Where(shot => shot.Line == 0))
+        {
+            AddShot(shot.Id, shot.ParentId);
+        }
+    }
+
+    /// <summary>Adds an image behind the others of a storage.</summary>
+    /// <param name="storage">Which.</param>
+    /// <param name="id">Its GUID.</param>
+    /// <param name="file">Its name in the bundle.</param>
+    public void AddImage(DescriptorStorage storage, Guid id, string file) => _xml.Append(Storage(storage), new("Image")
+    {
+        Children = [new("GUID", $"{id:B}"), new("Type", "Compressed"), new("File", file)],
+    });
+
+    /// <summary>Lets an image be another file.</summary>
+    public void SetFile(DescriptorStorage storage, Guid id, string file, DescriptorImageType type)
+    {
+        _xml.SetText(Leaf(Image(storage, id), "File"), file);
+        _xml.SetText(Leaf(Image(storage, id), "Type"), type.ToString());
+    }
+
+    /// <summary>Forgets the image of a snapshot in a storage, if it has one.</summary>
+    public void RemoveImage(DescriptorStorage storage, Guid id)
+    {
+        if (FindImage(storage, id) is { } image)
+        {
+            _xml.Remove(image);
+        }
+    }
+
+    /// <summary>Gives a snapshot another GUID, wherever it is named.</summary>
+    public void Rename(Guid from, Guid to)
+    {
+        for (var storages = XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").Count() - 1; storages >= 0; storages--)
+        {
+            var storage = XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").ElementAt(storages);
+            if (XmlText.Children(storage, "Image").FirstOrDefault(image => Is(image, "GUID", from)) is { } image)
+            {
+                _xml.SetText(Leaf(image, "GUID"), $"{to:B}");
+            }
+        }
+
+        foreach (var name in (ReadOnlySpan<string>)["GUID", "ParentGUID"])
+        {
+            while (XmlText.Children(Snapshots(), "Shot").FirstOrDefault(shot => Is(shot, name, from)) is { } shot)
+            {
+                _xml.SetText(Leaf(shot, name), $"{to:B}");
+            }
+        }
+    }
+
+    /// <summary>Adds a snapshot behind the others.</summary>
+    public void AddShot(Guid id, Guid parent) =>
+        _xml.Append(Snapshots(), new("Shot") { Children = [new("GUID", $"{id:B}"), new("ParentGUID", $"{parent:B}")] });
+
+    /// <summary>Forgets a snapshot; its images are another matter.</summary>
+    public void RemoveShot(Guid id) => _xml.Remove(Shot(id));
+
+    /// <summary>Says what a snapshot stands on.</summary>
+    public void SetParent(Guid id, Guid parent) => _xml.SetText(Leaf(Shot(id), "ParentGUID"), $"{parent:B}");
+
+    /// <summary>Marks a snapshot as deleted, its images as still needed.</summary>
+    public void MarkMerging(Guid id) => _xml.Append(Shot(id), new(MergingMark));
+
+    /// <summary>Says which state is the current one, where the file says so at all or has to.</summary>
+    public void SetTop(Guid id)
+    {
+        if (XmlText.Child(Snapshots(), "TopGUID") is { } top)
+        {
+            _xml.SetText(top, $"{id:B}");
+        }
+        else if (id != SnapshotTree.PredefinedTop)
+        {
+            _xml.Append(Snapshots(), new("TopGUID", $"{id:B}"));
+        }
+    }
+
+    /// <summary>Changes the size of the disk: its number of sectors, its geometry, the end of its last storage.</summary>
+    public void SetSize(long sectors, DescriptorStorage last)
+    {
+        var (cylinders, heads, sectorsPerTrack) = DiskGeometry.Of(sectors);
+        foreach (var (name, value) in (ReadOnlySpan<(string, long)>)
+            [("Disk_size", sectors), ("Cylinders", cylinders), ("Heads", heads), ("Sectors", sectorsPerTrack)])
+        {
+            if (XmlText.Child(XmlText.Child(_xml.Root, "Disk_Parameters")!, name) is { } leaf)
+            {
+                _xml.SetText(leaf, value.ToString(CultureInfo.InvariantCulture));
+            }
+        }
+
+        _xml.SetText(Leaf(Storage(last), "End"), sectors.ToString(CultureInfo.InvariantCulture));
+    }
+
+    /// <summary>Forgets a storage with its images.</summary>
+    public void RemoveStorage(DescriptorStorage storage) => _xml.Remove(Storage(storage));
+
+    /// <summary>The changed file, judged as every reader will judge it.</summary>
+    /// <exception cref="BlockException">It could not be read any more; nothing has been written.</exception>
+    public (byte[] Bytes, DiskDescriptor Descriptor, SnapshotTree Tree) Finish()
+    {
+        var bytes = _xml.ToBytes();
+        var descriptor = DescriptorParser.Parse(XmlFile.Load(bytes, _file), _file);
+        return (bytes, descriptor, SnapshotTree.Build(descriptor));
+    }
+
+    private XmlText.Element Storage(DescriptorStorage storage)
+    {
+        // By what it is: the descriptor's storages are sorted, the file's need not be, and may have become fewer.
+        return XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").FirstOrDefault(element => StartOf(element) == storage.StartSector)
+            ?? throw Lost(storage.Path);
+    }
+
+    private long StartOf(XmlText.Element storage)
+    {
+        var text = XmlText.Child(storage, "Start") is { } start ? _xml.TextOf(start) : string.Empty;
+        return text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
+            ? long.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var sector) ? sector : -1
+            : long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out sector) ? sector : -1;
+    }
+
+    private XmlText.Element Snapshots() => XmlText.Child(_xml.Root, "Snapshots") ?? throw Lost("Snapshots");
+
+    private XmlText.Element? FindImage(DescriptorStorage storage, Guid id) => XmlText.Children(Storage(storage), "Image").FirstOrDefault(image => Is(image, "GUID", id));
+
+    private XmlText.Element Image(DescriptorStorage storage, Guid id) => FindImage(storage, id) ?? throw Lost($"{storage.Path}/Image {id:B}");
+
+    private XmlText.Element? ShotOf(Guid id) => XmlText.Children(Snapshots(), "Shot").FirstOrDefault(shot => Is(shot, "GUID", id));
+
+    private XmlText.Element Shot(Guid id) => ShotOf(id) ?? throw Lost($"Shot {id:B}");
+
+    private XmlText.Element Leaf(XmlText.Element parent, string name) => XmlText.Child(parent, name) ?? throw Lost($"{parent.Name}/{name}");
+
+    private bool Is(XmlText.Element parent, string name, Guid id) =>
+        XmlText.Child(parent, name) is { } leaf && XmlFile.TryGuid(_xml.TextOf(leaf), out var found) && found == id;
+
+    private BlockException Lost(string what) =>
+        new(BlockErrorKind.Unsupported, $"{_file}: {what} is written in a way that cannot be changed in place");
+}

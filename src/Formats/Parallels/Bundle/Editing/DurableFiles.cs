@@ -1,0 +1,53 @@
+using System.Text;
+using Platter.Core.Storages;
+
+namespace Platter.Formats.Parallels.Bundle.Editing;
+
+/// <summary>Small files that are there as they were or as they shall be, whatever happens meanwhile.</summary>
+internal static class DurableFiles
+{
+    // What is called so is ours, and of no use to anybody once whoever was writing it is gone.
+    private const string NewSuffix = ".new";
+
+    /// <summary>Makes or replaces a file: the new one is written beside it, flushed, and takes its name; durable when the call ends.</summary>
+    public static async ValueTask ReplaceAsync(StorageDirectory directory, string name, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        var temporary = name + NewSuffix;
+        await directory.RemoveFileAsync(temporary, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            var storage = await directory.CreateFileAsync(temporary, cancellationToken).ConfigureAwait(false);
+            await using (storage.ConfigureAwait(false))
+            {
+                await storage.WriteAsync(default, bytes, cancellationToken).ConfigureAwait(false);
+                await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
+            }
+
+            await directory.RenameFileAsync(temporary, name, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await TryRemoveAsync(directory, temporary).ConfigureAwait(false);
+            throw;
+        }
+
+        await directory.SynchroniseAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>As <see cref="ReplaceAsync(StorageDirectory, string, ReadOnlyMemory{byte}, CancellationToken)"/>, in UTF-8.</summary>
+    public static ValueTask ReplaceAsync(StorageDirectory directory, string name, string text, CancellationToken cancellationToken) =>
+        ReplaceAsync(directory, name, Encoding.UTF8.GetBytes(text), cancellationToken);
+
+    /// <summary>Removes a file if it can be; an error that is on its way is the one to report.</summary>
+    public static async ValueTask TryRemoveAsync(StorageDirectory directory, string name)
+    {
+        try
+        {
+            await directory.RemoveFileAsync(name).ConfigureAwait(false);
+        }
+        catch (Core.Errors.BlockException)
+        {
+            // It stays, and is of no use to anybody.
+        }
+    }
+}
