@@ -8,6 +8,8 @@ internal static class Program
 {
     private static async Task<int> Main(string[] args)
     {
+        ProcessSignals.SurviveFileSizeLimit();
+
         // Not Console.Out: its locks, encodings and flushes cost a millisecond of start-up and much more in a long listing.
         var encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
         var output = new StreamWriter(StandardStreams.OpenOutput(), encoding, bufferSize: 4096, leaveOpen: true);

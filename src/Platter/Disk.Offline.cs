@@ -178,7 +178,7 @@ public sealed partial class Disk
             form, options.Warn, cancellationToken).ConfigureAwait(false);
         SnapshotTarget to = (target.Format, form) switch
         {
-            ("qcow2", SnapshotForm.Internal) => new InternalSnapshots(path, target, options),
+            ("qcow2", SnapshotForm.Internal) or ("parallels-bundle", SnapshotForm.Internal or SnapshotForm.Chain) => new InternalSnapshots(path, target, options),
             ("qcow2", SnapshotForm.Chain) => new OverlayFiles(path, target, options),
             _ => throw new BlockException(BlockErrorKind.Unsupported, $"an image of format '{target.Format}' cannot hold snapshots"),
         };

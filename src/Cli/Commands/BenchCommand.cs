@@ -85,7 +85,7 @@ internal sealed class BenchCommand : Command
         var step = arguments.Get(s_step) is { } stepText ? (int)SizeText.Parse(stepText, "step_size", 0, int.MaxValue) : 0;
         var options = new BenchOptions
         {
-            Count = Number(s_count, "request count", 1, defaults.Count),
+            Count = Number(s_count, "request count", 0, defaults.Count),
             Depth = Number(s_depth, "queue depth", 1, defaults.Depth),
             RequestBytes = size,
             StepBytes = step == 0 ? size : step,

@@ -73,7 +73,18 @@ internal sealed class ConvertCommand : Command
             return 0;
         }
 
+        if (arguments.Has(s_noCreate) && arguments.Has(s_options))
+        {
+            throw new UsageException("-o has no effect when skipping image creation");
+        }
+
         var quiet = arguments.Has(CommonOptions.Quiet);
+        if (create.Has("size"))
+        {
+            create.Remove("size");
+            session.Warn("-o size has no effect: the new image has the size of the source");
+        }
+
         var copy = CopyOptionsOf(arguments, session, quiet);
         RefuseWhatDoesNotGoTogether(arguments);
         if (arguments.Operands.Count < 2)
@@ -324,7 +335,8 @@ internal sealed class ConvertCommand : Command
         }
 
         var reason =
-            arguments.Has(s_bitmaps) && arguments.Operands.Count > 2 ? "Copying bitmaps only possible with single source"
+            arguments.Has(s_bitmaps) && arguments.Has(CommonOptions.Snapshot) ? "--bitmaps and -l are mutually exclusive: bitmaps belong to the current state"
+            : arguments.Has(s_bitmaps) && arguments.Operands.Count > 2 ? "Copying bitmaps only possible with single source"
             : format != "raw" ? null
             : arguments.Has(s_bitmaps) ? "Format driver 'raw' does not support bitmaps"
             : arguments.Has(s_compress) ? "Compression not supported for this file format"

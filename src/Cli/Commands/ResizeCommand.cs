@@ -52,6 +52,12 @@ internal sealed class ResizeCommand : Command
                 throw new BlockException(BlockErrorKind.InvalidRequest, "New image size must be positive");
             }
 
+            // A raw file may have any length; a disk of it is whole sectors.
+            if (target % Sizes.SectorBytes != 0 && disk.Format != "raw")
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"The new size must be a multiple of {Sizes.SectorBytes}");
+            }
+
             if (!Sizes.TryAlignUp(target, Sizes.SectorBytes, out target))
             {
                 throw new BlockException(BlockErrorKind.InvalidRequest, "Image size must be less than 8 EiB!");

@@ -110,6 +110,9 @@ public sealed class NodeOptions
     /// <summary>Whether the key is there, be it with null.</summary>
     public bool Has(string key) => _values.ContainsKey(key);
 
+    /// <summary>Takes a key away.</summary>
+    public void Remove(string key) => _values.Remove(key);
+
     /// <summary>Whether any key starts with <paramref name="prefix"/> and a dot.</summary>
     public bool HasChild(string prefix) => _values.Keys.Any(key => IsUnder(key, prefix));
 

@@ -12,6 +12,10 @@ internal static partial class LinuxCalls
 
     public const int O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800, O_CLOEXEC = 0x80000, O_PATH = 0x200000;
 
+    public const int SIGXFSZ = 25;
+
+    public const nint SIG_IGN = 1;
+
     public const int SEEK_END = 2, SEEK_DATA = 3, SEEK_HOLE = 4;
 
     public const int F_OFD_GETLK = 36, F_OFD_SETLK = 37;
@@ -34,6 +38,9 @@ internal static partial class LinuxCalls
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     public static partial int Kill(int process, int signal);
+
+    [LibraryImport("libc", EntryPoint = "signal")]
+    public static partial nint Signal(int signal, nint handler);
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
     public static partial long Seek(SafeFileHandle fd, long offset, int whence);

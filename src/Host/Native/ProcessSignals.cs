@@ -6,6 +6,15 @@ namespace Platter.Host.Native;
 /// <summary>Signals of POSIX, by number. Thread-safe.</summary>
 public static class ProcessSignals
 {
+    /// <summary>Lets a file that would grow over the limit of this process (<c>ulimit -f</c>) be an error of the write instead of the end of the process.</summary>
+    public static void SurviveFileSizeLimit()
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            _ = LinuxCalls.Signal(LinuxCalls.SIGXFSZ, LinuxCalls.SIG_IGN);
+        }
+    }
+
     /// <summary>Sends a signal to this process. What it does is up to whoever handles it; the call may never return.</summary>
     /// <param name="signal">As the system counts them; 0 does nothing.</param>
     /// <exception cref="BlockException">The system does not know that signal, or has no signals.</exception>

@@ -11,9 +11,14 @@ public static class BitmapCopy
     /// <param name="source">The disk; bitmaps of its backing chain do not count.</param>
     /// <param name="skipInconsistent">Leaves inconsistent ones out instead of refusing them.</param>
     /// <param name="warn">Told of each one that is left out.</param>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.CorruptImage"/>: one is inconsistent.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.CorruptImage"/>: one is inconsistent. <see cref="BlockErrorKind.Unsupported"/>: the source's format has no bitmaps.</exception>
     public static IReadOnlyList<BitmapInfo> Select(BlockNode source, bool skipInconsistent = false, Action<string>? warn = null)
     {
+        if (source.FormatName == "raw")
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, "Source lacks bitmap support");
+        }
+
         var result = new List<BitmapInfo>();
         foreach (var bitmap in source.Bitmaps)
         {

@@ -3,7 +3,7 @@ using Platter.Core.Images;
 
 namespace Platter.Snapshots;
 
-/// <summary>One qcow2 image with the states as its internal snapshots.</summary>
+/// <summary>One qcow2 image, or one bundle, with the states as its snapshots.</summary>
 /// <remarks>It says that it is unfinished until the last state is there. Snapshots share the clusters they have in common, so each is stored once.</remarks>
 internal sealed class InternalSnapshots(string path, DiskCreateOptions create, DiskConvertOptions options) : SnapshotTarget
 {
@@ -12,26 +12,20 @@ internal sealed class InternalSnapshots(string path, DiskCreateOptions create, D
     private int _position = -1;
     private bool _isNew;
 
-    private ImageNode Node => (ImageNode)_disk!.Node;
+    private BlockNode Node => _disk!.Node;
 
     public override async ValueTask<BlockNode> BeginAsync(DiskState state, int index, long size, CancellationToken cancellationToken)
     {
         if (_disk is null)
         {
-            _isNew = !File.Exists(path);
+            _isNew = !Path.Exists(path);
             await Disk.CreateAsync(path, size, create with { Unfinished = true }, cancellationToken).ConfigureAwait(false);
             _disk = await Disk.OpenAsync(Image(path, create), Opening(create, options) with { AllowUnfinished = true }, cancellationToken).ConfigureAwait(false);
+            await Node.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false);
         }
         else if (state.Parent != _position)
         {
-            if (state.Parent >= 0)
-            {
-                await Node.ApplySnapshotAsync(new SnapshotSelector(_ids[state.Parent], null, null), cancellationToken).ConfigureAwait(false);
-            }
-            else
-            {
-                await Node.MakeEmptyAsync(cancellationToken).ConfigureAwait(false);
-            }
+            await Node.ApplySnapshotAsync(new SnapshotSelector(_ids[state.Parent], null, null), cancellationToken).ConfigureAwait(false);
         }
 
         if (Node.VirtualSize != size)
@@ -48,7 +42,7 @@ internal sealed class InternalSnapshots(string path, DiskCreateOptions create, D
         if (!state.IsCurrent)
         {
             await Node.CreateSnapshotAsync(state.Name, state.Date, cancellationToken).ConfigureAwait(false);
-            _ids[index] = Node.Snapshots[^1].Id;
+            _ids[index] = Node.HasSnapshotTree ? Node.ParentSnapshotId! : Node.Snapshots[^1].Id;
         }
     }
 
@@ -65,7 +59,11 @@ internal sealed class InternalSnapshots(string path, DiskCreateOptions create, D
 
     public override void Remove()
     {
-        if (_isNew)
+        if (_isNew && Directory.Exists(path))
+        {
+            Directory.Delete(path, recursive: true);
+        }
+        else if (_isNew)
         {
             File.Delete(path);
         }

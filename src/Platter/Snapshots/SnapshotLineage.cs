@@ -31,7 +31,7 @@ internal static class SnapshotLineage
             : await OfSnapshotsAsync(source, open, cancellationToken).ConfigureAwait(false);
     }
 
-    // A snapshot whose parent is not one (the current state, in a bundle that says so) is copied whole.
+    // A snapshot whose parent is not one (the current state, in a bundle that says so) is copied on top of the first: any state will do.
     private static List<DiskState> OfTree(BlockNode source, Func<SnapshotSelector?, CancellationToken, ValueTask<BlockNode>> open)
     {
         var onTheWay = new HashSet<string>();
@@ -48,13 +48,13 @@ internal static class SnapshotLineage
         while (waiting.TryPop(out var next))
         {
             var id = next.Snapshot.Id;
-            states.Add(new(NameOf(next.Snapshot), next.Snapshot.Date, false, token => open(new(id, null, null), token)) { Parent = next.Parent });
-            var index = states.Count - 1;
+            var index = states.Count;
+            states.Add(new(NameOf(next.Snapshot), next.Snapshot.Date, false, token => open(new(id, null, null), token)) { Parent = index == 0 ? -1 : Math.Max(next.Parent, 0) });
             currentParent = id == source.ParentSnapshotId ? index : currentParent;
             Push(source.Snapshots.Where(s => s.ParentId == id), index);
         }
 
-        states.Add(Current(token => open(null, token)) with { Parent = currentParent });
+        states.Add(Current(token => open(null, token)) with { Parent = states.Count == 0 ? -1 : Math.Max(currentParent, 0) });
         return states;
 
         // The last one pushed is visited first.
@@ -73,15 +73,28 @@ internal static class SnapshotLineage
         for (var node = source; node is not null; node = node.Backing)
         {
             var layer = node;
-            var file = Path.GetFileNameWithoutExtension(layer.Name);
             var isCurrent = ReferenceEquals(layer, source);
-            states.Add(isCurrent ? Current(Borrow) : new(file.Length > 0 ? file : layer.Name, DateOf(layer), false, Borrow));
+            states.Add(isCurrent ? Current(Borrow) : new(NameOf(layer, source), DateOf(layer), false, Borrow));
 
             ValueTask<BlockNode> Borrow(CancellationToken token) => new(new BorrowedNode(layer));
         }
 
         states.Reverse();
         return [.. states.Select((state, i) => state with { Parent = i - 1 })];
+    }
+
+    // The file's name; of the files that we make for snapshots (OverlayFiles) what was the snapshot's.
+    private static string NameOf(BlockNode layer, BlockNode top)
+    {
+        var name = Path.GetFileNameWithoutExtension(layer.Name);
+        var ours = Path.GetFileNameWithoutExtension(top.Name) + ".";
+        if (name.StartsWith(ours, StringComparison.Ordinal) && name.IndexOf('.', ours.Length) is var dot and > 0
+            && !name.AsSpan(ours.Length, dot - ours.Length).ContainsAnyExceptInRange('0', '9') && dot + 1 < name.Length)
+        {
+            return name[(dot + 1)..];
+        }
+
+        return name.Length > 0 ? name : layer.Name;
     }
 
     // The format does not say what a snapshot descends from. What shares most with it is as good: the earliest of these.

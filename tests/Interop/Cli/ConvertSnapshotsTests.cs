@@ -98,6 +98,34 @@ public sealed class ConvertSnapshotsTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("internal")]
+    [InlineData("chain")]
+    public void A_machine_goes_to_qcow2_and_back_with_every_state(string form)
+    {
+        var machine = WriteMachine();
+        string[] there = PlatterCli.RunChecked("convert", "--snapshots=" + form, "--digest", "-O", "qcow2", machine.Path, Target).Text.Split('\n');
+        var bundle = _folder["back.hdd"];
+        string[] back = PlatterCli.RunChecked("convert", "--snapshots=" + form, "--digest", "--verify", "-O", "parallels-bundle", Target, bundle).Text.Split('\n');
+        PlatterCli.RunChecked("check", bundle);
+
+        // A chain of files has no branches: the side branch stays a file of its own.
+        string[] names = form == "chain" ? ["Clean install", "After update", "current state"] : ["Clean install", "side/branch", "After update", "current state"];
+        Assert.Equal(names, back.Where(line => line.Length > 0).Select(line => line.Split("  ")[^1]));
+        Assert.Subset(
+            there.Where(line => line.Length > 0).Select(line => line.Split("  ") is var parts ? $"{parts[0]} {parts[^1]}" : null).ToHashSet(),
+            back.Where(line => line.Length > 0).Select(line => line.Split("  ") is var parts ? $"{parts[0]} {parts[^1]}" : null).ToHashSet());
+        var list = PlatterCli.RunChecked("snapshot", "-l", bundle).Text;
+        foreach (var (name, date, _) in machine.Snapshots.Where(s => names.Contains(s.Name)))
+        {
+            Assert.Contains(list.Split('\n'), line => line.Contains(name, StringComparison.Ordinal) && line.Contains(date, StringComparison.Ordinal));
+        }
+
+        // Every cluster once, in units of the bundle's clusters of 1 MiB.
+        var stored = Directory.GetFiles(bundle).Sum(file => new FileInfo(file).Length);
+        Assert.True(stored < machine.StoredBytes + (12 << 20), $"{stored} bytes for {machine.StoredBytes}");
+    }
+
     [Fact]
     public async Task Sizes_that_changed_between_snapshots_are_kept()
     {

@@ -1,6 +1,8 @@
+using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Create;
 
@@ -18,6 +20,11 @@ internal static class Qcow2Measure
     {
         var cluster = options.ClusterSize;
         var disk = AlignUp(virtualSize, cluster);
+        if (disk / cluster / (cluster / options.L2EntryBytes) > Qcow2Header.MaxL1Bytes / L1Entry.Size)
+        {
+            throw new BlockException(BlockErrorKind.LimitExceeded, "The image size is too large (try using a larger cluster size)");
+        }
+
         var luks = options.Luks ? AlignUp(LuksHeaderBytes, cluster) : 0;
         var total = MetadataBytes(disk, options) + disk + luks;
         var data = options.FullyAllocated || (!string.IsNullOrEmpty(options.BackingFile) && source is not null)
