@@ -25,7 +25,7 @@ internal sealed class BenchContext : IDisposable
         Directory.CreateDirectory(Scratch);
         Tools = new Tools(Scratch);
         Inputs = new InputImages(
-            new InputCache(Path.Combine(DiskFolder, options.Quick ? "inputs-quick" : "inputs"), Tools.Version("qemu-img") ?? string.Empty), Tools, options.Quick);
+            new InputCache(Path.Combine(DiskFolder, options.Quick ? "inputs-quick" : "inputs"), Tools.Version("qemu-img") ?? string.Empty), Tools, platter, options.Quick);
     }
 
     public BenchOptions Options { get; }

@@ -1,7 +1,7 @@
 namespace Platter.Bench.Inputs;
 
 /// <summary>The images that are measured; each is made when first asked for, by the peer wherever it can make it.</summary>
-internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
+internal sealed class InputImages(InputCache cache, Tools tools, string platter, bool quick)
 {
     private const long MiB = 1024 * 1024;
     private const int Seed = 20_240_229;
@@ -92,6 +92,52 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
 
     /// <summary>An empty image over the noise.</summary>
     public string Overlay => cache.Get("overlay.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", NoiseQcow2, path));
+
+    /// <summary>An empty Parallels image.</summary>
+    public string EmptyHds => cache.Get("empty.hds", path => tools.Run("qemu-img", "create", "-q", "-f", "parallels", path, $"{NoiseSize}"));
+
+    /// <summary>The noise as one.</summary>
+    public string NoiseHds => cache.Get("noise.hds", path => tools.Run("qemu-img", "convert", "-O", "parallels", NoiseRaw, path));
+
+    /// <summary>A bundle of 4 GiB with ten snapshots, each with a hundred clusters of its own. No peer makes such a thing.</summary>
+    public string Bundle => cache.Get("bundle.hdd", path =>
+    {
+        tools.Run(platter, "create", "-q", "-f", "parallels-bundle", path, $"{BundleSize}");
+        foreach (var (round, writes) in BundleWrites.Chunk(BundleWrites.Count / 11).Take(11).Index())
+        {
+            var commands = path + ".commands";
+            File.WriteAllLines(commands, writes);
+            tools.RunWithInput(commands, platter, "io", "-f", "parallels-bundle", path);
+            File.Delete(commands);
+            if (round < 10)
+            {
+                tools.Run(platter, "snapshot", "-c", $"snapshot {round + 1}", path);
+            }
+        }
+    });
+
+    /// <summary>A raw disk with the bytes of all its images.</summary>
+    public string BundleBytes => cache.Get("bundle-bytes.raw", path =>
+    {
+        tools.Run(platter, "create", "-q", "-f", "raw", path, $"{BundleSize}");
+        var commands = path + ".commands";
+        File.WriteAllLines(commands, BundleWrites);
+        tools.RunWithInput(commands, platter, "io", "-f", "raw", path);
+        File.Delete(commands);
+    });
+
+    private long BundleSize => (quick ? 1024 : 4096) * MiB;
+
+    // Clusters all over the disk, each once.
+    private IReadOnlyList<string> BundleWrites
+    {
+        get
+        {
+            var places = Enumerable.Range(0, (int)(BundleSize / MiB)).ToArray();
+            new Random(Seed).Shuffle(places);
+            return [.. places.Take(quick ? 275 : 1100).Select(place => $"write -q -P {(place % 255) + 1} {place}M 1M")];
+        }
+    }
 
     public long NoiseSize => (quick ? 128 : 512) * MiB;
 
