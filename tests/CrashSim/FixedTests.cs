@@ -9,6 +9,8 @@ public sealed class FixedTests
     public static TheoryData<string, int, string> Seeds => new()
     {
         { "growth-lazy", 5, "with lazy refcounts, clusters of a refcount table that had moved in memory only were used for guest data" },
+        { "resize-preallocated-data-file", 931859645, "a disk that had been shrunk and grew again, with metadata preallocated, showed what its data file had behind its end" },
+        { "resize-preallocated-data-file-raw", 931859645, "the same, where the data file is the disk: there all that grows is preallocated" },
     };
 
     [Theory]

@@ -60,7 +60,7 @@ internal static class Qcow2Opening
     // Header, extensions and backing name of nearly every image; larger clusters are read on only when something lies there.
     private const int FirstReadBytes = 64 * 1024;
 
-    // Besides those we obey: what tunes QEMU's caches and writing has no effect on us.
+    // Besides those we obey: most of what tunes QEMU's caches and writing has no effect on us.
     private static readonly string[] s_options =
     [
         "backing.", "encrypt.", "data-file.", "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",

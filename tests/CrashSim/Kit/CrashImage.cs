@@ -30,6 +30,9 @@ internal sealed record CrashImage
     /// <summary>The data file alone is the disk as well.</summary>
     public bool HasRawDataFile { get; init; }
 
+    /// <summary>Options that the guest's disk is opened with, besides its file.</summary>
+    public string Options { get; init; } = string.Empty;
+
     /// <summary>The image and all it names.</summary>
     /// <param name="builder">What to build.</param>
     /// <param name="change">What is done to it then, without the guest noticing; null for nothing.</param>

@@ -1,3 +1,5 @@
+using Platter.Core.Graph;
+using Platter.Core.Images;
 using Platter.TestKit;
 
 namespace Platter.Tests.CrashSim;
@@ -64,7 +66,13 @@ internal sealed class CrashRun
     public int NextContent() => Interlocked.Increment(ref _contents);
 
     /// <summary>Opens the image as a guest has it.</summary>
-    public async Task<CrashGuest> OpenAsync() => new(this, await Storages.OpenAsync(CrashImage.Top, writable: true));
+    public async Task<CrashGuest> OpenAsync() => new(this, Image.Options.Length == 0
+        ? await Storages.OpenAsync(CrashImage.Top, writable: true)
+        : await new ImageOpener(Storages.Context()).OpenAsync(new OpenRequest
+        {
+            Options = NodeOptions.ParseKeyValues($"driver=qcow2,file.driver=file,file.filename={CrashImage.Top},{Image.Options}"),
+            Writable = true,
+        }));
 
     /// <summary>One step of an operation that turns one world into another: until it has ended, both are allowed.</summary>
     /// <param name="next">What is true afterwards. Nobody looks at it before the step has ended.</param>

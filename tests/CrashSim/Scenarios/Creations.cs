@@ -28,7 +28,7 @@ internal sealed class Creations(string name, string options, int clusters) : Cra
 
     public override bool IsExhaustive => true;
 
-    public override int ExhaustiveBound => 120;
+    public override int ExhaustiveBound => 300;
 
     public override CrashImage Prepare(Random random)
     {

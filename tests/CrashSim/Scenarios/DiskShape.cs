@@ -31,6 +31,9 @@ internal sealed record DiskShape(string Name)
     /// <summary>Three bitmaps: "fine" and "coarse", which are enabled, and "off", which is not.</summary>
     public bool Bitmaps { get; init; }
 
+    /// <summary>Hardly any table stays in memory.</summary>
+    public bool SmallCaches { get; init; }
+
     /// <summary>Names of features in the header: 10 of them, with a backing file, push the bitmaps extension over the border of two sectors.</summary>
     public int FeatureNames { get; init; }
 
@@ -81,6 +84,6 @@ internal sealed record DiskShape(string Name)
                 .AddBitmap(new Qcow2Bitmap("off") { GranularityBits = 10, Flags = 0 }.Set(0, 5000));
         }
 
-        return CrashImage.From(builder, change);
+        return CrashImage.From(builder, change) with { Options = SmallCaches ? "l2-cache-size=0,refcount-cache-size=0" : string.Empty };
     }
 }

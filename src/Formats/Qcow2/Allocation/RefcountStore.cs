@@ -16,7 +16,10 @@ namespace Platter.Formats.Qcow2.Allocation;
 /// </remarks>
 internal sealed class RefcountStore
 {
-    private const long CacheBytes = 8 << 20;
+    /// <summary>Memory for blocks, unless somebody wants less or more.</summary>
+    public const long DefaultCacheBytes = 8 << 20;
+
+    private const int MinBlocks = 4;
 
     private readonly Storage _storage;
     private readonly TableReader _reader;
@@ -32,7 +35,7 @@ internal sealed class RefcountStore
     private long _placedClusters;
     private bool _isPinned;
 
-    private RefcountStore(Storage storage, TableReader reader, Qcow2Geometry geometry, HostOffset tableAt, ulong[] table)
+    private RefcountStore(Storage storage, TableReader reader, Qcow2Geometry geometry, HostOffset tableAt, ulong[] table, long cacheBytes)
     {
         _storage = storage;
         _reader = reader;
@@ -40,7 +43,7 @@ internal sealed class RefcountStore
         _table = table;
         TableOffset = tableAt;
         _placedClusters = TableClusters;
-        _maxBlocks = (int)Math.Max(4, CacheBytes / geometry.ClusterSize);
+        _maxBlocks = (int)Math.Max(MinBlocks, cacheBytes / geometry.ClusterSize);
     }
 
     /// <summary>Where the refcount table is to be.</summary>
@@ -64,7 +67,7 @@ internal sealed class RefcountStore
 
     /// <summary>Reads the table.</summary>
     public static async ValueTask<RefcountStore> LoadAsync(
-        Storage storage, TableReader reader, Qcow2Header header, Qcow2Geometry geometry, CancellationToken cancellationToken)
+        Storage storage, TableReader reader, Qcow2Header header, Qcow2Geometry geometry, long cacheBytes, CancellationToken cancellationToken)
     {
         var at = new HostOffset((long)header.RefcountTableOffset);
         var bytes = new byte[header.RefcountTableBytes];
@@ -80,7 +83,7 @@ internal sealed class RefcountStore
             }
         }
 
-        return new(storage, reader, geometry, at, table);
+        return new(storage, reader, geometry, at, table, cacheBytes);
     }
 
     /// <summary>Whether a cluster's refcount has a block.</summary>
@@ -417,11 +420,13 @@ internal sealed class RefcountStore
             if (candidate.IsDirty)
             {
                 _storage.Announce(StorageEvent.RefblockUpdate);
+                _clock.Enqueue(candidate);
 
-                // Writing it early is harmless; the next checkpoint's first flush is due anyway, since what made it dirty is in memory still.
+                // Its turn comes again when it is clean. Writing it early is harmless; the next checkpoint's first flush is due anyway, since what made it dirty is in memory still.
                 await _storage.WriteAsync(
                     candidate.At + candidate.DirtyLow, candidate.Bytes.AsMemory(candidate.DirtyLow, candidate.DirtyHigh - candidate.DirtyLow), cancellationToken).ConfigureAwait(false);
                 candidate.MarkClean();
+                continue;
             }
 
             _blocks.Remove(candidate.Index);

@@ -13,8 +13,10 @@ namespace Platter.Formats.Qcow2.Metadata;
 /// </remarks>
 internal sealed class TableStore
 {
-    // 1024 pieces of 16 KiB map 128 GiB of a disk with clusters of 64 KiB.
-    private const long CacheBytes = 16 << 20;
+    /// <summary>Memory for pieces, unless somebody wants less or more: 1024 of 16 KiB map 128 GiB of a disk with clusters of 64 KiB.</summary>
+    public const long DefaultCacheBytes = 16 << 20;
+
+    private const int MinSlices = 4;
     private const int MaxSliceLoads = 64;
 
     private readonly TableReader _reader;
@@ -29,14 +31,14 @@ internal sealed class TableStore
     private int _dirtySlices;
     private long _drops;
 
-    public TableStore(TableReader reader, Qcow2Geometry geometry, bool hasDataFile, HostOffset l1At, ulong[] l1)
+    public TableStore(TableReader reader, Qcow2Geometry geometry, bool hasDataFile, HostOffset l1At, ulong[] l1, long cacheBytes = DefaultCacheBytes)
     {
         _reader = reader;
         _geometry = geometry;
         _scanner = new(reader.FileName, geometry, hasDataFile);
         _l1 = l1;
         L1Offset = l1At;
-        _maxSlices = (int)(CacheBytes / geometry.SliceBytes);
+        _maxSlices = (int)Math.Max(MinSlices, cacheBytes / geometry.SliceBytes);
     }
 
     /// <summary>Where the L1 table is.</summary>
@@ -136,18 +138,28 @@ internal sealed class TableStore
     /// <summary>Changes an L2 entry in memory. Its L2 table must belong to this image alone.</summary>
     public async ValueTask SetEntryAsync(GuestOffset at, L2Entry entry, SubclusterBitmap bitmap, CancellationToken cancellationToken)
     {
-        var slice = await LoadAsync(at.Value >> _geometry.GuestBytesPerSliceBits, cancellationToken).ConfigureAwait(false);
-        lock (_gate)
+        while (true)
         {
-            var word = WordOf(at);
-            slice.Words[word] = entry.Value;
-            if (_geometry.HasExtendedL2)
+            var slice = await LoadAsync(at.Value >> _geometry.GuestBytesPerSliceBits, cancellationToken).ConfigureAwait(false);
+            lock (_gate)
             {
-                slice.Words[word + 1] = bitmap.Value;
-            }
+                // Somebody who looked for another piece may have dropped this one, clean as it was, meanwhile: a change of it would be lost.
+                if (slice.Gone)
+                {
+                    continue;
+                }
 
-            _dirtySlices += slice.IsDirty ? 0 : 1;
-            slice.MarkDirty(word * 8, (word + _geometry.L2EntryWords) * 8);
+                var word = WordOf(at);
+                slice.Words[word] = entry.Value;
+                if (_geometry.HasExtendedL2)
+                {
+                    slice.Words[word + 1] = bitmap.Value;
+                }
+
+                _dirtySlices += slice.IsDirty ? 0 : 1;
+                slice.MarkDirty(word * 8, (word + _geometry.L2EntryWords) * 8);
+                return;
+            }
         }
     }
 

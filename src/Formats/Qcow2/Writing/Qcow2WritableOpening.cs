@@ -14,6 +14,8 @@ namespace Platter.Formats.Qcow2.Writing;
 /// <remarks>Nothing is written before every check has passed.</remarks>
 internal static class Qcow2WritableOpening
 {
+    private const long MaxCacheBytes = 256 << 20;
+
     public static async ValueTask<Qcow2Writer> OpenAsync(
         Storage storage, Storage? dataFile, GuestCipher? cipher, Qcow2Metadata metadata, NodeOptions options, OpenContext context,
         CancellationToken cancellationToken)
@@ -22,7 +24,8 @@ internal static class Qcow2WritableOpening
         RefuseBroken(storage, header);
         var reader = new TableReader(storage, geometry);
         var l1 = await LoadL1Async(reader, header, cancellationToken).ConfigureAwait(false);
-        var refcounts = await RefcountStore.LoadAsync(storage, reader, header, geometry, cancellationToken).ConfigureAwait(false);
+        var refcounts = await RefcountStore.LoadAsync(
+            storage, reader, header, geometry, CacheBytes(storage, options, "refcount-cache-size", RefcountStore.DefaultCacheBytes), cancellationToken).ConfigureAwait(false);
         var regions = new MetadataRegions();
         AddRegions(regions, metadata, refcounts, l1);
         AddBitmapRegions(regions, metadata, storage.Name);
@@ -36,7 +39,8 @@ internal static class Qcow2WritableOpening
             Password = cipher is null ? null : () => Qcow2Opening.PasswordOf(storage, options, context),
             Geometry = geometry,
             Header = sector,
-            Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
+            Tables = new TableStore(
+                reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1, CacheBytes(storage, options, "l2-cache-size", TableStore.DefaultCacheBytes)),
             Refcounts = refcounts,
             Regions = regions,
             Codecs = context.Codecs,
@@ -54,6 +58,19 @@ internal static class Qcow2WritableOpening
         }
 
         return writer;
+    }
+
+    // What somebody wants to spend, within reason: a few tables are always kept.
+    private static long CacheBytes(Storage storage, NodeOptions options, string key, long otherwise)
+    {
+        if (options[key] is not { } text)
+        {
+            return otherwise;
+        }
+
+        return ByteCount.TryParse(text, out var bytes)
+            ? Math.Min(bytes, MaxCacheBytes)
+            : throw new BlockException(BlockErrorKind.InvalidRequest, $"{storage.Name}: option '{key}' is '{SafeText.Clean(text, 64)}': expected a number of bytes");
     }
 
     private static void RefuseBroken(Storage storage, Qcow2Header header)

@@ -5,7 +5,8 @@ using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Writing;
 
-// Giving new clusters of a growing disk their place. They lie behind the old end of the file, where everything reads as zeros, so they hide a longer backing file as well.
+// Giving new clusters of a growing disk their place. They lie behind the old end of the file, where everything reads as zeros (in a data file they are made to), so they hide a longer
+// backing file as well.
 // The disk's size comes after them: until then nobody can see them, and when something fails they are given back.
 internal sealed partial class Qcow2Writer
 {
@@ -64,6 +65,13 @@ internal sealed partial class Qcow2Writer
 
     private async ValueTask SpaceForAsync(HostOffset host, long length, ResizePreallocation mode, CancellationToken cancellationToken)
     {
+        var inside = Math.Min(_data.Length - host.Value, length);
+        if (_hasDataFile && !_data.HasFixedLength && inside > 0)
+        {
+            // A data file is not cut when the disk shrinks, and may have been longer from the beginning.
+            await _data.WriteZeroesAsync(host, inside, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+        }
+
         if (!_data.HasFixedLength && _data.Length < host.Value + length)
         {
             await _data.SetLengthAsync(host.Value + length, cancellationToken).ConfigureAwait(false);
