@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Platter.Core.Errors;
 using Platter.Host.Native;
@@ -27,7 +28,7 @@ public static class DurableFile
                 RandomAccess.FlushToDisk(handle);
             }
 
-            FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path)));
+            FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/", path);
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
         {
@@ -53,19 +54,27 @@ public static class DurableFile
         }
     }
 
-    // A new name is part of the directory. File systems that cannot flush one have no other way to be asked.
-    private static void FlushDirectory(string? path)
+    /// <summary>Makes the names in a directory durable. File systems that cannot flush one have no other way to be asked, so that is no error.</summary>
+    /// <param name="path">The directory.</param>
+    /// <param name="name">For messages.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Io"/>, <see cref="BlockErrorKind.NoSpace"/>: the host tried and could not.</exception>
+    internal static void FlushDirectory(string path, string name)
     {
-        if (path is null || !HostCalls.Linux)
+        if (!HostCalls.Linux)
         {
             return;
         }
 
         var fd = LinuxCalls.Open(path, LinuxCalls.O_RDONLY | LinuxCalls.O_CLOEXEC, 0);
-        if (fd >= 0)
+        if (fd < 0)
         {
-            using var handle = new SafeFileHandle(fd, ownsHandle: true);
-            _ = LinuxCalls.FDataSync(handle);
+            return;
+        }
+
+        using var handle = new SafeFileHandle(fd, ownsHandle: true);
+        if (LinuxCalls.FDataSync(handle) != 0 && Marshal.GetLastPInvokeError() is var errno and (LinuxCalls.EIO or LinuxCalls.ENOSPC or LinuxCalls.EDQUOT))
+        {
+            throw HostErrors.FromErrno(errno, name, "Could not flush the directory");
         }
     }
 }

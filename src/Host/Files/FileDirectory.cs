@@ -66,10 +66,47 @@ public sealed class FileDirectory : StorageDirectory
     }
 
     /// <inheritdoc/>
-    public override async ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default)
+    public override ValueTask<Storage> OpenFileAsync(string name, CancellationToken cancellationToken = default) =>
+        CheckedAsync(FileStorage.OpenReferenced(Inside(name), displayName: $"{Name}/{name}"), name);
+
+    /// <inheritdoc/>
+    public override ValueTask<Storage> OpenFileForWritingAsync(string name, CancellationToken cancellationToken = default) =>
+        CheckedAsync(FileStorage.OpenReferenced(Inside(name), writable: true, displayName: $"{Name}/{name}"), name);
+
+    /// <inheritdoc/>
+    public override ValueTask<Storage> CreateFileAsync(string name, CancellationToken cancellationToken = default) =>
+        CheckedAsync(FileStorage.CreateNew(Direct(name), $"{Name}/{name}"), name);
+
+    /// <inheritdoc/>
+    public override ValueTask RenameFileAsync(string name, string newName, CancellationToken cancellationToken = default)
     {
-        var real = Inside(name);
-        var storage = FileStorage.OpenReferenced(real, displayName: $"{Name}/{name}");
+        Change(name, "Could not rename", () => File.Move(Direct(name), Direct(newName), overwrite: true));
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask RemoveFileAsync(string name, CancellationToken cancellationToken = default)
+    {
+        Change(name, "Could not remove", () => File.Delete(Direct(name)));
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<StorageDirectory> CreateDirectoryAsync(string name, CancellationToken cancellationToken = default)
+    {
+        Change(name, "Could not create directory", () => Directory.CreateDirectory(Direct(name)));
+        return OpenDirectoryAsync(name, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask SynchroniseAsync(CancellationToken cancellationToken = default)
+    {
+        DurableFile.FlushDirectory(_path, Name);
+        return ValueTask.CompletedTask;
+    }
+
+    private async ValueTask<Storage> CheckedAsync(FileStorage storage, string name)
+    {
         string? problem = null;
         if (storage.IsDevice)
         {
@@ -110,6 +147,23 @@ public sealed class FileDirectory : StorageDirectory
         // As the caller wrote it, unless that was a link from elsewhere or the working directory.
         var shown = Path.GetDirectoryName(Name);
         return new FileDirectory(shown is not null && Path.GetFileName(shown) == Path.GetFileName(outer) ? shown : outer, outer, outer);
+    }
+
+    // What is changed is a name in this very directory; a link of that name is changed itself, not what it leads to.
+    private string Direct(string name) => name.Length == 0 || name is "." or ".." || name.AsSpan().ContainsAny('/', '\\', '\0')
+        ? throw new BlockException(BlockErrorKind.NotAllowed, $"{Name}: '{SafeText.Clean(name, 256)}' is no name of a file directly inside")
+        : Path.Combine(_path, name);
+
+    private void Change(string name, string attempted, Action change)
+    {
+        try
+        {
+            change();
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, $"{Name}/{SafeText.Clean(name, 256)}", attempted);
+        }
     }
 
     private string Inside(string name)

@@ -173,6 +173,37 @@ public sealed class FileStorage : Storage
         }
     }
 
+    /// <summary>Makes a file that was not there.</summary>
+    /// <param name="path">Where; nothing of that name may be there, not even a link.</param>
+    /// <param name="displayName">What messages repeat.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: something is there; others when the host could not.</exception>
+    internal static FileStorage CreateNew(string path, string displayName)
+    {
+        SafeFileHandle handle;
+        try
+        {
+            handle = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        }
+        catch (IOException) when (Path.Exists(path) || new FileInfo(path).LinkTarget is not null)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{displayName}: is there already, and is not overwritten");
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, displayName, "Could not create file");
+        }
+
+        try
+        {
+            return FromHandle(path, displayName, handle, writable: true);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Empties the file and gives it a new size that reads as zeros.</summary>
     /// <param name="length">Bytes.</param>
     /// <exception cref="BlockException">The host has no room.</exception>

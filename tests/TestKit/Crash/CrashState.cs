@@ -8,9 +8,12 @@ public sealed class CrashState
     private readonly IReadOnlyList<WriteFate> _fates;
     private readonly bool _olderWins;
     private readonly Dictionary<string, MemoryStorage> _storages;
+    private readonly HashSet<string> _directories;
 
-    internal CrashState(long time, IReadOnlyDictionary<string, byte[]> files, IReadOnlyList<WriteFate> fates, bool olderWins)
+    internal CrashState(
+        long time, IReadOnlyDictionary<string, byte[]> files, IReadOnlyList<string> directories, IReadOnlyList<WriteFate> fates, bool olderWins)
     {
+        _directories = [.. directories];
         Time = time;
         _fates = fates;
         _olderWins = olderWins;
@@ -25,6 +28,9 @@ public sealed class CrashState
 
     /// <summary>A file for an opener, or null if it is not there.</summary>
     public Storage? Open(string name, bool writable) => !_storages.TryGetValue(name, out var storage) ? null : new StorageView(storage, writable);
+
+    /// <summary>A directory, which can be changed, or null if it is not there.</summary>
+    public StorageDirectory? OpenDirectory(string path) => _directories.Contains(path) ? new MemoryDirectory(path, _storages, _directories) : null;
 
     /// <summary>A file's bytes as they are now.</summary>
     public byte[] Bytes(string name) => _storages[name].ToArray();

@@ -8,6 +8,7 @@ namespace Platter.TestKit;
 public sealed class CrashTrace
 {
     private readonly SimulatedFile[] _files;
+    private readonly Dictionary<SimulatedFile, SimulatedDirectory> _directories;
     private readonly long[][] _durable;
 
     /// <summary>The trace of a disk.</summary>
@@ -16,6 +17,7 @@ public sealed class CrashTrace
     public CrashTrace(SimulatedDisk disk, SimulatedFlush? without = null)
     {
         _files = [.. disk.Files];
+        _directories = disk.Directories.Values.ToDictionary(d => d.Entries);
         End = disk.Now;
         _durable = [.. _files.Select(file => file.Writes.Select(write => DurableFrom(file, write, without)).ToArray())];
         Flushes = [.. _files.SelectMany(f => f.Flushes).OrderBy(f => f.Ended)];
@@ -44,6 +46,7 @@ public sealed class CrashTrace
         {
             var file = _files[i];
             var bytes = new CutFile(file.Name, [.. file.Initial], file.Initial.Length);
+            var entries = _directories.TryGetValue(file, out var directory) ? new CutEntries(directory.Name, directory.Initial) : null;
             var rest = new List<(SimulatedWrite Write, bool IsDurable)>();
             var durable = 0;
             for (var w = 0; w < file.Writes.Count && file.Writes[w].Begun <= time; w++)
@@ -53,6 +56,7 @@ public sealed class CrashTrace
                 if (isDurable && rest.Count == 0)
                 {
                     bytes.Apply(file.Writes[w]);
+                    entries?.Apply(file.Writes[w]);
                 }
                 else
                 {
@@ -60,7 +64,7 @@ public sealed class CrashTrace
                 }
             }
 
-            files.Add(new(bytes, rest, durable));
+            files.Add(new(file, bytes, entries, rest, durable));
         }
 
         return new(time, files);

@@ -41,6 +41,11 @@ public sealed class CutFile(string name, byte[] bytes, int length)
     /// <summary>Applies a whole change.</summary>
     public void Apply(SimulatedWrite write)
     {
+        if (write.Entries is not null)
+        {
+            return;
+        }
+
         if (write.SetsLength)
         {
             SetLength((int)write.At);

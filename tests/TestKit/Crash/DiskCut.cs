@@ -34,11 +34,13 @@ public sealed class DiskCut
     /// <param name="olderWins">Where open changes meet, the older one arrived last. Only if <see cref="CanReorder"/>.</param>
     public CrashState Build(IReadOnlyList<WriteFate> fates, bool olderWins = false)
     {
-        var files = new SortedDictionary<string, byte[]>(StringComparer.Ordinal);
+        var files = new Dictionary<SimulatedFile, CutFile>();
+        var directories = new List<CutEntries>();
         var next = 0;
         foreach (var file in _files)
         {
             var bytes = file.Bytes.Clone();
+            var entries = file.Entries?.Clone();
             if (olderWins && CanReorder)
             {
                 for (var i = next + file.Rest.Count - 1; i >= next; i--)
@@ -52,22 +54,45 @@ public sealed class DiskCut
             {
                 foreach (var (write, isDurable) in file.Rest)
                 {
-                    if (isDurable)
+                    var fate = isDurable ? WriteFate.Whole(write) : fates[next++];
+                    bytes.Apply(fate);
+                    if (fate.IsWhole)
                     {
-                        bytes.Apply(write);
-                    }
-                    else
-                    {
-                        bytes.Apply(fates[next++]);
+                        entries?.Apply(write);
                     }
                 }
             }
 
-            files.Add(bytes.Name, bytes.Take());
+            files.Add(file.File, bytes);
+            if (entries is not null)
+            {
+                directories.Add(entries);
+            }
         }
 
-        return new(Time, files, fates, olderWins);
+        return new(Time, Named(files, directories), [.. directories.Select(d => d.Path)], fates, olderWins);
     }
 
-    internal sealed record FileCut(CutFile Bytes, List<(SimulatedWrite Write, bool IsDurable)> Rest, int Durable);
+    // What a directory names is there by that name; what it does not name any more is gone. Files of no directory are there as ever.
+    private SortedDictionary<string, byte[]> Named(Dictionary<SimulatedFile, CutFile> files, List<CutEntries> directories)
+    {
+        var named = new SortedDictionary<string, byte[]>(StringComparer.Ordinal);
+        foreach (var directory in directories)
+        {
+            foreach (var (name, file) in directory.Entries)
+            {
+                named.Add($"{directory.Path}/{name}", files[file].ToArray());
+            }
+        }
+
+        foreach (var file in _files.Where(f => f.Entries is null && !directories.Exists(d => f.File.Name.StartsWith(d.Path + "/", StringComparison.Ordinal))))
+        {
+            named.Add(file.File.Name, files[file.File].Take());
+        }
+
+        return named;
+    }
+
+    internal sealed record FileCut(
+        SimulatedFile File, CutFile Bytes, CutEntries? Entries, List<(SimulatedWrite Write, bool IsDurable)> Rest, int Durable);
 }

@@ -8,7 +8,8 @@ namespace Platter.TestKit;
 
 /// <summary>Opens images whose files are somewhere in memory, by name, with their backing chains and data files.</summary>
 /// <param name="find">A file for reading or (true) writing, or null if there is none.</param>
-public sealed class NamedStorages(Func<string, bool, Storage?> find) : StorageOpener
+/// <param name="findDirectory">A directory by its path, or null if there is none.</param>
+public sealed class NamedStorages(Func<string, bool, Storage?> find, Func<string, StorageDirectory?>? findDirectory = null) : StorageOpener
 {
     /// <summary>What openings share.</summary>
     /// <param name="metadataOnly">For checking and listing.</param>
@@ -38,11 +39,11 @@ public sealed class NamedStorages(Func<string, bool, Storage?> find) : StorageOp
             ?? throw new BlockException(BlockErrorKind.NotFound, $"{options["filename"]}: no such file"));
 
     /// <inheritdoc/>
-    public override bool IsDirectory(NodeOptions options) => false;
+    public override bool IsDirectory(NodeOptions options) => options["filename"] is { } path && findDirectory?.Invoke(path) is not null;
 
     /// <inheritdoc/>
     public override ValueTask<StorageDirectory> OpenDirectoryAsync(string path, CancellationToken cancellationToken = default) =>
-        throw new BlockException(BlockErrorKind.NotFound, $"{path}: no such directory");
+        new(findDirectory?.Invoke(path) ?? throw new BlockException(BlockErrorKind.NotFound, $"{path}: no such directory"));
 
     /// <inheritdoc/>
     public override bool IsStorageDriver(string driver) => driver == "file";

@@ -44,7 +44,9 @@ public sealed class SimulatedFile
     public IReadOnlyList<SimulatedFlush> Flushes => _flushes;
 
     /// <summary>A storage over the file; any number of them.</summary>
-    public SimulatedStorage Open(bool writable) => new(this, writable);
+    /// <param name="writable">For writing too.</param>
+    /// <param name="name">How messages name it; null for <see cref="Name"/>.</param>
+    public SimulatedStorage Open(bool writable, string? name = null) => new(this, writable, name ?? Name);
 
     internal int Read(long at, Span<byte> buffer)
     {
@@ -54,12 +56,13 @@ public sealed class SimulatedFile
         }
     }
 
-    internal SimulatedWrite Begin(long at, byte[]? bytes, long length, bool setsLength)
+    internal SimulatedWrite Begin(
+        long at, byte[]? bytes, long length, bool setsLength, IReadOnlyList<(string Name, SimulatedFile? File)>? entries = null)
     {
         lock (_gate)
         {
             SimulatedWrite? write = null;
-            Disk.Tick(now => write = new SimulatedWrite(_writes.Count, at, bytes, length, setsLength, now));
+            Disk.Tick(now => write = new SimulatedWrite(_writes.Count, at, bytes, length, setsLength, now) { Entries = entries });
             _writes.Add(write!);
             _content.Apply(write!);
             return write!;

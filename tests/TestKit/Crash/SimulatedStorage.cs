@@ -10,10 +10,10 @@ public sealed class SimulatedStorage : Storage
     private readonly SimulatedFile _file;
     private readonly bool _writable;
 
-    internal SimulatedStorage(SimulatedFile file, bool writable) => (_file, _writable) = (file, writable);
+    internal SimulatedStorage(SimulatedFile file, bool writable, string name) => (_file, _writable, Name) = (file, writable, name);
 
     /// <inheritdoc/>
-    public override string Name => _file.Name;
+    public override string Name { get; }
 
     /// <inheritdoc/>
     public override long Length => _file.Length;

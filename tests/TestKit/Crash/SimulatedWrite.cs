@@ -1,6 +1,6 @@
 namespace Platter.TestKit;
 
-/// <summary>A change of a <see cref="SimulatedFile"/>: bytes, zeros, or another length.</summary>
+/// <summary>A change of a <see cref="SimulatedFile"/>: bytes, zeros, or another length; or of names in a <see cref="SimulatedDirectory"/>.</summary>
 public sealed class SimulatedWrite
 {
     private const int SectorBytes = 512;
@@ -32,6 +32,9 @@ public sealed class SimulatedWrite
     /// <summary>It only sets the length of the file.</summary>
     public bool SetsLength { get; }
 
+    /// <summary>For a change of a directory: its names and the files they stand for from then on, null for none. It arrives as one, or not at all.</summary>
+    public IReadOnlyList<(string Name, SimulatedFile? File)>? Entries { get; init; }
+
     /// <summary>When it began.</summary>
     public long Begun { get; }
 
@@ -53,7 +56,9 @@ public sealed class SimulatedWrite
     }
 
     /// <inheritdoc/>
-    public override string ToString() => SetsLength
+    public override string ToString() => Entries is not null
+        ? $"#{Index} names: {string.Join(", ", Entries.Select(e => $"{e.Name} {(e.File is null ? "gone" : $"is {e.File.Name}")}"))}"
+        : SetsLength
         ? $"#{Index} set length 0x{At:x}"
         : $"#{Index} {(Bytes is null ? "zero" : "write")} 0x{Length:x} bytes at 0x{At:x}";
 }

@@ -4,10 +4,10 @@ using Platter.Core.Units;
 namespace Platter.TestKit;
 
 /// <summary>An opening of a storage that outlives it, for reading or for writing.</summary>
-public sealed class StorageView(Storage inner, bool writable) : Storage
+public sealed class StorageView(Storage inner, bool writable, string? name = null) : Storage
 {
     /// <inheritdoc/>
-    public override string Name => inner.Name;
+    public override string Name => name ?? inner.Name;
 
     /// <inheritdoc/>
     public override long Length => inner.Length;

@@ -48,4 +48,61 @@ public sealed class FileDirectoryTests
         var error = await Assert.ThrowsAsync<BlockException>(async () => await directory.OpenFileAsync("a.hds"));
         Assert.Equal(BlockErrorKind.NotAllowed, error.Kind);
     }
+
+    [Fact]
+    public async Task Files_are_made_renamed_and_removed_inside_and_nowhere_else()
+    {
+        using var folder = new TempFolder();
+        folder.Write("secret", "x");
+        var directory = FileDirectory.Open(folder.CreateFolder("disk.hdd"));
+        await using (var made = await directory.CreateFileAsync("a"))
+        {
+            await made.WriteAsync(default, "abc"u8.ToArray());
+        }
+
+        await using (var again = await directory.OpenFileForWritingAsync("a"))
+        {
+            await again.WriteAsync(default, "x"u8.ToArray());
+        }
+
+        folder.Write("disk.hdd/b", "old");
+        await directory.RenameFileAsync("a", "b");
+        await directory.SynchroniseAsync();
+        Assert.Equal(["b"], directory.ListFiles());
+        Assert.Equal("xbc", File.ReadAllText(folder["disk.hdd/b"]));
+        var inner = await directory.CreateDirectoryAsync("sub");
+        await (await inner.CreateFileAsync("c")).DisposeAsync();
+        Assert.Equal(["c"], inner.ListFiles());
+        await directory.RemoveFileAsync("b");
+        await directory.RemoveFileAsync("b");
+        Assert.Empty(directory.ListFiles());
+        foreach (var bad in new[] { "../secret", folder["secret"], "", ".", "..", "a\0b", "sub/d" })
+        {
+            await RefusedAsync(async () => await directory.CreateFileAsync(bad));
+            await RefusedAsync(async () => await directory.RemoveFileAsync(bad));
+            await RefusedAsync(async () => await directory.RenameFileAsync("b", bad));
+            await RefusedAsync(async () => await directory.RenameFileAsync(bad, "b"));
+            await RefusedAsync(async () => await directory.CreateDirectoryAsync(bad));
+        }
+
+        Assert.Equal("x", File.ReadAllText(folder["secret"]));
+
+        static async Task RefusedAsync(Func<Task> change) =>
+            Assert.Equal(BlockErrorKind.NotAllowed, (await Assert.ThrowsAsync<BlockException>(change)).Kind);
+    }
+
+    [Fact]
+    public async Task A_link_is_not_written_through()
+    {
+        using var folder = new TempFolder();
+        var secret = folder.Write("secret", "x");
+        var directory = FileDirectory.Open(folder.CreateFolder("disk.hdd"));
+        File.CreateSymbolicLink(folder["disk.hdd/link"], secret);
+        File.CreateSymbolicLink(folder["disk.hdd/dangling"], folder["new"]);
+        Assert.Equal(BlockErrorKind.NotAllowed, (await Assert.ThrowsAsync<BlockException>(async () => await directory.OpenFileForWritingAsync("link"))).Kind);
+        Assert.Equal(BlockErrorKind.InvalidRequest, (await Assert.ThrowsAsync<BlockException>(async () => await directory.CreateFileAsync("dangling"))).Kind);
+        await directory.RemoveFileAsync("link");
+        Assert.Equal("x", File.ReadAllText(secret));
+        Assert.False(File.Exists(folder["new"]));
+    }
 }

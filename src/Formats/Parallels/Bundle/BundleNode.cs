@@ -55,6 +55,12 @@ internal sealed class BundleNode : BlockNode
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
     public override IReadOnlyList<SnapshotInfo> Snapshots { get; }
 
+    /// <inheritdoc/>
+    public override bool HasSnapshotTree => true;
+
+    /// <inheritdoc/>
+    public override string? ParentSnapshotId => _tree.Shots.FirstOrDefault(shot => shot.Id == _tree.TopId) is { } top ? IdOfParent(top) : null;
+
     /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
     public override IReadOnlyList<BitmapInfo> Bitmaps { get; }
 
@@ -169,6 +175,8 @@ internal sealed class BundleNode : BlockNode
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
         var entry = _names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
-        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, Date = entry.Date, VirtualSize = VirtualSize };
+        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
     }
+
+    private static string? IdOfParent(DescriptorShot shot) => shot.ParentId == Guid.Empty ? null : shot.ParentId.ToString("B");
 }
