@@ -19,7 +19,7 @@ internal sealed class CrashRun
         Disk = disk;
         Random = random;
         Guest = new(disk, image.Content);
-        Storages = new((name, writable) => disk.Find(name)?.Open(writable));
+        Storages = new((name, writable) => disk.Find(name)?.Open(writable)) { GivenBackings = image.GivenBackings };
     }
 
     /// <summary>How it was before.</summary>

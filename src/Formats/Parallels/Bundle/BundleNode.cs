@@ -165,5 +165,15 @@ internal sealed partial class BundleNode : BlockNode
         return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
     }
 
-    private static string? IdOfParent(DescriptorShot shot) => shot.ParentId == Guid.Empty ? null : shot.ParentId.ToString("B");
+    // A snapshot that was deleted and not merged yet is none.
+    private string? IdOfParent(DescriptorShot shot)
+    {
+        var parent = _state.Tree.Find(shot.ParentId);
+        while (parent is { IsMerging: true })
+        {
+            parent = _state.Tree.Find(parent.ParentId);
+        }
+
+        return parent?.Id.ToString("B");
+    }
 }
