@@ -17,7 +17,7 @@ internal sealed class CrashRun
         Disk = disk;
         Random = random;
         Guest = new(disk, image.Content);
-        Storages = new((name, writable) => disk.Find(name)?.Open(writable));
+        Storages = new((name, writable) => disk.Find(name)?.Open(writable), disk.Directories.GetValueOrDefault);
     }
 
     /// <summary>How it was before.</summary>
@@ -50,9 +50,18 @@ internal sealed class CrashRun
         var random = new Random(seed);
         var image = scenario.Prepare(random);
         var disk = new SimulatedDisk { IsSlow = scenario.IsSlow };
-        foreach (var (name, bytes) in image.Files)
+        foreach (var files in image.Files.GroupBy(f => Path.GetDirectoryName(f.Key) ?? string.Empty))
         {
-            disk.AddFile(name, [.. bytes]);
+            if (files.Key.Length > 0)
+            {
+                disk.AddDirectory(files.Key, files.ToDictionary(f => Path.GetFileName(f.Key), f => f.Value.ToArray()));
+                continue;
+            }
+
+            foreach (var (name, bytes) in files)
+            {
+                disk.AddFile(name, [.. bytes]);
+            }
         }
 
         var run = new CrashRun(image, disk, random);
