@@ -3,7 +3,9 @@ using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Metadata;
 using Platter.Core.Storages;
+using Platter.Operations.Copy;
 using Platter.Operations.Offline;
+using Platter.Snapshots;
 
 namespace Platter;
 
@@ -143,6 +145,45 @@ public sealed partial class Disk
         }
 
         return await Image().AmendAsync(format.AmendOptions.Normalize(options), how ?? new AmendContext(), cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Copies a disk with all its snapshots into new qcow2 files or a new bundle. Each state reads the same afterwards, and is stored as what it does not share with the one before it.</summary>
+    /// <remarks>The snapshots of a bundle, with their names, dates and branches; the internal snapshots of a qcow2 image, which are told apart by the places of their clusters; or the images of a
+    /// backing chain. A target that is not finished is removed.</remarks>
+    /// <param name="source">The disk in its current state, as <see cref="OpenAsync(string, DiskOpenOptions?, CancellationToken)"/> opened it; its snapshots are opened in the same way.</param>
+    /// <param name="path">The target: an image, of a chain the top one.</param>
+    /// <param name="target">Format and options of the new images.</param>
+    /// <param name="form">What snapshots become; of a qcow2 source also what counts as one.</param>
+    /// <param name="options">How; copies of several states cannot be resumed, nor go into a target that is there.</param>
+    /// <param name="digest">Told the digest and the name of each state, if not null.</param>
+    /// <param name="progress">Told often.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="BlockException">The target's format cannot hold snapshots; creating, reading or writing failed; or the verification did.</exception>
+    public static async Task ConvertSnapshotsAsync(
+        Disk source, string path, DiskCreateOptions target, SnapshotForm form, DiskConvertOptions? options = null,
+        Action<string, string>? digest = null, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new DiskConvertOptions();
+        if (source._source is not { } name || source._options.Snapshot is not null)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{source.Node.Name}: only a disk that was opened by its name, in its current state, can be copied with its snapshots");
+        }
+
+        await TargetGuard.RefusePartOfSourceAsync(source.Node, path).ConfigureAwait(false);
+
+        // What there is to warn of was said when the disk was opened.
+        var again = source._options with { Warn = static _ => { } };
+        var states = await SnapshotLineage.FindAsync(
+            source.Node, async (snapshot, token) => (await OpenAsync(name, again with { Snapshot = snapshot }, token).ConfigureAwait(false)).Node,
+            form, options.Warn, cancellationToken).ConfigureAwait(false);
+        SnapshotTarget to = (target.Format, form) switch
+        {
+            ("qcow2", SnapshotForm.Internal) => new InternalSnapshots(path, target, options),
+            ("qcow2", SnapshotForm.Chain) => new OverlayFiles(path, target, options),
+            _ => throw new BlockException(BlockErrorKind.Unsupported, $"an image of format '{target.Format}' cannot hold snapshots"),
+        };
+        await using var closingTarget = to.ConfigureAwait(false);
+        await SnapshotConversion.RunAsync(states, to, options, digest, progress, cancellationToken).ConfigureAwait(false);
     }
 
     private ImageNode Image() => Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"{Node.Name}: not an image that can be changed so");

@@ -26,6 +26,7 @@ public sealed partial class Disk : IAsyncDisposable
     private const string PasswordSecretId = "platter-password";
 
     private DiskOpenOptions _options = new();
+    private NodeOptions? _source;
 
     private Disk(BlockNode node) => Node = node;
 
@@ -55,6 +56,7 @@ public sealed partial class Disk : IAsyncDisposable
         NodeOptions source, DiskOpenOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new DiskOpenOptions();
+        var named = source;
         var secrets = options.Secrets;
         if (options.Password is { } password)
         {
@@ -94,7 +96,7 @@ public sealed partial class Disk : IAsyncDisposable
             WritableBacking = options.WritableBacking,
             WithoutBacking = options.WithoutBacking,
         };
-        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options };
+        return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options, _source = named };
     }
 
     /// <summary>Makes a new, empty image.</summary>

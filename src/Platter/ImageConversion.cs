@@ -63,7 +63,7 @@ internal sealed class ImageConversion
             var creation = await DiskCreation.PrepareAsync(_path, _source.VirtualSize, _create, cancellationToken).ConfigureAwait(false);
             await creation.RunAsync(cancellationToken).ConfigureAwait(false);
             await FillAsync(
-                _options.Copy with { TargetIsZero = !hasBacking, SharesBacking = hasBacking }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
+                _options.Copy with { TargetIsZero = !hasBacking, SharedDepth = hasBacking ? 1 : 0 }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
             finished = true;
         }
         catch (Exception e)
@@ -100,7 +100,7 @@ internal sealed class ImageConversion
         try
         {
             await FillAsync(
-                _options.Copy with { TargetIsZero = false, SharesBacking = hasBacking }, isNew: true, resumes: true, cancellationToken).ConfigureAwait(false);
+                _options.Copy with { TargetIsZero = false, SharedDepth = hasBacking ? 1 : 0 }, isNew: true, resumes: true, cancellationToken).ConfigureAwait(false);
         }
         finally
         {

@@ -46,6 +46,9 @@ internal sealed class ConvertCommand : Command
     private static readonly Option s_skipBrokenBitmaps = new(
         '\0', "skip-broken-bitmaps", null, "With --bitmaps: leave out inconsistent ones instead of failing.");
 
+    private static readonly Option s_snapshots = new(
+        '\0', "snapshots", "FORM", "Copy all snapshots too: 'internal' or 'chain' (one overlay file each); 'none' is the default.");
+
     public override string Name => "convert";
 
     public override string Summary => "Copy what a guest would read from a disk, or a snapshot of it, into a new image. Several sources are put one after the other.";
@@ -57,7 +60,7 @@ internal sealed class ConvertCommand : Command
         CommonOptions.Help, CommonOptions.Format, s_targetFormat, s_options, CommonOptions.Snapshot, CommonOptions.Progress, CommonOptions.Quiet,
         s_noCreate, s_targetIsZero, s_sparse, s_salvage, s_workers, s_anyOrder, s_hostCopy, s_rate, s_resume, s_verify, s_digest, CommonOptions.ForceShare,
         CommonOptions.ImageOpts, s_targetImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
-        s_compress, s_compressionLevel, s_cache, CommonOptions.SourceCache, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
+        s_snapshots, s_compress, s_compressionLevel, s_cache, CommonOptions.SourceCache, s_backing, s_backingFormat, s_bitmaps, s_skipBrokenBitmaps,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
@@ -104,6 +107,11 @@ internal sealed class ConvertCommand : Command
         var newImage = CreateOf(format, create, arguments, session);
         var stop = session.WatchInterrupts();
         var images = ImageArguments.From(arguments, session);
+        if (SnapshotFormOf(arguments, format) is var form and not SnapshotForm.None)
+        {
+            return await CopySnapshotsAsync(images, arguments, (target, newImage), form, options, session, stop).ConfigureAwait(false);
+        }
+
         var source = await OpenSourcesAsync(images, arguments.Operands, stop).ConfigureAwait(false);
         await using var closing = source.ConfigureAwait(false);
         var digest = arguments.Has(s_digest) ? new DigestTree(source.Size) : null;
@@ -133,6 +141,44 @@ internal sealed class ConvertCommand : Command
         }
 
         return 0;
+    }
+
+    private static async ValueTask<int> CopySnapshotsAsync(
+        ImageArguments images, Arguments arguments, (string Path, DiskCreateOptions Image) target, SnapshotForm form, DiskConvertOptions options, Session session,
+        CancellationToken cancellationToken)
+    {
+        using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !arguments.Has(CommonOptions.Quiet));
+        Action<string, string>? digest = arguments.Has(s_digest)
+            ? (value, name) => session.Out.Write($"{value}  {target.Path}  {SafeText.Clean(name, 256)}\n")
+            : null;
+        var source = await images.OpenAsync(arguments.Operands[0], null, cancellationToken).ConfigureAwait(false);
+        await using var closing = source.ConfigureAwait(false);
+        await Disk.ConvertSnapshotsAsync(source, target.Path, target.Image, form, options, digest, progress, cancellationToken).ConfigureAwait(false);
+        progress.Complete(default);
+        return 0;
+    }
+
+    private static SnapshotForm SnapshotFormOf(Arguments arguments, string format)
+    {
+        if (arguments.Get(s_snapshots) is not { } text || text == "none")
+        {
+            return SnapshotForm.None;
+        }
+
+        var form = text switch
+        {
+            "internal" => SnapshotForm.Internal,
+            "chain" => SnapshotForm.Chain,
+            _ => throw new UsageException($"Invalid form of snapshots '{SafeText.Clean(text, 64)}': internal, chain and none are possible"),
+        };
+        var reason =
+            format is "raw" or "parallels" ? $"An image of format '{format}' cannot hold snapshots"
+            : arguments.Operands.Count > 2 ? "No support for concatenating disks with their snapshots"
+            : arguments.Has(CommonOptions.Snapshot) ? "--snapshots and -l are mutually exclusive"
+            : arguments.Has(s_noCreate) || arguments.Has(s_resume) ? "--snapshots makes new images: neither -n nor --resume can be used with it"
+            : arguments.Has(s_bitmaps) || arguments.Has(s_backing) || arguments.Has(s_hostCopy) ? "--snapshots cannot be used with --bitmaps, -B or -C"
+            : null;
+        return reason is null ? form : throw new UsageException(reason);
     }
 
     private static async ValueTask<Disk> OpenSourcesAsync(ImageArguments images, IReadOnlyList<string> operands, CancellationToken cancellationToken)

@@ -52,7 +52,7 @@ internal sealed record IoCommandInfo(
         new("reopen", "", "c:o:rw", 0, -1, "[(-r|-w)] [-c cache] [-o options]", "opens the same disk in another way", More:
             " -r  for reading only\n -w  for reading and writing\n -c  cache mode\n -o  options of the image\n"),
         new("resume", "", "", 1, 1, "tag", "lets a request go on (blkdebug)"),
-        new("sigraise", "", "", 1, 1, "signal", "not supported", NeedsDisk: false),
+        new("sigraise", "", "", 1, 1, "signal", "sends this process a signal, by its number", NeedsDisk: false),
         new("sleep", "", "", 1, 1, "", "waits so many milliseconds", NeedsDisk: false),
         new("truncate", "t", "m:", 1, 3, "[-m prealloc_mode] off", "changes the size of the disk"),
         new("wait_break", "", "", 1, 1, "tag", "waits until a request waits at a breakpoint (blkdebug)"),

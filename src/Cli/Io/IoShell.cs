@@ -3,7 +3,9 @@ using System.Globalization;
 using Platter.Cli.Options;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
+using Platter.Core.Images;
 using Platter.Core.Units;
+using Platter.Host.Native;
 
 namespace Platter.Cli.Io;
 
@@ -196,6 +198,7 @@ internal sealed partial class IoShell
         "help" => Help(words),
         "quit" => Quit(),
         "abort" => Abort(),
+        "sigraise" => RaiseSignal(words),
         "break" => Break(words),
         "remove_break" => RemoveBreak(words),
         "resume" => Resume(words),
@@ -230,15 +233,11 @@ internal sealed partial class IoShell
 
         var size = IoNumbers.Parse(words.Operands[0]);
         ThrowIfReadOnly();
-        if (mode is not (null or "off") && size > _disk!.Node.VirtualSize)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"preallocation={mode} is not supported here");
-        }
-
         var node = _disk!.Node;
+        var preallocation = mode is null ? ResizePreallocation.Off : Enum.Parse<ResizePreallocation>(mode, ignoreCase: true);
         if (size % Sizes.SectorBytes == 0)
         {
-            await node.ResizeAsync(size, _stop).ConfigureAwait(false);
+            await node.ResizeAsync(size, preallocation, _stop).ConfigureAwait(false);
             return;
         }
 
@@ -248,7 +247,7 @@ internal sealed partial class IoShell
             throw new BlockException(BlockErrorKind.InvalidRequest, $"The new size must be a multiple of {Sizes.SectorBytes}");
         }
 
-        await node.ResizeAsync(whole, _stop).ConfigureAwait(false);
+        await node.ResizeAsync(whole, preallocation, _stop).ConfigureAwait(false);
         await node.WriteAsync(new(size), new byte[whole - size], WriteFlags.None, _stop).ConfigureAwait(false);
     }
 
@@ -290,6 +289,18 @@ internal sealed partial class IoShell
     private static ValueTask Abort()
     {
         Environment.Exit(134);
+        return default;
+    }
+
+    private ValueTask RaiseSignal(IoWords words)
+    {
+        var signal = IoNumbers.Parse(words.Operands[0]);
+        if (signal > 64)
+        {
+            throw new IoFailure($"signal argument '{words.Operands[0]}' is too large to be a valid signal");
+        }
+
+        ProcessSignals.Raise((int)signal);
         return default;
     }
 

@@ -62,6 +62,12 @@ public abstract class BlockNode : IAsyncDisposable
     /// <summary>Snapshots that can be opened as a source.</summary>
     public virtual IReadOnlyList<SnapshotInfo> Snapshots => [];
 
+    /// <summary>Whether <see cref="SnapshotInfo.ParentId"/> tells how snapshots descend from each other, and <see cref="ParentSnapshotId"/> what the current state descends from.</summary>
+    public virtual bool HasSnapshotTree => false;
+
+    /// <summary>Identifier of the snapshot that the current state descends from; null for none.</summary>
+    public virtual string? ParentSnapshotId => null;
+
     /// <summary>Persistent dirty bitmaps of the top image.</summary>
     public virtual IReadOnlyList<BitmapInfo> Bitmaps => [];
 

@@ -145,6 +145,11 @@ public sealed class ImageOpener
         }
         catch
         {
+            if (backing is not null)
+            {
+                await backing.DisposeAsync().ConfigureAwait(false);
+            }
+
             await driver.DisposeAsync().ConfigureAwait(false);
             if (whole is not null && !ReferenceEquals(whole, driver))
             {

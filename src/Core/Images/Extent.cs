@@ -75,6 +75,13 @@ public readonly record struct Extent
     /// <summary>Whether it certainly reads as zeros.</summary>
     public bool ReadsZero => Kind is ExtentKind.Zero or ExtentKind.Unallocated || (Flags & ExtentFlags.StorageHole) != 0;
 
+    /// <summary>Whether another extent of the same guest range reads the same for certain, without reading it: both are zeros, or the very same stored bytes.</summary>
+    public bool IsSameAs(in Extent other) =>
+        ReadsZero
+            ? other.ReadsZero
+            : !other.ReadsZero && Kind == other.Kind && Flags == other.Flags && HostOffset == other.HostOffset && EncodedLength == other.EncodedLength
+                && Storage is not null && (ReferenceEquals(Storage, other.Storage) || (Storage.Identity is { } identity && other.Storage?.Identity == identity));
+
     /// <summary>The first <paramref name="length"/> bytes of it (all of it when it is shorter).</summary>
     public Extent Take(long length) => length >= Length ? this : this with { Length = length };
 }

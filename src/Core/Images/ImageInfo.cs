@@ -54,6 +54,9 @@ public sealed record SnapshotInfo
     /// <summary>Name that its maker gave; may be empty.</summary>
     public required string Name { get; init; }
 
+    /// <summary>Identifier of the snapshot that it was made from; null when it was made from none, or when the format does not say.</summary>
+    public string? ParentId { get; init; }
+
     /// <summary>When it was taken.</summary>
     public DateTimeOffset Date { get; init; }
 

@@ -161,7 +161,7 @@ internal static class Qcow2Opening
     /// <summary>Reads header, extensions and lists anew, for a check of what is on the disk now.</summary>
     internal static async ValueTask<Qcow2Metadata> ReadForCheckAsync(Storage storage, CancellationToken cancellationToken, bool lenient = false)
     {
-        var metadata = await ReadMetadataAsync(storage, lenient, forRepair: lenient, cancellationToken).ConfigureAwait(false);
+        var metadata = await ReadMetadataAsync(storage, lenient, forRepair: lenient, cancellationToken, allowUnfinished: true).ConfigureAwait(false);
         var context = new OpenContext
         {
             Formats = new FormatRegistry([], []), Storages = null!, Gate = null!, MetadataOnly = true,

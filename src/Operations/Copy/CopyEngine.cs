@@ -173,7 +173,7 @@ public sealed class CopyEngine
 
     // Nothing has to be written for it: the target reads the same already.
     private bool IsLeftOut(in Extent extent) =>
-        (_options.SharesBacking && extent.Depth > 0) || (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero);
+        (_options.SharedDepth > 0 && extent.Depth >= _options.SharedDepth) || (extent.ReadsZero && _options.SparseBytes > 0 && _options.TargetIsZero);
 
     // One unit of the target that is several extents of the source: read through the source as one piece.
     private async ValueTask<GuestOffset> CopyMixedUnitAsync(GuestOffset at, long chunkEnd, Segment segment, CancellationToken cancellationToken)

@@ -31,8 +31,9 @@ public sealed record CopyOptions
     /// <summary>Given every byte of the disk as it is copied, if not null; what a salvage replaced is in it as zeros.</summary>
     public DigestTree? Digest { get; init; }
 
-    /// <summary>The target's backing file reads as the source's does: what the source's top image does not hold is left to it (<c>-B</c>).</summary>
-    public bool SharesBacking { get; init; }
+    /// <summary>What the source's images from this depth on hold is left out: below the target there is the same (<c>-B</c>: 1, its backing file), or they are
+    /// the target (commit). 0 copies everything.</summary>
+    public int SharedDepth { get; init; }
 }
 
 /// <summary>How far a copy is.</summary>

@@ -80,8 +80,20 @@ public abstract class CopyTarget
         public override ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) =>
             node.WriteAsync(at, bytes, WriteFlags.None, cancellationToken);
 
-        public override ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken) =>
-            node.WriteZeroesAsync(at, length, WriteFlags.MayUnmap, cancellationToken);
+        // What reads as zeros already is left alone: an image shall not grow by clusters that say so once more.
+        public override async ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
+        {
+            for (var end = at + length; at < end;)
+            {
+                var extent = await node.MapAsync(at, end - at, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
+                if (!extent.ReadsZero)
+                {
+                    await node.WriteZeroesAsync(at, extent.Length, WriteFlags.MayUnmap, cancellationToken).ConfigureAwait(false);
+                }
+
+                at = extent.End;
+            }
+        }
 
         public override ValueTask FlushAsync(CancellationToken cancellationToken) => node.FlushAsync(cancellationToken);
     }
@@ -116,19 +128,8 @@ public abstract class CopyTarget
             await target.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
         }
 
-        public override async ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken)
-        {
-            for (var end = at + length; at < end;)
-            {
-                var extent = await content.MapAsync(at, end - at, MapDetail.StorageHoles, cancellationToken).ConfigureAwait(false);
-                if (!extent.ReadsZero)
-                {
-                    await target.WriteZeroesAsync(at, extent.Length, cancellationToken).ConfigureAwait(false);
-                }
-
-                at = extent.End;
-            }
-        }
+        public override ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken) =>
+            target.WriteZeroesAsync(at, length, cancellationToken);
 
         public override ValueTask FlushAsync(CancellationToken cancellationToken) => target.FlushAsync(cancellationToken);
 

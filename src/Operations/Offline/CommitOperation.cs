@@ -1,8 +1,5 @@
-using System.Buffers;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
-using Platter.Core.Images;
-using Platter.Core.Units;
 using Platter.Operations.Copy;
 
 namespace Platter.Operations.Offline;
@@ -14,8 +11,6 @@ namespace Platter.Operations.Offline;
 /// </remarks>
 public static class CommitOperation
 {
-    private const int ChunkBytes = 1 << 20;
-
     /// <summary>Copies all that lies above <paramref name="target"/> into it, and flushes it. The overlay stays as it is.</summary>
     /// <param name="top">The overlay.</param>
     /// <param name="target">An image of its backing chain, open for writing; it grows when it is shorter.</param>
@@ -32,29 +27,10 @@ public static class CommitOperation
             await target.ResizeAsync(top.VirtualSize, cancellationToken).ConfigureAwait(false);
         }
 
-        var limiter = bytesPerSecond > 0 ? new RateLimiter(bytesPerSecond) : null;
-        var buffer = ArrayPool<byte>.Shared.Rent(ChunkBytes);
-        try
-        {
-            for (var at = GuestOffset.Zero; at.Value < top.VirtualSize;)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                progress?.Report((double)at.Value / top.VirtualSize);
-                var extent = await top.MapAsync(at, top.VirtualSize - at.Value, MapDetail.Metadata, cancellationToken).ConfigureAwait(false);
-                if (extent.Depth < depth)
-                {
-                    await CopyAsync(top, target, extent, buffer.AsMemory(0, ChunkBytes), limiter, cancellationToken).ConfigureAwait(false);
-                }
-
-                at = extent.End;
-            }
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
-
-        await target.FlushAsync(cancellationToken).ConfigureAwait(false);
+        // What reads as zeros in the target already is left alone, also where an image between is too short to let it show through.
+        var copy = new CopyOptions { SharedDepth = depth, BytesPerSecond = bytesPerSecond };
+        await CopyEngine.CopyAsync(
+            top, CopyTarget.Of(target, target.AllocationUnit), copy, progress is null ? null : new Share(progress), cancellationToken).ConfigureAwait(false);
         progress?.Report(1);
     }
 
@@ -69,41 +45,8 @@ public static class CommitOperation
         return depth;
     }
 
-    private static async ValueTask CopyAsync(
-        BlockNode top, BlockNode target, Extent extent, Memory<byte> buffer, RateLimiter? limiter, CancellationToken cancellationToken)
+    private sealed class Share(IProgress<double> progress) : IProgress<CopyProgress>
     {
-        if (extent.ReadsZero)
-        {
-            await ZeroAsync(target, extent, cancellationToken).ConfigureAwait(false);
-            return;
-        }
-
-        for (long done = 0; done < extent.Length;)
-        {
-            var part = buffer[..(int)Math.Min(buffer.Length, extent.Length - done)];
-            if (limiter is not null)
-            {
-                await limiter.TakeAsync(part.Length, cancellationToken).ConfigureAwait(false);
-            }
-
-            await top.ReadAsync(extent.Offset + done, part, cancellationToken).ConfigureAwait(false);
-            await target.WriteAsync(extent.Offset + done, part, WriteFlags.None, cancellationToken).ConfigureAwait(false);
-            done += part.Length;
-        }
-    }
-
-    // Also where an image between is too short to let the target show through. What reads as zeros there already is left alone.
-    private static async ValueTask ZeroAsync(BlockNode target, Extent extent, CancellationToken cancellationToken)
-    {
-        for (var at = extent.Offset; at.Value < extent.End.Value;)
-        {
-            var below = await target.MapAsync(at, extent.End.Value - at.Value, MapDetail.Metadata, cancellationToken).ConfigureAwait(false);
-            if (!below.ReadsZero)
-            {
-                await target.WriteZeroesAsync(at, below.Length, WriteFlags.MayUnmap, cancellationToken).ConfigureAwait(false);
-            }
-
-            at = below.End;
-        }
+        public void Report(CopyProgress value) => progress.Report((double)value.Done / Math.Max(value.Total, 1));
     }
 }

@@ -42,7 +42,7 @@ public static class RebaseOperation
 
                 var after = await MapAsync(backing, at, before.Length, cancellationToken).ConfigureAwait(false);
                 before = before.Take(after.Length);
-                if (!IsSame(before, after))
+                if (!before.IsSameAs(after))
                 {
                     before = before.Take(ChunkBytes - (at.Value & (ChunkBytes - 1)));
                     await CopyAsync(overlay, before, after.Take(before.Length), buffers, unit, compresses, cancellationToken).ConfigureAwait(false);
@@ -67,12 +67,6 @@ public static class RebaseOperation
             ? new Extent { Offset = at, Length = length, Kind = ExtentKind.Unallocated }
             : await backing!.MapAsync(at, Math.Min(length, inside), MapDetail.Metadata, cancellationToken).ConfigureAwait(false);
     }
-
-    // The same without reading: zeros, or the very same bytes of the same file, which both chains end in.
-    private static bool IsSame(in Extent before, in Extent after) =>
-        (before.ReadsZero && after.ReadsZero)
-        || (!before.ReadsZero && !after.ReadsZero && before.Kind == after.Kind && before.Flags == after.Flags && before.HostOffset == after.HostOffset
-            && before.EncodedLength == after.EncodedLength && before.Storage?.Identity is { } identity && after.Storage?.Identity == identity);
 
     private static async ValueTask CopyAsync(ImageNode overlay, Extent before, Extent after, byte[] buffers, int unit, bool compresses, CancellationToken cancellationToken)
     {

@@ -27,6 +27,12 @@ internal sealed record CrashImage
     /// <summary>The backing disk.</summary>
     public ReferenceDisk? Below { get; init; }
 
+    /// <summary>It is a Parallels image: it cannot name its backing file, whoever opens it does.</summary>
+    public bool IsParallels { get; init; }
+
+    /// <summary>Which raw files whoever opens an image puts below it.</summary>
+    public IReadOnlyDictionary<string, string> GivenBackings => IsParallels && Below is not null ? new Dictionary<string, string> { [Top] = Base } : new Dictionary<string, string>();
+
     /// <summary>The data file alone is the disk as well.</summary>
     public bool HasRawDataFile { get; init; }
 

@@ -17,7 +17,7 @@ internal sealed class CrashRun
         Disk = disk;
         Random = random;
         Guest = new(disk, image.Content);
-        Storages = new((name, writable) => disk.Find(name)?.Open(writable), disk.Directories.GetValueOrDefault);
+        Storages = new((name, writable) => disk.Find(name)?.Open(writable), disk.Directories.GetValueOrDefault) { GivenBackings = image.GivenBackings };
     }
 
     /// <summary>How it was before.</summary>

@@ -94,7 +94,7 @@ internal sealed class BitmapEdits(DiskShape shape, bool exhaustive) : CrashScena
         return next with { Mixes = null };
     }
 
-    private static async Task<List<CrashBitmap>> ListAsync(BlockNode node)
+    internal static async Task<List<CrashBitmap>> ListAsync(BlockNode node)
     {
         var result = new List<CrashBitmap>();
         foreach (var info in node.Bitmaps)
@@ -111,8 +111,8 @@ internal sealed class BitmapEdits(DiskShape shape, bool exhaustive) : CrashScena
         return result;
     }
 
-    private static IAsyncEnumerable<DirtyRange> RangesOf(CrashBitmap bitmap) =>
+    internal static IAsyncEnumerable<DirtyRange> RangesOf(CrashBitmap bitmap) =>
         bitmap.Bits.Select(bit => new DirtyRange(new GuestOffset(bit * bitmap.Granularity), bitmap.Granularity)).ToAsyncEnumerable();
 
-    private static IAsyncEnumerable<DirtyRange> One(long at, long length) => new[] { new DirtyRange(new(at), length) }.ToAsyncEnumerable();
+    internal static IAsyncEnumerable<DirtyRange> One(long at, long length) => new[] { new DirtyRange(new(at), length) }.ToAsyncEnumerable();
 }

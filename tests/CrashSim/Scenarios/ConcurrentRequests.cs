@@ -3,7 +3,7 @@ using Platter.TestKit;
 namespace Platter.Tests.CrashSim;
 
 /// <summary>Several guests' threads at once, each in sectors of its own, so that they share clusters and tables; flushes run into each other.</summary>
-internal sealed class ConcurrentRequests(DiskShape shape) : CrashScenario
+internal sealed class ConcurrentRequests(GuestShape shape) : CrashScenario
 {
     private const int Threads = 4, Requests = 25;
 

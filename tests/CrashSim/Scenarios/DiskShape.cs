@@ -2,8 +2,8 @@ using Platter.TestKit;
 
 namespace Platter.Tests.CrashSim;
 
-/// <summary>What kind of image a scenario works on.</summary>
-internal sealed record DiskShape(string Name)
+/// <summary>What kind of qcow2 image a scenario works on.</summary>
+internal sealed record DiskShape(string Name) : GuestShape(Name)
 {
     public int Version { get; init; } = 3;
 
@@ -12,11 +12,6 @@ internal sealed record DiskShape(string Name)
     public int RefcountOrder { get; init; } = 4;
 
     public bool ExtendedL2 { get; init; }
-
-    public bool Backing { get; init; }
-
-    /// <summary>How far the backing disk reaches beyond the image, in bytes; negative if it is shorter.</summary>
-    public long BackingBeyond { get; init; } = -1536;
 
     public bool Snapshot { get; init; }
 
@@ -31,22 +26,19 @@ internal sealed record DiskShape(string Name)
     /// <summary>Names of features in the header: 10 of them, with a backing file, push the bitmaps extension over the border of two sectors.</summary>
     public int FeatureNames { get; init; }
 
-    /// <summary>Clusters of the disk; the last one is not whole.</summary>
-    public int Clusters { get; init; } = 40;
-
-    /// <summary>Share of clusters that are there from the beginning.</summary>
-    public double Filled { get; init; } = 0.4;
-
     /// <summary>Free clusters in the middle of the file, so that the refcount table is nearly used up.</summary>
     public int Gap { get; init; }
 
-    /// <summary>Bytes in a cluster.</summary>
-    public int ClusterBytes => 1 << ClusterBits;
+    /// <inheritdoc/>
+    public override int ClusterBytes => 1 << ClusterBits;
 
-    /// <summary>Builds an image. Its free clusters and whatever a guest must not see hold garbage.</summary>
+    /// <inheritdoc/>
+    public override CrashImage Build(Random random) => Build(random, null);
+
+    /// <summary>Builds an image and changes it.</summary>
     /// <param name="random">What is where.</param>
     /// <param name="change">What is done to it then; null for nothing.</param>
-    public CrashImage Build(Random random, Action<Qcow2Image>? change = null)
+    public CrashImage Build(Random random, Action<Qcow2Image>? change)
     {
         var size = ((long)Clusters << ClusterBits) - (ClusterBits > 9 ? 512 : 0);
         var below = Backing ? new ReferenceDisk(size + BackingBeyond) : null;

@@ -1,7 +1,7 @@
 namespace Platter.Tests.CrashSim;
 
 /// <summary>A handful of requests, a flush, a few more, closing: short enough for every state to be tried.</summary>
-internal sealed class FewRequests(DiskShape shape) : CrashScenario
+internal sealed class FewRequests(GuestShape shape) : CrashScenario
 {
     public override string Name => $"few-{shape.Name}";
 

@@ -1,7 +1,7 @@
 namespace Platter.Tests.CrashSim;
 
 /// <summary>Writes, zeros, discards, flushes and writes with forced unit access at random, with the disk closed and opened again on the way; sampled.</summary>
-internal sealed class RandomRequests(DiskShape shape) : CrashScenario
+internal sealed class RandomRequests(GuestShape shape) : CrashScenario
 {
     private const int Openings = 2, Requests = 45;
 

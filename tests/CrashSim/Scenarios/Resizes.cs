@@ -3,7 +3,7 @@ using Platter.Core.Images;
 namespace Platter.Tests.CrashSim;
 
 /// <summary>The disk grows and shrinks between requests; the L1 table moves when it has to.</summary>
-internal sealed class Resizes(DiskShape shape, bool preallocates = false) : CrashScenario
+internal sealed class Resizes(GuestShape shape, bool preallocates = false) : CrashScenario
 {
     public override string Name => $"resize-{(preallocates ? "preallocated-" : string.Empty)}{shape.Name}";
 

@@ -11,6 +11,9 @@ namespace Platter.TestKit;
 /// <param name="findDirectory">A directory by its path, or null if there is none.</param>
 public sealed class NamedStorages(Func<string, bool, Storage?> find, Func<string, StorageDirectory?>? findDirectory = null) : StorageOpener
 {
+    /// <summary>Raw files that are put below images that cannot name them: by the image's name.</summary>
+    public IReadOnlyDictionary<string, string> GivenBackings { get; init; } = new Dictionary<string, string>();
+
     /// <summary>What openings share.</summary>
     /// <param name="metadataOnly">For checking and listing.</param>
     /// <param name="forRepair">For repairing.</param>
@@ -28,7 +31,7 @@ public sealed class NamedStorages(Func<string, bool, Storage?> find, Func<string
     public ValueTask<BlockNode> OpenAsync(string name, bool writable = false, string? snapshot = null, bool metadataOnly = false, bool forRepair = false) =>
         new ImageOpener(Context(metadataOnly, forRepair)).OpenAsync(new OpenRequest
         {
-            Options = NodeOptions.ForFile(name),
+            Options = OptionsOf(name),
             Writable = writable,
             Snapshot = snapshot is null ? null : SnapshotSelector.Parse(snapshot),
         });
@@ -47,6 +50,21 @@ public sealed class NamedStorages(Func<string, bool, Storage?> find, Func<string
 
     /// <inheritdoc/>
     public override bool IsStorageDriver(string driver) => driver == "file";
+
+    private NodeOptions OptionsOf(string name)
+    {
+        if (!GivenBackings.TryGetValue(name, out var below))
+        {
+            return NodeOptions.ForFile(name);
+        }
+
+        var options = new NodeOptions { ["driver"] = "parallels" };
+        options.SetChild("file", NodeOptions.ForFile(name));
+        var backing = new NodeOptions { ["driver"] = "raw" };
+        backing.SetChild("file", NodeOptions.ForFile(below));
+        options.SetChild("backing", backing);
+        return options;
+    }
 
     private sealed class AnyName : OpenGate
     {

@@ -42,6 +42,12 @@ internal sealed partial class BundleNode : BlockNode
     /// virtual machine's directory was opened and has a <c>Snapshots.xml</c>.</summary>
     public override IReadOnlyList<SnapshotInfo> Snapshots => _snapshots;
 
+    /// <inheritdoc/>
+    public override bool HasSnapshotTree => true;
+
+    /// <inheritdoc/>
+    public override string? ParentSnapshotId => _state.Tree.TopId is { } id ? IdOfParent(_state.Tree.Find(id)!) : null;
+
     /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
     public override IReadOnlyList<BitmapInfo> Bitmaps => _bitmaps;
 
@@ -156,6 +162,18 @@ internal sealed partial class BundleNode : BlockNode
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
         var entry = _state.Names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
-        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, Date = entry.Date, VirtualSize = VirtualSize };
+        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
+    }
+
+    // Through layers of deleted snapshots.
+    private string? IdOfParent(DescriptorShot shot)
+    {
+        var parent = _state.Tree.Find(shot.ParentId);
+        while (parent is { IsMerging: true })
+        {
+            parent = _state.Tree.Find(parent.ParentId);
+        }
+
+        return parent?.Id.ToString("B");
     }
 }

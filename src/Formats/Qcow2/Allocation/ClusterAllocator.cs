@@ -19,6 +19,7 @@ internal sealed class ClusterAllocator
     private readonly RefcountStore _refcounts;
     private readonly MetadataRegions _regions;
     private readonly Action<long, long> _retire;
+    private readonly Action<BlockException> _giveUp;
 
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
@@ -34,10 +35,12 @@ internal sealed class ClusterAllocator
     /// <param name="refcounts">Who has been handed out.</param>
     /// <param name="regions">Told of new refcount blocks and tables.</param>
     /// <param name="retire">Told of clusters (first, count) whose last pointer goes with the next checkpoint: an old refcount table.</param>
+    /// <param name="giveUp">Told of an error after which refcounts must never be written again: blocks or the table are half made.</param>
     public ClusterAllocator(
-        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire)
+        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp)
     {
         _retire = retire;
+        _giveUp = giveUp;
         _storage = storage;
         _geometry = geometry;
         _refcounts = refcounts;
@@ -226,6 +229,32 @@ internal sealed class ClusterAllocator
             GrowTable(last + 1);
         }
 
+        try
+        {
+            await PlaceBlocksAsync(at, last).ConfigureAwait(false);
+            if (grows)
+            {
+                // The longer table needs a place, and that place blocks, for which GrowTable left room.
+                var clusters = _refcounts.TableClusters;
+                var table = await AllocateContiguousAsync(clusters, CancellationToken.None).ConfigureAwait(false);
+                _regions.Add(table, clusters);
+                _refcounts.MoveTable(table);
+                _retire(oldTable.First, oldTable.Count);
+            }
+        }
+        catch (BlockException e)
+        {
+            // Blocks that nothing counts, or entries for which the old table has no room: a checkpoint would write them over something else.
+            _giveUp(e);
+            throw;
+        }
+
+        return grows ? await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false) : _end;
+    }
+
+    // Nothing stops between the first block and the last: they count each other.
+    private async ValueTask PlaceBlocksAsync(long at, long last)
+    {
         var place = at;
         for (var index = at >> _refcounts.BlockBits; index <= last; index++)
         {
@@ -236,20 +265,8 @@ internal sealed class ClusterAllocator
         }
 
         _regions.Add(at, place - at);
-        await _refcounts.AddAsync(at, place - at, raise: true, null, cancellationToken).ConfigureAwait(false);
+        await _refcounts.AddAsync(at, place - at, raise: true, null, CancellationToken.None).ConfigureAwait(false);
         _end = place;
-        if (!grows)
-        {
-            return place;
-        }
-
-        // The longer table needs a place, and that place blocks, for which GrowTable left room.
-        var clusters = _refcounts.TableClusters;
-        var table = await AllocateContiguousAsync(clusters, cancellationToken).ConfigureAwait(false);
-        _regions.Add(table, clusters);
-        _refcounts.MoveTable(table);
-        _retire(oldTable.First, oldTable.Count);
-        return await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
     }
 
     // Half as much again, so that a growing image moves its table rarely, and room for the blocks of the new table's own clusters.

@@ -118,7 +118,7 @@ internal sealed class RefcountStore
         return count;
     }
 
-    /// <summary>Raises or lowers the refcounts of neighbouring clusters, all of them or (when one cannot be raised) none.</summary>
+    /// <summary>Raises the refcounts of neighbouring clusters, all of them or (when one is at its maximum) none; or lowers them, up to the first that is 0.</summary>
     /// <param name="first">The first cluster.</param>
     /// <param name="count">How many.</param>
     /// <param name="raise">By 1 up, or by 1 down.</param>
@@ -143,10 +143,11 @@ internal sealed class RefcountStore
                 continue;
             }
 
-            for (long undo = 0; undo < i; undo++)
+            // What was lowered stays lowered: somebody may have been told that it is free.
+            for (long undo = 0; raise && undo < i; undo++)
             {
                 var changed = await GetAsync(first + undo, CancellationToken.None).ConfigureAwait(false);
-                await SetAsync(first + undo, raise ? changed - 1 : changed + 1, CancellationToken.None).ConfigureAwait(false);
+                await SetAsync(first + undo, changed - 1, CancellationToken.None).ConfigureAwait(false);
             }
 
             throw CannotAdd(cluster, refcount, raise);

@@ -62,7 +62,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _areRefcountsTrue = state.AreRefcountsTrue;
         _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
-        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire);
+        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire, _checkpoint.GiveUp);
     }
 
     /// <inheritdoc/>

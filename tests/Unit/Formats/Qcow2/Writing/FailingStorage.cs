@@ -4,36 +4,37 @@ using Platter.Core.Units;
 
 namespace Platter.Tests.Unit.Formats.Qcow2.Writing;
 
-/// <summary>A storage whose N-th request of some kinds fails: once, or that one and all like it after it.</summary>
+/// <summary>A storage whose requests are counted by a <see cref="FaultCounter"/>, and fail when it says so. Disposing it leaves the bytes where they are.</summary>
 /// <param name="inner">Holds the bytes.</param>
-/// <param name="kinds">Which requests count: any of w(rite), f(lush), r(ead), l(ength).</param>
-/// <param name="kind">The error.</param>
-/// <param name="goesOn">All later ones fail too.</param>
-internal sealed class FailingStorage(MemoryStorage inner, string kinds, BlockErrorKind kind, bool goesOn) : Storage
+/// <param name="counter">Decides; several storages may share one.</param>
+internal sealed class FailingStorage(Storage inner, FaultCounter counter) : Storage
 {
-    private long _left = long.MaxValue;
+    public FailingStorage(MemoryStorage inner, string kinds, BlockErrorKind kind, bool goesOn)
+        : this(inner, new FaultCounter(kinds, kind, goesOn))
+    {
+    }
 
     public override string Name => inner.Name;
 
     public override long Length => inner.Length;
 
-    public override bool IsReadOnly => false;
+    public override bool IsReadOnly => inner.IsReadOnly;
 
     /// <summary>What failed first, or null.</summary>
-    public string? Failed { get; private set; }
+    public string? Failed => counter.Failed;
 
     /// <summary>How often it was closed.</summary>
     public int Closed { get; private set; }
 
     /// <summary>The next request but <paramref name="after"/> fails.</summary>
-    public void FailAfter(long after) => _left = after;
+    public void FailAfter(long after) => counter.FailAfter(after);
 
     /// <summary>No request fails any more.</summary>
-    public void Heal() => _left = long.MaxValue;
+    public void Heal() => counter.Heal();
 
     public override ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        Count('r', $"read of {buffer.Length} at {at}");
+        counter.Count('r', $"{Name}: read of {buffer.Length} at {at}");
         return inner.ReadAsync(at, buffer, cancellationToken);
     }
 
@@ -41,7 +42,7 @@ internal sealed class FailingStorage(MemoryStorage inner, string kinds, BlockErr
     {
         try
         {
-            Count('w', $"write of {buffer.Length} at {at}");
+            counter.Count('w', $"{Name}: write of {buffer.Length} at {at}");
         }
         catch (BlockException)
         {
@@ -56,19 +57,19 @@ internal sealed class FailingStorage(MemoryStorage inner, string kinds, BlockErr
 
     public override ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
     {
-        Count('w', $"zeros of {length} at {at}");
+        counter.Count('w', $"{Name}: zeros of {length} at {at}");
         return inner.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
     }
 
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default)
     {
-        Count('f', "flush");
+        counter.Count('f', $"{Name}: flush");
         return inner.FlushAsync(cancellationToken);
     }
 
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default)
     {
-        Count('l', $"length {length}");
+        counter.Count('l', $"{Name}: length {length}");
         return inner.SetLengthAsync(length, cancellationToken);
     }
 
@@ -76,22 +77,5 @@ internal sealed class FailingStorage(MemoryStorage inner, string kinds, BlockErr
     {
         Closed++;
         return base.DisposeAsync();
-    }
-
-    private void Count(char request, string what)
-    {
-        if (!kinds.Contains(request, StringComparison.Ordinal) || _left == long.MaxValue)
-        {
-            return;
-        }
-
-        if (_left-- > 0)
-        {
-            return;
-        }
-
-        Failed ??= what;
-        _left = goesOn ? 0 : long.MaxValue;
-        throw new BlockException(kind, $"{Name}: injected: {what}");
     }
 }

@@ -1,9 +1,7 @@
-using Platter.TestKit;
-
-namespace Platter.Tests.CrashSim;
+namespace Platter.TestKit;
 
 /// <summary>Damage that a repair mends and that the guest does not see: refcounts, COPIED flags, refcount blocks that are lost, marks in the header.</summary>
-internal static class ImageDamage
+public static class ImageDamage
 {
     private const ulong Copied = 1UL << 63;
 

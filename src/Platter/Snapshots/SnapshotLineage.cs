@@ -1,0 +1,121 @@
+using Platter.Core.Errors;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Operations.Copy;
+
+namespace Platter.Snapshots;
+
+/// <summary>Every state of a disk, each behind the one it is best copied on top of, the current one last.</summary>
+internal static class SnapshotLineage
+{
+    // Every pair of more snapshots is not compared: then each stands on the one before.
+    private const int MaxCompared = 24;
+
+    /// <summary>Finds the states.</summary>
+    /// <param name="source">The disk, open in its current state; stays open as long as the states are used.</param>
+    /// <param name="open">Opens the disk anew, at a snapshot, or in its current state for null.</param>
+    /// <param name="form">What of an image counts as a snapshot; a bundle has one kind only.</param>
+    /// <param name="warn">Told what cannot be carried over.</param>
+    /// <param name="cancellationToken">Stops comparing.</param>
+    public static async ValueTask<IReadOnlyList<DiskState>> FindAsync(
+        BlockNode source, Func<SnapshotSelector?, CancellationToken, ValueTask<BlockNode>> open, SnapshotForm form, Action<string> warn,
+        CancellationToken cancellationToken)
+    {
+        foreach (var snapshot in source.Snapshots.Where(snapshot => snapshot.VmStateSize > 0))
+        {
+            warn($"{source.Name}: the saved machine state of snapshot '{SafeText.Clean(NameOf(snapshot), 256)}' is left out");
+        }
+
+        return source.HasSnapshotTree ? OfTree(source, open)
+            : source.Backing is not null && (form == SnapshotForm.Chain || source.Snapshots.Count == 0) ? OfChain(source)
+            : await OfSnapshotsAsync(source, open, cancellationToken).ConfigureAwait(false);
+    }
+
+    // A snapshot whose parent is not one (the current state, in a bundle that says so) is copied whole.
+    private static List<DiskState> OfTree(BlockNode source, Func<SnapshotSelector?, CancellationToken, ValueTask<BlockNode>> open)
+    {
+        var onTheWay = new HashSet<string>();
+        var byId = source.Snapshots.ToDictionary(snapshot => snapshot.Id);
+        for (var id = source.ParentSnapshotId; id is not null && byId.TryGetValue(id, out var snapshot) && onTheWay.Add(id); id = snapshot.ParentId)
+        {
+        }
+
+        // Depth first, the way to the current state last: so the copy goes back as seldom as can be.
+        var states = new List<DiskState>();
+        var waiting = new Stack<(SnapshotInfo Snapshot, int Parent)>();
+        Push(source.Snapshots.Where(s => s.ParentId is null || !byId.ContainsKey(s.ParentId)), -1);
+        var currentParent = -1;
+        while (waiting.TryPop(out var next))
+        {
+            var id = next.Snapshot.Id;
+            states.Add(new(NameOf(next.Snapshot), next.Snapshot.Date, false, token => open(new(id, null, null), token)) { Parent = next.Parent });
+            var index = states.Count - 1;
+            currentParent = id == source.ParentSnapshotId ? index : currentParent;
+            Push(source.Snapshots.Where(s => s.ParentId == id), index);
+        }
+
+        states.Add(Current(token => open(null, token)) with { Parent = currentParent });
+        return states;
+
+        // The last one pushed is visited first.
+        void Push(IEnumerable<SnapshotInfo> children, int parent)
+        {
+            foreach (var child in children.OrderByDescending(s => onTheWay.Contains(s.Id)).ThenByDescending(s => s.Date))
+            {
+                waiting.Push((child, parent));
+            }
+        }
+    }
+
+    private static List<DiskState> OfChain(BlockNode source)
+    {
+        var states = new List<DiskState>();
+        for (var node = source; node is not null; node = node.Backing)
+        {
+            var layer = node;
+            var file = Path.GetFileNameWithoutExtension(layer.Name);
+            var isCurrent = ReferenceEquals(layer, source);
+            states.Add(isCurrent ? Current(Borrow) : new(file.Length > 0 ? file : layer.Name, DateOf(layer), false, Borrow));
+
+            ValueTask<BlockNode> Borrow(CancellationToken token) => new(new BorrowedNode(layer));
+        }
+
+        states.Reverse();
+        return [.. states.Select((state, i) => state with { Parent = i - 1 })];
+    }
+
+    // The format does not say what a snapshot descends from. What shares most with it is as good: the earliest of these.
+    private static async ValueTask<IReadOnlyList<DiskState>> OfSnapshotsAsync(
+        BlockNode source, Func<SnapshotSelector?, CancellationToken, ValueTask<BlockNode>> open, CancellationToken cancellationToken)
+    {
+        List<DiskState> states =
+        [
+            .. source.Snapshots.Select(snapshot => new DiskState(
+                NameOf(snapshot), snapshot.Date, false, token => open(new(snapshot.Id, null, null), token))),
+            Current(token => open(null, token)),
+        ];
+        for (var i = 1; i < states.Count; i++)
+        {
+            var (best, least) = (i - 1, long.MaxValue);
+            for (var earlier = states.Count > MaxCompared ? i : 0; earlier < i; earlier++)
+            {
+                var difference = new DifferenceNode(
+                    await states[i].OpenAsync(cancellationToken).ConfigureAwait(false), await states[earlier].OpenAsync(cancellationToken).ConfigureAwait(false));
+                await using var closing = difference.ConfigureAwait(false);
+                var count = await difference.CountAsync(cancellationToken).ConfigureAwait(false);
+                (best, least) = count <= least ? (earlier, count) : (best, least);
+            }
+
+            states[i] = states[i] with { Parent = best };
+        }
+
+        return states;
+    }
+
+    private static DiskState Current(Func<CancellationToken, ValueTask<BlockNode>> open) => new("current state", DateTimeOffset.UtcNow, true, open);
+
+    private static string NameOf(SnapshotInfo snapshot) => snapshot.Name.Length > 0 ? snapshot.Name : snapshot.Id;
+
+    private static DateTimeOffset DateOf(BlockNode layer) =>
+        File.Exists(layer.Name) ? new DateTimeOffset(File.GetLastWriteTimeUtc(layer.Name)) : DateTimeOffset.UtcNow;
+}
