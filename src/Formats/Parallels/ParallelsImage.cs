@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Platter.Core.Bitmaps;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -106,6 +107,17 @@ internal sealed class ParallelsImage : ImageDriver
 
         // The peers print neither cluster size nor state; a dirty image is worth more than equality.
         Dirty = _header.IsDirty ? true : null,
+
+        // The peers print nothing; who has bitmaps wants to know their names.
+        FormatSpecific = Bitmaps.Count == 0
+            ? null
+            : new JsonObject
+            {
+                ["bitmaps"] = new JsonArray([.. Bitmaps.Select(b => new JsonObject
+                {
+                    ["flags"] = new JsonArray("auto"), ["name"] = b.Name, ["granularity"] = b.Granularity,
+                })]),
+            },
     });
 
     private void WarnAbout(Action<string> warn)

@@ -133,7 +133,9 @@ internal sealed partial class ParallelsWriter
 
     /// <inheritdoc/>
     public override ValueTask StoreBitmapsAsync(CancellationToken cancellationToken = default) =>
-        _isMarked && _bitmaps.Count > 0 ? FinishAsync(cuts: false, cancellationToken) : ValueTask.CompletedTask;
+        _isMarked && _bitmaps.Count > 0 ? StoreAsync(cancellationToken) : ValueTask.CompletedTask;
+
+    private async ValueTask StoreAsync(CancellationToken cancellationToken) => _ = await FinishAsync(closes: false, cancellationToken).ConfigureAwait(false);
 
     private async ValueTask MarkAndNoteAsync(GuestOffset at, long length, CancellationToken cancellationToken)
     {
@@ -154,7 +156,7 @@ internal sealed partial class ParallelsWriter
         _isTouched = true;
         try
         {
-            await FinishAsync(cuts: false, cancellationToken).ConfigureAwait(false);
+            await StoreAsync(cancellationToken).ConfigureAwait(false);
         }
         catch
         {

@@ -17,6 +17,9 @@ internal sealed partial class ParallelsWriter
 
     // Something was changed since the image was opened: it has to be closed as it should be.
     private bool _isTouched;
+
+    // Writing the header failed, so that it may be this one or that one: it is written again before anything else.
+    private bool _isUncertain;
     private volatile BlockException? _broken;
 
     /// <inheritdoc/>
@@ -27,23 +30,14 @@ internal sealed partial class ParallelsWriter
             return;
         }
 
-        BlockException? lost = null;
-        if (_isMarked || _header.IsDirty)
+        if (_isMarked || _isUncertain || _header.IsDirty)
         {
-            try
+            if (await FinishAsync(closes: true, cancellationToken).ConfigureAwait(false) is { } lost)
             {
-                await FinishAsync(cuts: true, cancellationToken).ConfigureAwait(false);
-                return;
-            }
-            catch (BlockException e) when (_broken is null && _bitmaps.Count > 0)
-            {
-                // There may be no room for them. Everything else is closed as it should be, and nothing says that there are bitmaps.
-                lost = e;
+                throw new BlockException(lost.Kind, $"{_storage.Name}: its dirty bitmaps could not be stored and are lost: {lost.Message}", lost);
             }
 
-            _bitmaps = [];
-            await FinishAsync(cuts: true, cancellationToken).ConfigureAwait(false);
-            throw new BlockException(lost.Kind, $"{_storage.Name}: its dirty bitmaps could not be stored and are lost: {lost.Message}", lost);
+            return;
         }
 
         // Closed already, but for the space ahead.
@@ -159,14 +153,25 @@ internal sealed partial class ParallelsWriter
         }
     }
 
-    // Brings the image into the state of one that was closed, with the bitmaps as they are now. No request is under way.
-    private async ValueTask FinishAsync(bool cuts, CancellationToken cancellationToken)
+    // Brings the image into the state of one that was closed, with the bitmaps as they are now. No request is under way. Returns the error for which there are none,
+    // when it closes: everything else is then closed as it should be.
+    private async ValueTask<BlockException?> FinishAsync(bool closes, CancellationToken cancellationToken)
     {
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
-        var stored = await WriteExtensionAsync(cancellationToken).ConfigureAwait(false);
+        BlockException? lost = null;
+        (HostOffset Place, List<long> Clusters) stored = (default, []);
         try
         {
-            if (cuts)
+            stored = await WriteExtensionAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (closes && _broken is null)
+        {
+            lost = e;
+        }
+
+        try
+        {
+            if (closes)
             {
                 await CutAsync(cancellationToken).ConfigureAwait(false);
             }
@@ -190,6 +195,7 @@ internal sealed partial class ParallelsWriter
         FreeExtension();
         _extensionClusters = stored.Clusters;
         (_isMarked, _isTouched) = (false, true);
+        return lost;
     }
 
     // What the file has behind its last used cluster was there ahead of need, or leaked.
@@ -215,9 +221,19 @@ internal sealed partial class ParallelsWriter
         ThrowIfBroken();
         var bytes = new byte[ParallelsHeader.Size];
         header.WriteTo(bytes);
-        await _storage.WriteAsync(HostOffset.Zero, bytes, cancellationToken).ConfigureAwait(false);
-        await FlushStorageAsync(cancellationToken).ConfigureAwait(false);
-        _header = header;
+        _isUncertain = true;
+        try
+        {
+            await _storage.WriteAsync(HostOffset.Zero, bytes, cancellationToken).ConfigureAwait(false);
+            await FlushStorageAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            _isMarked = false;
+            throw;
+        }
+
+        (_header, _isUncertain) = (header, false);
     }
 
     private async ValueTask FlushStorageAsync(CancellationToken cancellationToken)
