@@ -11,6 +11,8 @@ namespace Platter.Cli.Output;
 /// (docs/design/command-line.md).</remarks>
 internal static class BundleText
 {
+    private const int MaxFiles = 48;
+
     /// <summary>Writes what only bundles have.</summary>
     /// <param name="writer">Where to.</param>
     /// <param name="data">The format's own part of <c>info</c>.</param>
@@ -33,12 +35,43 @@ internal static class BundleText
                 WriteLayer(writer, layer, Indent(layers, i, drawLines, isLabel: true), Indent(layers, i, drawLines, isLabel: false));
             }
         }
+
+        WriteFiles(writer, layers);
     }
+
+    private static void WriteFiles(TextWriter writer, JsonArray layers)
+    {
+        var lines = new List<string>();
+        foreach (var item in layers)
+        {
+            foreach (var entry in (item as JsonObject)?["images"] as JsonArray ?? [])
+            {
+                if (item is JsonObject layer && entry is JsonObject image && Text(image, "file") is { } file)
+                {
+                    var size = image["actual-size"] is JsonValue value && value.TryGetValue(out long bytes) ? $", {SizeText.Format(bytes)}" : string.Empty;
+                    lines.Add($"    {SafeText.Clean(file, 512)}{size}: {LabelOf(layer, withId: true)}\n");
+                }
+            }
+        }
+
+        if (lines.Count > 0)
+        {
+            writer.Write("Files:\n");
+            writer.Write(string.Concat(lines.Take(MaxFiles)));
+            writer.Write(lines.Count > MaxFiles ? string.Create(CultureInfo.InvariantCulture, $"    and {lines.Count - MaxFiles} more, with --output=json\n") : string.Empty);
+        }
+    }
+
+    // What a person calls it; only what has no name of its own is told apart by its id.
+    private static string LabelOf(JsonObject layer, bool withId) =>
+        Text(layer, "name") is { Length: > 0 } name ? SafeText.Clean(name, 256)
+        : Flag(layer, "top") ? "current state"
+        : (Flag(layer, "deleted") ? "deleted state" : "state") + (withId ? $" {SafeText.Clean(Text(layer, "guid") ?? "?", 64)}" : string.Empty);
 
     private static void WriteLayer(TextWriter writer, JsonObject layer, string indent, string deeperIndent)
     {
         var line = new StringBuilder(indent);
-        line.Append(Text(layer, "name") is { Length: > 0 } name ? SafeText.Clean(name, 256) : Flag(layer, "top") ? "current state" : "state");
+        line.Append(LabelOf(layer, withId: false));
         line.Append(' ').Append(SafeText.Clean(Text(layer, "guid") ?? "?", 64));
         if (Text(layer, "date") is { } date)
         {

@@ -15,7 +15,7 @@ internal sealed record CrashImage
     /// <summary>The name of its backing file, which is raw.</summary>
     public const string Base = "base.raw";
 
-    /// <summary>All files by name.</summary>
+    /// <summary>All files by name. Those in a directory ("disk.hdd/x") have names that can change.</summary>
     public required IReadOnlyDictionary<string, byte[]> Files { get; init; }
 
     /// <summary>What the guest reads.</summary>

@@ -19,7 +19,7 @@ internal sealed class CrashRun
         Disk = disk;
         Random = random;
         Guest = new(disk, image.Content);
-        Storages = new((name, writable) => disk.Find(name)?.Open(writable)) { GivenBackings = image.GivenBackings };
+        Storages = new((name, writable) => disk.Find(name)?.Open(writable), disk.Directories.GetValueOrDefault) { GivenBackings = image.GivenBackings };
     }
 
     /// <summary>How it was before.</summary>
@@ -52,9 +52,18 @@ internal sealed class CrashRun
         var random = new Random(seed);
         var image = scenario.Prepare(random);
         var disk = new SimulatedDisk { IsSlow = scenario.IsSlow };
-        foreach (var (name, bytes) in image.Files)
+        foreach (var files in image.Files.GroupBy(f => Path.GetDirectoryName(f.Key) ?? string.Empty))
         {
-            disk.AddFile(name, [.. bytes]);
+            if (files.Key.Length > 0)
+            {
+                disk.AddDirectory(files.Key, files.ToDictionary(f => Path.GetFileName(f.Key), f => f.Value.ToArray()));
+                continue;
+            }
+
+            foreach (var (name, bytes) in files)
+            {
+                disk.AddFile(name, [.. bytes]);
+            }
         }
 
         var run = new CrashRun(image, disk, random);

@@ -15,7 +15,7 @@ internal sealed class CrashVerifier(CrashRun run, CrashState state, Random rando
 {
     private const int RecoveryRequests = 6;
 
-    private readonly NamedStorages _storages = new(state.Open) { GivenBackings = run.Image.GivenBackings };
+    private readonly NamedStorages _storages = new(state.Open, state.OpenDirectory) { GivenBackings = run.Image.GivenBackings };
     private bool _wroteAgain;
 
     /// <summary>How it came about.</summary>

@@ -10,6 +10,7 @@ public sealed class SimulatedDisk
 {
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, SimulatedFile> _files = new(StringComparer.Ordinal);
+    private readonly List<SimulatedFile> _inOrder = [];
     private readonly SortedDictionary<string, SimulatedDirectory> _directories = new(StringComparer.Ordinal);
     private long _now;
 
@@ -28,8 +29,8 @@ public sealed class SimulatedDisk
         }
     }
 
-    /// <summary>The files, in the order of their names.</summary>
-    public IReadOnlyCollection<SimulatedFile> Files => _files.Values;
+    /// <summary>The files, in the order in which they were made: names that are chosen at random do not change what a seed does.</summary>
+    public IReadOnlyCollection<SimulatedFile> Files => _inOrder;
 
     /// <summary>Puts a file on the disk that was there, durably, before anything happened.</summary>
     public SimulatedFile AddFile(string name, byte[] bytes)
@@ -38,6 +39,7 @@ public sealed class SimulatedDisk
         lock (_gate)
         {
             _files.Add(name, file);
+            _inOrder.Add(file);
         }
 
         return file;
@@ -87,6 +89,7 @@ public sealed class SimulatedDisk
 
             var file = new SimulatedFile(this, unique, []);
             _files.Add(unique, file);
+            _inOrder.Add(file);
             return file;
         }
     }

@@ -27,6 +27,9 @@ public sealed class BundleTextTests
                     state {c}, 512 B
                         ! c.hds: was not closed properly
                 current state {d}, 0 B  <- this one
+        Files:
+            b.hds: Left
+            c.hds, 512 B: state {c}
 
         """,
         Text(drawLines: false));
@@ -43,6 +46,9 @@ public sealed class BundleTextTests
             │   └── state {c}, 512 B
             │           ! c.hds: was not closed properly
             └── current state {d}, 0 B  <- this one
+        Files:
+            b.hds: Left
+            c.hds, 512 B: state {c}
 
         """,
         Text(drawLines: true));

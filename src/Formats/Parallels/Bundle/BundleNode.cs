@@ -46,7 +46,7 @@ internal sealed partial class BundleNode : BlockNode
     public override bool HasSnapshotTree => true;
 
     /// <inheritdoc/>
-    public override string? ParentSnapshotId => _state.Tree.Shots.FirstOrDefault(shot => shot.Id == _state.Tree.TopId) is { } top ? IdOfParent(top) : null;
+    public override string? ParentSnapshotId => _state.Tree.TopId is { } id ? IdOfParent(_state.Tree.Find(id)!) : null;
 
     /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
     public override IReadOnlyList<BitmapInfo> Bitmaps => _bitmaps;
@@ -165,7 +165,7 @@ internal sealed partial class BundleNode : BlockNode
         return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
     }
 
-    // A snapshot that was deleted and not merged yet is none.
+    // Through layers of deleted snapshots.
     private string? IdOfParent(DescriptorShot shot)
     {
         var parent = _state.Tree.Find(shot.ParentId);

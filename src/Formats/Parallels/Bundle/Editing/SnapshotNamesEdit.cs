@@ -25,6 +25,12 @@ internal static class SnapshotNamesEdit
             mayCreate: true,
             xml =>
             {
+                // Of a snapshot that was not taken in the end, perhaps.
+                while (Find(xml, xml.Root, id) is { } old)
+                {
+                    xml.RemoveAround(old, Item);
+                }
+
                 var parent = ancestors.Select(ancestor => Find(xml, xml.Root, ancestor)).FirstOrDefault(found => found is not null) ?? xml.Root;
                 xml.Append(parent, new(Item)
                 {

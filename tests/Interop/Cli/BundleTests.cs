@@ -1,0 +1,223 @@
+using System.Text.Json.Nodes;
+using Platter.Host.Files;
+using Platter.TestKit;
+using Xunit;
+
+namespace Platter.Tests.Interop.Cli;
+
+/// <summary>Bundles made, written, snapshotted by our commands; each image judged by the peer, and each state read by it through a chain that it is told.</summary>
+public sealed class BundleTests
+{
+    [Theory]
+    [InlineData("")]
+    [InlineData("cluster_size=252k")]
+    [InlineData("cluster_size=128k,split_size=3M")]
+    public void Every_state_stays_what_it_was_and_the_peer_reads_the_same(string options)
+    {
+        ToolRunner.RequireOrSkip("qemu-img");
+        using var folder = new TempFolder("bundle");
+        var disk = folder["vm.hdd"];
+        string[] create = ["create", "-f", "parallels-bundle", disk, "10M"];
+        PlatterCli.Run([.. create, .. options.Length > 0 ? new[] { "-o", options } : []]).Expect();
+        Io(disk, "write -P 1 0 3M", "write -P 2 9M 1M");
+        var digests = new Dictionary<string, string> { ["one"] = Take(disk, "one") };
+        Io(disk, "write -P 3 2M 2M", "write -z 9M 64k", "discard 0 1M");
+        digests["two"] = Take(disk, "two");
+        Io(disk, "write -P 4 5000 100");
+        digests["three"] = Take(disk, "three");
+        Io(disk, "write -P 5 7M 1M");
+        Verify();
+
+        PlatterCli.Run("snapshot", "-a", "two", disk).Expect();
+        Assert.Equal(digests["two"], Digest(disk));
+        Io(disk, "write -P 6 1M 3M");
+        digests["four"] = Take(disk, "four");
+        Verify();
+        foreach (var name in new[] { "two", "one", "three" })
+        {
+            PlatterCli.Run("snapshot", "-d", name, disk).Expect();
+            digests.Remove(name);
+            Verify();
+        }
+
+        Io(disk, "write -P 7 8M 1M");
+        var now = Digest(disk);
+        PlatterCli.Run("commit", disk).Expect();
+        digests["four"] = now;
+        Verify();
+        PlatterCli.Run("snapshot", "-d", "four", disk).Expect();
+        PlatterCli.Run("resize", "--shrink", disk, "5M").Expect();
+        PlatterCli.Run("resize", disk, "20M").Expect();
+        Io(disk, "read -P 0 5M 15M", "read -P 6 1M 3M");
+        digests.Clear();
+        Verify();
+
+        void Verify()
+        {
+            // A deleted snapshot on which two states stand stays as a layer, and is told of.
+            Assert.DoesNotContain(PlatterCli.Run("check", disk).Expect().Error.Split('\n'), line => line.Length > 0 && !line.Contains("was deleted", StringComparison.Ordinal));
+            foreach (var image in Directory.GetFiles(disk, "*.hds"))
+            {
+                ToolRunner.RunChecked("qemu-img", "check", "-q", "-f", "parallels", image);
+            }
+
+            foreach (var (name, digest) in digests)
+            {
+                Assert.Equal(digest, Digest(disk, "-l", name));
+            }
+
+            Assert.Equal(Digest(disk), DigestByPeer(folder, disk));
+            Assert.Equal(File.ReadAllText(Path.Combine(disk, "DiskDescriptor.xml")), File.ReadAllText(Path.Combine(disk, "DiskDescriptor.xml.Backup")));
+        }
+    }
+
+    [Fact]
+    public void A_bundle_from_a_bundle_is_the_same_and_nothing_is_overwritten()
+    {
+        using var folder = new TempFolder("bundle");
+        var source = Path.Combine(DemoSample.RepositoryRoot, "samples", "demo.pvm");
+        PlatterCli.Run("convert", "--verify", "-l", "Clean install", "-O", "parallels-bundle", "-o", "split_size=4M,cluster_size=64k", source, folder["copy.hdd"]).Expect();
+        Assert.Equal(Digest(source, "-l", "Clean install"), Digest(folder["copy.hdd"]));
+        var again = PlatterCli.Run("convert", "-O", "parallels-bundle", source, folder["copy.hdd"]);
+        Assert.Equal(1, again.ExitCode);
+        Assert.Contains("not empty", again.Error);
+        Assert.Contains("not empty", PlatterCli.Run("create", "-f", "parallels-bundle", folder["copy.hdd"], "1M").Error);
+        PlatterCli.Run("convert", "-n", "-O", "parallels-bundle", source, folder["copy.hdd"]).Expect();
+        Assert.Equal(Digest(source), Digest(folder["copy.hdd"]));
+        Assert.Contains("is part of the source", PlatterCli.Run("convert", "-n", "-O", "parallels-bundle", folder["copy.hdd"], folder["copy.hdd"]).Error);
+    }
+
+    [Fact]
+    public void An_interrupted_copy_is_no_bundle_and_is_resumed()
+    {
+        using var folder = new TempFolder("bundle");
+        ToolRunner.RequireOrSkip("qemu-img", "timeout");
+        File.WriteAllBytes(folder["disk.raw"], TestContent.Make(1, 0, 12 << 20));
+        var script = $"exec timeout -s INT 1.5 '{PlatterCli.Path}' convert -r 2M -O parallels-bundle '{folder["disk.raw"]}' '{folder["vm.hdd"]}'";
+        var cut = ToolRunner.Run(new ToolCommand("bash", "-c", script));
+        Assert.NotEqual(0, cut.ExitCode);
+        Assert.False(File.Exists(folder["vm.hdd/DiskDescriptor.xml"]));
+        Assert.Contains("unfinished copy", PlatterCli.Run("info", folder["vm.hdd"]).Error);
+        PlatterCli.Run("convert", "--resume", "-O", "parallels-bundle", folder["disk.raw"], folder["vm.hdd"]).Expect();
+        Assert.Equal(Digest(folder["disk.raw"], "-f", "raw"), Digest(folder["vm.hdd"]));
+        PlatterCli.Run("check", folder["vm.hdd"]).Expect();
+        var finished = PlatterCli.Run("convert", "--resume", "-O", "parallels-bundle", folder["disk.raw"], folder["vm.hdd"]);
+        Assert.Contains("not an unfinished copy", finished.Error);
+    }
+
+    [Fact]
+    public async Task What_somebody_uses_is_not_changed()
+    {
+        using var folder = new TempFolder("bundle");
+        var disk = folder["vm.hdd"];
+        PlatterCli.Run("create", "-f", "parallels-bundle", disk, "4M").Expect();
+        Io(disk, "write -P 1 0 1M");
+        PlatterCli.Run("snapshot", "-c", "one", disk).Expect();
+        Io(disk, "write -P 2 0 64k");
+        var files = Directory.GetFiles(disk, "*.hds");
+        var before = files.Append(Path.Combine(disk, "DiskDescriptor.xml")).ToDictionary(f => f, File.ReadAllBytes);
+        foreach (var held in files)
+        {
+            var storage = FileStorage.Open(held);
+            await using (storage)
+            {
+                storage.LockForReading(allowWriters: false);
+                var result = PlatterCli.Run("snapshot", "-d", "one", disk);
+                Assert.Equal(1, result.ExitCode);
+                Assert.Contains("lock", result.Error);
+                if (held == TopOf(disk))
+                {
+                    Assert.Contains("lock", PlatterCli.Run("snapshot", "-c", "two", disk).Error);
+                    Assert.Contains("lock", PlatterCli.Run("io", "-c", "write 0 512", disk).Error);
+                    Assert.Contains("lock", PlatterCli.Run("resize", disk, "8M").Error);
+                }
+            }
+        }
+
+        foreach (var (file, bytes) in before)
+        {
+            Assert.Equal(bytes, File.ReadAllBytes(file));
+        }
+
+        PlatterCli.Run("snapshot", "-d", "one", disk).Expect();
+        Assert.Single(Directory.GetFiles(disk, "*.hds"));
+    }
+
+    [Fact]
+    public void Commands_take_a_bundle_and_each_of_its_snapshots()
+    {
+        using var folder = new TempFolder("bundle");
+        var disk = folder["vm.hdd"];
+        PlatterCli.Run("create", "-f", "parallels-bundle", "-o", "cluster_size=64k", disk, "4M").Expect();
+        Io(disk, "write -P 1 0 1M");
+        PlatterCli.Run("snapshot", "-c", "one", disk).Expect();
+        Io(disk, "write -P 2 0 64k");
+        Assert.Contains("one", PlatterCli.Run("snapshot", "-l", disk).Expect().Text);
+        PlatterCli.Run("io", "-r", "-c", "read -P 1 65536 64k", "-c", "read -P 2 0 64k", disk).Expect();
+        PlatterCli.Run("convert", "-l", "one", disk, folder["one.raw"]).Expect();
+        Assert.Equal(1, PlatterCli.Run("compare", "-F", "raw", disk, folder["one.raw"]).ExitCode);
+        var map = JsonNode.Parse(PlatterCli.Run("map", "--output=json", disk).Expect().Text)!.AsArray();
+        Assert.Equal([0, 1], map.Where(e => (bool)e!["data"]!).Select(e => (int)e!["depth"]!).Distinct().Order());
+        Assert.Contains("required size", PlatterCli.Run("measure", "-O", "qcow2", disk).Expect().Text);
+        var info = JsonNode.Parse(PlatterCli.Run("info", "--output=json", disk).Expect().Text)!;
+        Assert.Equal(2, info["format-specific"]!["data"]!["layers"]!.AsArray().Count);
+        Assert.Contains("Files:", PlatterCli.Run("info", disk).Expect().Text);
+        Assert.Equal(1, PlatterCli.Run("commit", "-d", disk).ExitCode);
+        Assert.Contains("has no snapshot 'nothing'", PlatterCli.Run("snapshot", "-a", "nothing", disk).Error);
+        Assert.Contains("Use the --shrink option", PlatterCli.Run("resize", disk, "1M").Error);
+        Assert.Contains("cannot be made smaller", PlatterCli.Run("resize", "--shrink", disk, "1M").Error);
+    }
+
+    private static void Io(string disk, params string[] commands) => PlatterCli.Run(["io", .. commands.SelectMany(c => new[] { "-c", c }), disk]).Expect();
+
+    private static string Take(string disk, string name)
+    {
+        var before = Digest(disk);
+        PlatterCli.Run("snapshot", "-c", name, disk).Expect();
+        Assert.Equal(before, Digest(disk));
+        return before;
+    }
+
+    private static string Digest(string disk, params string[] options) => PlatterCli.Run(["digest", .. options, disk]).Expect().Text.Split(' ')[0];
+
+    private static string TopOf(string disk)
+    {
+        var layers = JsonNode.Parse(PlatterCli.Run("info", "--output=json", disk).Expect().Text)!["format-specific"]!["data"]!["layers"]!.AsArray();
+        return Path.Combine(disk, layers.First(l => (bool)l!["top"]!)!["images"]![0]!["file"]!.ToString());
+    }
+
+    // The peer opens one image; the chain below it has to be told, and a split disk put together.
+    private static string DigestByPeer(TempFolder folder, string disk)
+    {
+        var info = JsonNode.Parse(PlatterCli.Run("info", "--output=json", disk).Expect().Text)!["format-specific"]!["data"]!;
+        var layers = info["layers"]!.AsArray().ToDictionary(l => l!["guid"]!.ToString(), l => l!);
+        using (var whole = File.Create(folder["whole.raw"]))
+        {
+            foreach (var (storage, index) in info["storages"]!.AsArray().Select((s, i) => (s!, i)))
+            {
+                var part = folder["part.raw"];
+                ToolRunner.RunChecked("qemu-img", "convert", "-O", "raw", "json:" + Chain(layers, layers.Values.First(l => (bool)l["top"]!), index, disk).ToJsonString(), part);
+                var bytes = File.ReadAllBytes(part);
+                whole.Write(bytes.AsSpan(0, (int)((long)storage["end"]! - (long)storage["start"]!)));
+            }
+        }
+
+        return Digest(folder["whole.raw"], "-f", "raw");
+    }
+
+    private static JsonObject Chain(Dictionary<string, JsonNode> layers, JsonNode layer, int storage, string disk)
+    {
+        var file = layer["images"]!.AsArray().First(i => (int)i!["storage"]! == storage)!["file"]!.ToString();
+        var image = new JsonObject
+        {
+            ["driver"] = "parallels",
+            ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = Path.Combine(disk, file) },
+        };
+        if (layer["parent-guid"]?.ToString() is { } parent)
+        {
+            image["backing"] = Chain(layers, layers[parent], storage, disk);
+        }
+
+        return image;
+    }
+}
