@@ -1,3 +1,4 @@
+using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -23,10 +24,16 @@ internal static class DiskRepair
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{undoFile}: is there already, and is not overwritten; nothing was changed");
         }
 
+        var number = 0;
         return await node.RepairAsync(new(options.Mode) { BeforeSwitch = WriteAsync }, report, progress, cancellationToken).ConfigureAwait(false);
 
-        ValueTask WriteAsync(RepairUndo undo, CancellationToken token) =>
-            DurableFile.CreateNewAsync(undoFile, stream => undo.WriteToAsync(stream, token));
+        async ValueTask WriteAsync(RepairUndo undo, CancellationToken token)
+        {
+            var file = number == 0 ? undoFile : string.Create(CultureInfo.InvariantCulture, $"{undoFile}.{number + 1}");
+            await DurableFile.CreateNewAsync(file, stream => undo.WriteToAsync(stream, token)).ConfigureAwait(false);
+            number++;
+            options.OnUndoFile(file);
+        }
     }
 
     public static async ValueTask<string> UndoAsync(string undoFile, string? image, CancellationToken cancellationToken)

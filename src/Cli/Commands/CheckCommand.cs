@@ -78,7 +78,7 @@ internal sealed class CheckCommand : Command
         else
         {
             output.WriteText(session.Out);
-            TellUndo(session, output.UndoFile);
+            TellUndo(session, output.UndoFiles);
         }
 
         var report = output.Report;
@@ -95,13 +95,14 @@ internal sealed class CheckCommand : Command
             CheckReport report;
             RepairReport? repair = null;
             var undoFile = mode is null ? null : UndoFileFor(session, arguments, disk);
+            var undoFiles = new List<string>();
             if (mode is null)
             {
                 report = await disk.CheckAsync(tell, null, stop).ConfigureAwait(false);
             }
             else
             {
-                repair = await disk.RepairAsync(new(mode.Value) { UndoFile = undoFile }, tell, null, stop).ConfigureAwait(false);
+                repair = await disk.RepairAsync(new(mode.Value) { UndoFile = undoFile, OnUndoFile = undoFiles.Add }, tell, null, stop).ConfigureAwait(false);
                 report = repair.Check;
             }
 
@@ -110,7 +111,7 @@ internal sealed class CheckCommand : Command
                 await explanation.FindUsersAsync(disk, stop).ConfigureAwait(false);
             }
 
-            return new(report, repair, repair is { IsChanged: true } ? undoFile : null, explanation);
+            return new(report, repair, undoFiles, explanation);
         }
         catch (BlockException e)
         {
@@ -142,8 +143,8 @@ internal sealed class CheckCommand : Command
             return null;
         }
 
-        var image = disk.Node.Name;
-        if (!File.Exists(image))
+        var image = Path.TrimEndingDirectorySeparator(disk.Node.Name);
+        if (!Path.Exists(image))
         {
             throw new UsageException($"-r: '{image}' is no regular file; --undo FILE says where to keep what takes the repair back");
         }
@@ -157,13 +158,14 @@ internal sealed class CheckCommand : Command
         return file;
     }
 
-    private static void TellUndo(Session session, string? undoFile)
+    private static void TellUndo(Session session, IReadOnlyList<string> undoFiles)
     {
-        if (undoFile is not null)
+        foreach (var file in undoFiles)
         {
-            session.Error.Write($"What takes the repair back is in '{SafeText.Clean(undoFile)}': check --undo plays it back.\n");
-            session.Error.Flush();
+            session.Error.Write($"What takes the repair back is in '{SafeText.Clean(file)}': check --undo plays it back.\n");
         }
+
+        session.Error.Flush();
     }
 
     private static async ValueTask<int> UndoAsync(Session session, Arguments arguments, string undoFile)

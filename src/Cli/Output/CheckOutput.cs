@@ -7,9 +7,9 @@ namespace Platter.Cli.Output;
 /// <summary>What <c>check</c> says in the end, as the peers write it.</summary>
 /// <param name="Report">How the image is now.</param>
 /// <param name="Repair">What a repair did; null for a check alone.</param>
-/// <param name="UndoFile">Where the state before the repair is kept, or null.</param>
+/// <param name="UndoFiles">Where the state before the repair is kept: one file for each image that changed.</param>
 /// <param name="Explanation">The findings explained, or null when nobody asked.</param>
-internal sealed record CheckOutput(CheckReport Report, RepairReport? Repair, string? UndoFile, FindingExplanation? Explanation)
+internal sealed record CheckOutput(CheckReport Report, RepairReport? Repair, IReadOnlyList<string> UndoFiles, FindingExplanation? Explanation)
 {
     /// <summary>For people.</summary>
     public void WriteText(TextWriter writer)
@@ -76,9 +76,21 @@ internal sealed record CheckOutput(CheckReport Report, RepairReport? Repair, str
         json.Member("filename", name);
         json.Member("format", format);
         MemberUnlessZero(json, "fragmented-clusters", Report.FragmentedClusters);
-        if (UndoFile is not null)
+        if (UndoFiles.Count > 0)
         {
-            json.Member("undo-file", SafeText.Clean(UndoFile));
+            json.Member("undo-file", SafeText.Clean(UndoFiles[0]));
+        }
+
+        if (UndoFiles.Count > 1)
+        {
+            json.Name("undo-files");
+            json.BeginArray();
+            foreach (var file in UndoFiles)
+            {
+                json.Value(SafeText.Clean(file));
+            }
+
+            json.EndArray();
         }
 
         Explanation?.WriteJson(json);

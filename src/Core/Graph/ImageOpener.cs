@@ -206,11 +206,6 @@ public sealed class ImageOpener
                 format is null ? $"{directory.Name}: is a directory that holds no disk bundle" : $"{directory.Name}: is a directory, not a {format} image");
         }
 
-        if (_context.ForRepair)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"{directory.Name}: {bundle.Name} disks cannot be repaired as a whole; name one of its images");
-        }
-
         if (request.Snapshot is { } selector)
         {
             options["snapshot"] = selector.IdOrName ?? selector.Id ?? selector.Name;

@@ -65,6 +65,43 @@ public sealed class ParallelsRepairTests : IDisposable
         Assert.Equal(before, File.ReadAllBytes(Ours));
     }
 
+    [Fact]
+    public void A_bundle_is_repaired_image_by_image_and_taken_back()
+    {
+        var machine = _folder["vm.pvm"];
+        foreach (var file in Directory.GetFiles(DemoSample.Machine, "*", SearchOption.AllDirectories))
+        {
+            var copy = Path.Combine(machine, Path.GetRelativePath(DemoSample.Machine, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+            File.Copy(file, copy);
+        }
+
+        var images = Directory.GetFiles(Path.Combine(machine, "harddisk.hdd"), "*.hds");
+        Assert.Equal(3, images.Length);
+        foreach (var image in images)
+        {
+            using var file = new FileStream(image, FileMode.Open);
+            file.Position = 44;
+            file.Write("Ynot"u8);
+            file.Position = file.Length;
+            file.Write(new byte[100_000]);
+        }
+
+        var before = images.ToDictionary(image => image, File.ReadAllBytes);
+        var digest = PlatterCli.RunChecked("digest", machine).Text;
+        var json = JsonNode.Parse(PlatterCli.RunChecked("check", "-r", "all", "--output=json", machine).Text)!;
+        Assert.Equal((3, 6), ((int)json["corruptions-fixed"]!, (int)json["leaks-fixed"]!));
+        PlatterCli.RunChecked("check", machine);
+        Assert.All(images, image => ToolRunner.RunChecked("qemu-img", "check", "-f", "parallels", image));
+        Assert.Equal(digest, PlatterCli.RunChecked("digest", machine).Text);
+        foreach (var undo in json["undo-files"]!.AsArray())
+        {
+            PlatterCli.RunChecked("check", "--undo", (string)undo!);
+        }
+
+        Assert.All(images, image => Assert.Equal(before[image], File.ReadAllBytes(image)));
+    }
+
     public void Dispose() => _folder.Dispose();
 
     private static string Numbers(string json)

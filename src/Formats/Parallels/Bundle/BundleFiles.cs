@@ -148,6 +148,23 @@ internal sealed class BundleFiles
         }
     }
 
+    /// <summary>Opens the file of an expandable image for repair: nobody else may use it meanwhile, and it need not be good enough to be read.</summary>
+    /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
+    public async ValueTask<ImageDriver> OpenForRepairAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
+    {
+        var storage = await OpenForWritingAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            storage.LockForWriting();
+            return await s_parallels.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await storage.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
     /// <summary>Opens the file of an image as it is, to be written to; it has to be in this very bundle.</summary>
     public ValueTask<Storage> OpenForWritingAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
         NameInside(image) is { } name

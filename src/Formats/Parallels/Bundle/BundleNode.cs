@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Platter.Core.Bitmaps;
+using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -89,6 +90,13 @@ internal sealed partial class BundleNode : BlockNode
     public override ValueTask<CheckReport> CheckAsync(
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         new BundleCheck(Files, _state, report, progress).RunAsync(cancellationToken);
+
+    /// <summary>Mends the images of every snapshot, one after the other.</summary>
+    public override ValueTask<RepairReport> RepairAsync(
+        RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        _context.ForRepair
+            ? new BundleRepair(Files.Quiet(), _state, options, report).RunAsync(progress, cancellationToken)
+            : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Name}: was not opened for repair");
 
     private IReadOnlyList<BundleSegment> Segments => _state.Segments;
 
