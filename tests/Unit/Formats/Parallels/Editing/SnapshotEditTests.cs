@@ -162,6 +162,21 @@ public sealed class SnapshotEditTests
     }
 
     [Fact]
+    public async Task A_snapshot_too_many_is_not_taken()
+    {
+        var fixture = EditFixture.Of(new BundleBuilder("vm", 64, 8).With(b => b.AddTop()).Build());
+        await using var node = await fixture.OpenAsync();
+        for (var i = 1; i < 64; i++)
+        {
+            await node.CreateSnapshotAsync($"{i}", DateTimeOffset.UnixEpoch);
+        }
+
+        Assert.Equal(BlockErrorKind.LimitExceeded, (await Assert.ThrowsAsync<BlockException>(async () => await node.CreateSnapshotAsync("64", default))).Kind);
+        Assert.Equal(63, node.Snapshots.Count);
+        await fixture.AssertCleanAsync();
+    }
+
+    [Fact]
     public async Task Commit_needs_a_snapshot()
     {
         var fixture = EditFixture.Of(new BundleBuilder("vm", 4096, 128).With(b => b.AddTop()).Build());
