@@ -121,6 +121,22 @@ public sealed partial class Disk
         BlockException CannotChange(BlockException e) => new(e.Kind, $"Could not change the backing file to '{SafeText.Clean(backing ?? string.Empty, 256)}': {e.Message}", e);
     }
 
+    /// <summary>Takes a snapshot of the disk as it is, inside the qcow2 image or the bundle. Wholly or, at any error or power cut, not at all; waits for requests under way.</summary>
+    /// <param name="name">Its name; names may repeat.</param>
+    /// <param name="date">When it is said to have been taken; null for now.</param>
+    /// <param name="cancellationToken">Stops before it has happened.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: the format has no snapshots; <see cref="BlockErrorKind.ReadOnly"/>; others as met.</exception>
+    public ValueTask CreateSnapshotAsync(string name, DateTimeOffset? date = null, CancellationToken cancellationToken = default) =>
+        Node.CreateSnapshotAsync(name, date ?? DateTimeOffset.UtcNow, cancellationToken);
+
+    /// <summary>Makes the disk what it was at a snapshot; what it is now is lost. Wholly or not at all.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>; others as for <see cref="CreateSnapshotAsync"/>.</exception>
+    public ValueTask ApplySnapshotAsync(SnapshotSelector snapshot, CancellationToken cancellationToken = default) => Node.ApplySnapshotAsync(snapshot, cancellationToken);
+
+    /// <summary>Forgets a snapshot, wholly or not at all, and gives up the space that only it needed.</summary>
+    /// <exception cref="BlockException">As for <see cref="ApplySnapshotAsync"/>.</exception>
+    public ValueTask DeleteSnapshotAsync(SnapshotSelector snapshot, CancellationToken cancellationToken = default) => Node.DeleteSnapshotAsync(snapshot, cancellationToken);
+
     /// <summary>Changes options of an image (<c>compat</c>, <c>refcount_bits</c>, <c>lazy_refcounts</c>, <c>size</c>, <c>data_file</c>, <c>data_file_raw</c>,
     /// <c>encrypt.state</c> with its companions): all are judged before the first is changed, and each change happens wholly or not at all.</summary>
     /// <param name="options">By name.</param>

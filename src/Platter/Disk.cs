@@ -100,9 +100,9 @@ public sealed partial class Disk : IAsyncDisposable
     }
 
     /// <summary>Makes a new, empty image.</summary>
-    /// <param name="path">A local file, which is replaced if it exists, or a block device.</param>
+    /// <param name="path">A local file, which is replaced if it exists, or a block device; for a bundle a directory that is empty or not there.</param>
     /// <param name="size">Bytes of the disk, rounded up to whole sectors; null for the backing file's size.</param>
-    /// <param name="options">Format and options: <see cref="Qcow2CreateOptions"/>, <see cref="RawCreateOptions"/> or <see cref="NamedCreateOptions"/>.</param>
+    /// <param name="options">Format and options: <see cref="Qcow2CreateOptions"/>, <see cref="RawCreateOptions"/>, <see cref="ParallelsBundleCreateOptions"/> or <see cref="NamedCreateOptions"/>.</param>
     /// <param name="cancellationToken">Stops; a file that was made here is removed again.</param>
     /// <exception cref="BlockException">Options are wrong or do not go together, the file is in use (nothing is touched then), or the host could not write
     /// (a file that was made here is removed again).</exception>

@@ -34,9 +34,12 @@ public abstract class StorageDirectory
     public virtual ValueTask<Storage> OpenFileForWritingAsync(string name, CancellationToken cancellationToken = default) => throw NotWritable();
 
     /// <summary>Makes an empty file, open for reading and writing.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="like">A file directly inside whose permissions it takes over, where the host has such; null, or one that is not there: as the host likes.</param>
+    /// <param name="cancellationToken">Stops before it was made.</param>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: something of that name is there; <see cref="BlockErrorKind.NotAllowed"/>:
     /// no name of a file directly inside; <see cref="BlockErrorKind.ReadOnly"/>, <see cref="BlockErrorKind.AccessDenied"/>, <see cref="BlockErrorKind.NoSpace"/>.</exception>
-    public virtual ValueTask<Storage> CreateFileAsync(string name, CancellationToken cancellationToken = default) => throw NotWritable();
+    public virtual ValueTask<Storage> CreateFileAsync(string name, string? like = null, CancellationToken cancellationToken = default) => throw NotWritable();
 
     /// <summary>Gives a file another name; a file that had it is gone. Nobody sees neither or half of either.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>, and as for <see cref="CreateFileAsync"/>.</exception>

@@ -114,8 +114,8 @@ public sealed class FileDirectory : StorageDirectory
         CheckedAsync(FileStorage.OpenReferenced(Inside(name), writable: true, displayName: $"{Name}/{name}"), name);
 
     /// <inheritdoc/>
-    public override ValueTask<Storage> CreateFileAsync(string name, CancellationToken cancellationToken = default) =>
-        CheckedAsync(FileStorage.CreateNew(Direct(name), $"{Name}/{name}"), name);
+    public override ValueTask<Storage> CreateFileAsync(string name, string? like = null, CancellationToken cancellationToken = default) =>
+        CheckedAsync(FileStorage.CreateNew(Direct(name), $"{Name}/{name}", like is null ? null : Direct(like)), name);
 
     /// <inheritdoc/>
     public override ValueTask RenameFileAsync(string name, string newName, CancellationToken cancellationToken = default)

@@ -117,8 +117,9 @@ public sealed partial class FileStorage
     /// <summary>Makes a file that was not there.</summary>
     /// <param name="path">Where; nothing of that name may be there, not even a link.</param>
     /// <param name="displayName">What messages repeat.</param>
+    /// <param name="like">Path of a file whose permissions it takes over, if it is there; or null.</param>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: something is there; others when the host could not.</exception>
-    internal static FileStorage CreateNew(string path, string displayName)
+    internal static FileStorage CreateNew(string path, string displayName, string? like = null)
     {
         SafeFileHandle handle;
         try
@@ -136,12 +137,30 @@ public sealed partial class FileStorage
 
         try
         {
+            TakeOverMode(handle, like);
             return FromHandle(path, displayName, handle, writable: true);
         }
         catch
         {
             handle.Dispose();
             throw;
+        }
+    }
+
+    private static void TakeOverMode(SafeFileHandle handle, string? like)
+    {
+        if (like is null || OperatingSystem.IsWindows())
+        {
+            return;
+        }
+
+        try
+        {
+            File.SetUnixFileMode(handle, File.GetUnixFileMode(like));
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            // It is not there, or the file system has no permissions: as the host likes, then.
         }
     }
 

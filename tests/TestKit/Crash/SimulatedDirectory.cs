@@ -72,7 +72,7 @@ public sealed class SimulatedDirectory : StorageDirectory
     }
 
     /// <inheritdoc/>
-    public override ValueTask<Storage> CreateFileAsync(string name, CancellationToken cancellationToken = default)
+    public override ValueTask<Storage> CreateFileAsync(string name, string? like = null, CancellationToken cancellationToken = default)
     {
         lock (_gate)
         {

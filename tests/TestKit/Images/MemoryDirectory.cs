@@ -87,7 +87,7 @@ public sealed class MemoryDirectory : StorageDirectory
     }
 
     /// <inheritdoc/>
-    public override ValueTask<Storage> CreateFileAsync(string name, CancellationToken cancellationToken = default)
+    public override ValueTask<Storage> CreateFileAsync(string name, string? like = null, CancellationToken cancellationToken = default)
     {
         OnChange?.Invoke("create", name);
         if (Leaves(name) || FileExists(name))

@@ -65,7 +65,7 @@ public sealed class BundleCommandTests
         Assert.Equal(0, run.ExitCode);
         Assert.Contains("\n    Clean install {1c7ad7a2-", run.Output, StringComparison.Ordinal);
         Assert.Contains("\n        After first update {7e04f0d9-", run.Output, StringComparison.Ordinal);
-        Assert.Matches(@"\n            current state \{5fbaabe3-[-0-9a-f]*\}, [0-9.]+ KiB  <- this one\n$", run.Output);
+        Assert.Matches(@"\n            current state \{5fbaabe3-[-0-9a-f]*\}, [0-9.]+ KiB  <- this one\nFiles:\n", run.Output);
         var json = JsonNode.Parse((await CliRun.PlatterAsync("info", "--output=json", DemoSample.Machine)).Output)!;
         Assert.Equal(3, json["format-specific"]!["data"]!["layers"]!.AsArray().Count);
         Assert.Equal(2, json["snapshots"]!.AsArray().Count);

@@ -92,6 +92,23 @@ public sealed class FileDirectoryTests
     }
 
     [Fact]
+    public async Task A_new_file_takes_over_permissions()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Assert.Skip("permissions of Unix");
+            return;
+        }
+
+        using var folder = new TempFolder();
+        File.SetUnixFileMode(folder.Write("old", "x"), UnixFileMode.UserRead | UnixFileMode.GroupRead);
+        var directory = FileDirectory.Open(folder.Path);
+        await (await directory.CreateFileAsync("new", like: "old")).DisposeAsync();
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.GroupRead, File.GetUnixFileMode(folder["new"]));
+        await (await directory.CreateFileAsync("other", like: "nothing")).DisposeAsync();
+    }
+
+    [Fact]
     public async Task A_link_is_not_written_through()
     {
         using var folder = new TempFolder();

@@ -1,6 +1,7 @@
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Units;
+using Platter.Formats.Parallels.Bundle.Editing;
 
 namespace Platter.Formats.Parallels.Bundle;
 
@@ -84,6 +85,11 @@ internal sealed class BundleCheck
         else if (_tree.Shots.FirstOrDefault(s => s.ParentId == _tree.TopId) is { } child)
         {
             Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"the snapshot {child.Id:B} was made on the current state, which writes change");
+        }
+
+        if (_files.Directory.FileExists(BundleJournal.FileName))
+        {
+            Add(CheckSeverity.Note, BundleJournal.FileName, "a change of the bundle is under way or was interrupted; opening the disk for writing cleans up");
         }
 
         foreach (var shot in _tree.Shots.Where(shot => shot.IsMerging).Take(16))

@@ -168,7 +168,11 @@ internal sealed class BundleFiles
     /// <summary>Opens the file of an image as it is, to be written to; it has to be in this very bundle.</summary>
     public ValueTask<Storage> OpenForWritingAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
         NameInside(image) is { } name
-            ? Directory.OpenFileForWritingAsync(name, cancellationToken)
+            ? IsOwn(name)
+                ? throw ImageFormatException.InDescriptor(
+                    descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "is a file of the bundle's own, not an image to be written to",
+                    BlockErrorKind.NotAllowed)
+                : Directory.OpenFileForWritingAsync(name, cancellationToken)
             : throw ImageFormatException.InDescriptor(
                 descriptor.File,
                 image.Path + "/File",
@@ -176,6 +180,10 @@ internal sealed class BundleFiles
                 SafeText.Clean(image.File, 256),
                 IsInParent(image) ? "belongs to the bundle this one was cloned from, which is never written to" : "there is no such file in this bundle",
                 IsInParent(image) ? BlockErrorKind.ReadOnly : BlockErrorKind.NotFound);
+
+    // A guest would write its sectors over what says where they are.
+    private static bool IsOwn(string name) =>
+        name.StartsWith(DescriptorName, StringComparison.OrdinalIgnoreCase) || name.Equals(SnapshotNames.FileName, StringComparison.OrdinalIgnoreCase);
 
     private async ValueTask<Storage> OpenStorageAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken)
     {

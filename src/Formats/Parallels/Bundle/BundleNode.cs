@@ -113,7 +113,9 @@ internal sealed partial class BundleNode : BlockNode
     {
         if (Segments.Count == 0)
         {
-            throw new InvalidOperationException("the bundle was opened for its metadata only");
+            throw IsReadOnly
+                ? new InvalidOperationException("the bundle was opened for its metadata only")
+                : new BlockException(BlockErrorKind.Io, $"{Name}: is not open any more: after a change its images could not be opened again");
         }
 
         int low = 0, high = Segments.Count - 1;

@@ -157,7 +157,7 @@ internal sealed class BundleOpener
     /// <summary>What lies below the root of a bundle: a snapshot of another bundle, or nothing.</summary>
     public static ValueTask<BlockNode?> OpenVolumeAsync(
         OpenContext context, BundleFiles files, DiskDescriptor descriptor, SnapshotTree tree, CancellationToken cancellationToken) =>
-        new BundleOpener(context, files, descriptor, tree, writable: false).OpenParentAsync(tree.Shots.Count, cancellationToken);
+        new BundleOpener(context, files, descriptor, tree, writable: false).OpenParentAsync(1, cancellationToken);
 
     // Linked clones of ploop: below our root lies a snapshot of another bundle.
     private async ValueTask<BlockNode?> OpenParentAsync(int layersAbove, CancellationToken cancellationToken)

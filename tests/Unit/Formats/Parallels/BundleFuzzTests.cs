@@ -1,6 +1,8 @@
 using System.Text;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Core.Units;
+using Platter.Formats.Parallels.Bundle;
 using Platter.TestKit;
 using Xunit;
 
@@ -55,6 +57,57 @@ public class BundleFuzzTests
                 Assert.Fail($"seed {seed}: {e}\n{Encoding.UTF8.GetString(bytes)}");
             }
         }
+    }
+
+    /// <summary>Goal: whatever a descriptor and a list of snapshots say, changing the bundle either happens, and the disk reads as it should, or is one line that names a file.
+    /// Method: as above, and of what can be opened for writing a snapshot is taken, applied and deleted, and the size changed.</summary>
+    [Fact]
+    public async Task No_descriptor_makes_anything_but_a_BlockException_when_the_bundle_is_changed()
+    {
+        var builder = new BundleBuilder("disk", 640, 64, 320) { WithUnknownContent = true };
+        var root = builder.AddLayer().Fill(1, 0, 40_000);
+        builder.AddLayer(parent: root).Fill(2, 5000, 100_000);
+        builder.AddTop(root).Fill(3, 160_000, 10_000);
+        var good = builder.Build();
+        var names = Encoding.UTF8.GetString(new MachineBuilder("x").Add(good).AddSnapshot(root.Id, "root", default).Build().Files["Snapshots.xml"].ToArray());
+        var changed = 0;
+        for (var seed = 1; seed <= 1000; seed++)
+        {
+            var random = new Random(seed);
+            var directory = MemoryDirectory.Of(good);
+            var bytes = random.Next(4) == 0 ? Encoding.UTF8.GetBytes(good.DescriptorText) : Mutate(good.DescriptorText, random);
+            directory.Put("DiskDescriptor.xml", bytes);
+            directory.Put("Snapshots.xml", Mutate(names, random));
+            if (random.Next(4) == 0)
+            {
+                directory.Put("DiskDescriptor.xml.changes", Mutate("file stray.hds\nsize 700\nfile disk.hdd.0.{00000001-0000-4000-8000-000000000001}.hds\n", random));
+            }
+
+            try
+            {
+                await using var node = await new ParallelsBundleFormat().OpenAsync(directory, new NodeOptions(), writable: true, Opening.Context());
+                var content = await Opening.ReadAllAsync(node);
+                await node.CreateSnapshotAsync("new", DateTimeOffset.UnixEpoch);
+                Assert.Equal(content, await Opening.ReadAllAsync(node));
+                await node.WriteAsync(new(random.Next((int)node.VirtualSize - 512)), new byte[512]);
+                var snapshot = node.Snapshots[random.Next(node.Snapshots.Count)].Id;
+                await node.ApplySnapshotAsync(SnapshotSelector.Parse(node.Snapshots[^1].Id));
+                await node.DeleteSnapshotAsync(SnapshotSelector.Parse(snapshot));
+                await node.ResizeAsync(node.VirtualSize + 512);
+                await node.CommitAsync();
+                changed++;
+            }
+            catch (BlockException e)
+            {
+                Assert.True(!e.Message.Contains('\n', StringComparison.Ordinal), $"seed {seed}: {e.Message}");
+            }
+            catch (Exception e)
+            {
+                Assert.Fail($"seed {seed}: {e}\n{Encoding.UTF8.GetString(bytes)}");
+            }
+        }
+
+        Assert.True(changed > 100, $"only {changed} could be changed");
     }
 
     private static byte[] Mutate(string text, Random random)

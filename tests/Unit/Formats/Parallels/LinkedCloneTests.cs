@@ -160,6 +160,41 @@ public class LinkedCloneTests
         }
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_clone_is_written_and_its_parent_never(bool byFile)
+    {
+        var (parent, clone) = byFile ? ByFile() : ByVolume();
+        var world = new World(parent);
+        var before = parent.Files.ToDictionary(f => f.Key, f => f.Value.Sha256());
+        var directory = MemoryDirectory.Of(clone);
+        var model = clone.Current.ToArray();
+        await using var node = await new ParallelsBundleFormat().OpenAsync(
+            directory, new NodeOptions(), writable: true, Opening.Context(gate: world.Gate, storages: world));
+        TestContent.Make(9, 30_000, 50_000).CopyTo(model.AsSpan(30_000));
+        await node.WriteAsync(new(30_000), model.AsMemory(30_000, 50_000));
+        await node.CreateSnapshotAsync("mine", DateTimeOffset.UnixEpoch);
+        var frozen = model.ToArray();
+        model.AsSpan(0, 512).Fill(7);
+        await node.WriteAsync(default, model.AsMemory(0, 512));
+        await node.DeleteSnapshotAsync(SnapshotSelector.Parse("mine"));
+        Assert.Equal(model, await Opening.ReadAllAsync(node));
+        if (byFile)
+        {
+            // Without the parent's image the clone has all of it itself.
+            await node.DeleteSnapshotAsync(SnapshotSelector.Parse(node.Snapshots[0].Id));
+            Assert.Empty(node.Snapshots);
+            Assert.Equal(model, await Opening.ReadAllAsync(node));
+            await node.DisposeAsync();
+            await using var alone = await BundleReadTests.OpenAsync(directory);
+            Assert.Equal(model, await Opening.ReadAllAsync(alone));
+        }
+
+        Assert.Equal(before, parent.Files.ToDictionary(f => f.Key, f => f.Value.Sha256()));
+        Assert.NotEqual(frozen, model);
+    }
+
     /// <summary>Directories by the last part of their name; remembers what the gate was asked.</summary>
     private sealed class World(params BuiltBundle[] bundles) : StorageOpener
     {

@@ -72,7 +72,7 @@ internal static class BundleCreator
 
         async ValueTask<Storage> CreateAsync(string file)
         {
-            var storage = await directory.CreateFileAsync(file, cancellationToken).ConfigureAwait(false);
+            var storage = await directory.CreateFileAsync(file, like: null, cancellationToken).ConfigureAwait(false);
             made.Add(file);
             return storage;
         }

@@ -171,7 +171,7 @@ internal sealed class BundleEdit : IAsyncDisposable
     /// <param name="cancellationToken">Stops.</param>
     public async ValueTask MakeImageAsync(string name, long bytes, uint clusterSectors, int version, CancellationToken cancellationToken)
     {
-        var storage = await Location.Disk.CreateFileAsync(name, cancellationToken).ConfigureAwait(false);
+        var storage = await Location.Disk.CreateFileAsync(name, like: Files.DescriptorFile(), cancellationToken).ConfigureAwait(false);
         _made.Add(name);
         await using (storage.ConfigureAwait(false))
         {

@@ -16,7 +16,7 @@ internal static class DurableFiles
         await directory.RemoveFileAsync(temporary, cancellationToken).ConfigureAwait(false);
         try
         {
-            var storage = await directory.CreateFileAsync(temporary, cancellationToken).ConfigureAwait(false);
+            var storage = await directory.CreateFileAsync(temporary, like: name, cancellationToken).ConfigureAwait(false);
             await using (storage.ConfigureAwait(false))
             {
                 await storage.WriteAsync(default, bytes, cancellationToken).ConfigureAwait(false);

@@ -15,6 +15,13 @@ internal static class SnapshotEdits
     public static async ValueTask CreateAsync(BundleEdit edit, string name, DateTimeOffset date, CancellationToken cancellationToken)
     {
         var top = edit.Tree.Top();
+        var layers = edit.Tree.ChainOf(top).Count + 1;
+        if (layers > edit.Context.Limits.MaxBundleLayers)
+        {
+            throw new BlockException(
+                BlockErrorKind.LimitExceeded, $"the disk would stand on a chain of {layers} images, the limit is {edit.Context.Limits.MaxBundleLayers}; delete snapshots first");
+        }
+
         var files = edit.NewNames();
         await edit.BeginAsync(files, null, cancellationToken).ConfigureAwait(false);
         await edit.MakeLayerAsync(files, top, cancellationToken).ConfigureAwait(false);

@@ -106,6 +106,21 @@ public sealed class BundleWriteTests
         Assert.Equal(BlockErrorKind.ReadOnly, (await Assert.ThrowsAsync<BlockException>(() => fixture.OpenAsync(snapshot: $"{snapshot.Id:B}"))).Kind);
     }
 
+    [Theory]
+    [InlineData("DiskDescriptor.xml")]
+    [InlineData("./diskdescriptor.xml.backup")]
+    [InlineData("../vm.hdd/Snapshots.xml")]
+    public async Task A_file_of_the_bundles_own_is_not_written_to_as_an_image(string file)
+    {
+        var builder = new BundleBuilder("vm", 4) { EditDescriptor = root => root.Descendants("File").Single().Value = file };
+        builder.AddTop().Plain = true;
+        var fixture = EditFixture.Of(builder.Build());
+        fixture.Directory.Put("Snapshots.xml", new byte[2048]);
+        var before = fixture.Directory.ListFiles().ToDictionary(f => f, fixture.Directory.Bytes);
+        Assert.Equal(BlockErrorKind.NotAllowed, (await Assert.ThrowsAsync<ImageFormatException>(() => fixture.OpenAsync())).Kind);
+        Assert.Equal(before, fixture.Directory.ListFiles().ToDictionary(f => f, fixture.Directory.Bytes));
+    }
+
     [Fact]
     public async Task A_plain_image_that_is_short_is_filled_up_when_it_is_written_to()
     {

@@ -161,6 +161,49 @@ public sealed class SnapshotEditTests
         await fixture.AssertReadsAsync(model);
     }
 
+    [Theory]
+    [InlineData("take")]
+    [InlineData("commit")]
+    [InlineData("delete")]
+    public async Task Images_that_were_not_closed_are_before_they_are_frozen(string edit)
+    {
+        var builder = new BundleBuilder("vm", 200, 8);
+        var first = builder.AddLayer().FillRandom(1, 0.6);
+        var top = builder.AddTop().FillRandom(2, 0.5);
+        top.InUse = ParallelsImageBuilder.InUseOpen;
+        var built = builder.Build();
+        var fixture = EditFixture.Of(built);
+        await using (var node = await fixture.OpenAsync())
+        {
+            await (edit switch
+            {
+                "take" => node.CreateSnapshotAsync("new", default),
+                "commit" => node.CommitAsync(),
+                _ => node.DeleteSnapshotAsync(SnapshotSelector.Parse($"{first.Id:B}")),
+            });
+        }
+
+        await fixture.AssertReadsAsync(built.Current.ToArray());
+        await fixture.AssertCleanAsync();
+        await using var again = await fixture.OpenAsync();
+        Assert.False(again.IsReadOnly);
+    }
+
+    [Fact]
+    public async Task A_snapshot_too_many_is_not_taken()
+    {
+        var fixture = EditFixture.Of(new BundleBuilder("vm", 64, 8).With(b => b.AddTop()).Build());
+        await using var node = await fixture.OpenAsync();
+        for (var i = 1; i < 64; i++)
+        {
+            await node.CreateSnapshotAsync($"{i}", DateTimeOffset.UnixEpoch);
+        }
+
+        Assert.Equal(BlockErrorKind.LimitExceeded, (await Assert.ThrowsAsync<BlockException>(async () => await node.CreateSnapshotAsync("64", default))).Kind);
+        Assert.Equal(63, node.Snapshots.Count);
+        await fixture.AssertCleanAsync();
+    }
+
     [Fact]
     public async Task Commit_needs_a_snapshot()
     {
