@@ -203,7 +203,7 @@ internal sealed class ImageCheck
 
         foreach (var (magic, _, _) in _extension.Kept)
         {
-            Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
+            _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
         }
 
         if (_extension.Clusters.Length > 0)
