@@ -90,6 +90,9 @@ internal sealed class InputImages(InputCache cache, Tools tools, bool quick)
     /// <summary>An empty disk.</summary>
     public string Empty => cache.Get("empty.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", path, $"{NoiseSize}"));
 
+    /// <summary>An empty Parallels image.</summary>
+    public string EmptyHds => cache.Get("empty.hds", path => tools.Run("qemu-img", "create", "-q", "-f", "parallels", path, $"{NoiseSize}"));
+
     /// <summary>An empty image over the noise.</summary>
     public string Overlay => cache.Get("overlay.qcow2", path => tools.Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", NoiseQcow2, path));
 

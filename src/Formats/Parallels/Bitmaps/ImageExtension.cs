@@ -128,6 +128,12 @@ internal sealed class ImageExtension
                 {
                     kept.Add((feature.Magic, feature.Flags, cluster[feature.DataAt..(feature.DataAt + feature.DataSize)]));
                 }
+
+                if (feature is { IsTransit: true, IsNecessary: false })
+                {
+                    // Nothing is wrong with it.
+                    continue;
+                }
             }
             else
             {

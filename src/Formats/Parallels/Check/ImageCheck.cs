@@ -139,6 +139,11 @@ internal sealed class ImageCheck
             Corruption(problem, null);
         }
 
+        foreach (var (magic, _, _) in _extension.Kept)
+        {
+            Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
+        }
+
         if (_extension.Clusters.Length > 0)
         {
             _usedEnd = _extension.Clusters[^1] + _geometry.ClusterSizeBytes;
