@@ -9,7 +9,6 @@ namespace Platter.Tests.Interop.Cli;
 public sealed class BundleTests
 {
     [Theory]
-    [InlineData("")]
     [InlineData("cluster_size=252k")]
     [InlineData("cluster_size=128k,split_size=3M")]
     public void Every_state_stays_what_it_was_and_the_peer_reads_the_same(string options)
