@@ -196,7 +196,6 @@ internal sealed class ShadowState
             await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
         }
 
-        _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
         _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)L1Offset.Value);
         _header.Set32(Qcow2Header.L1SizeAt, (uint)L1.Length);

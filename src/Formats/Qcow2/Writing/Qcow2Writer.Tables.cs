@@ -93,7 +93,7 @@ internal sealed partial class Qcow2Writer
         }
 
         _regions.Add(cluster, 1, MetadataKind.L2Table);
-        _tables.SetL1(index, new((ulong)table.Value | L1Entry.CopiedFlag));
+        _tables.SetL1(index, new((ulong)table.Value | L1Entry.CopiedFlag), isEmpty: entry.IsAbsent);
         if (!entry.IsAbsent)
         {
             Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1);

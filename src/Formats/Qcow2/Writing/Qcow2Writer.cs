@@ -47,6 +47,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private bool _reuseWasJudged;
     private bool _isClosing;
 
+    // Guest data, since the last checkpoint; only the event of a flush depends on it.
+    private volatile bool _wasWrittenTo;
+
     /// <summary>Takes over the state of an image that was opened for writing.</summary>
     public Qcow2Writer(Qcow2WriterState state)
     {
@@ -105,6 +108,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             return false;
         }
 
+        _wasWrittenTo = true;
         plan = new() { Offset = at, Length = planned, Storage = _data, HostOffset = run.HostOffset, NeedsEncoding = _cipher is not null };
         return true;
     }
@@ -116,6 +120,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         try
         {
             _checkpoint.ThrowIfBroken();
+            _wasWrittenTo = true;
             await OwnTableAsync(at, cancellationToken).ConfigureAwait(false);
             var (entry, bitmap) = await _tables.GetEntryAsync(at, cancellationToken).ConfigureAwait(false);
             return IsOwn(entry)
@@ -395,7 +400,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
                     await SetDirtyBitAsync(true, cancellationToken).ConfigureAwait(false);
                 }
 
-                await _checkpoint.RunAsync(refcounts, tables, defers, cancellationToken).ConfigureAwait(false);
+                var wasWrittenTo = _wasWrittenTo || !tables.IsEmpty || !refcounts.IsEmpty;
+                _wasWrittenTo = false;
+                await _checkpoint.RunAsync(refcounts, tables, defers, wasWrittenTo, cancellationToken).ConfigureAwait(false);
             }
             catch
             {
