@@ -56,7 +56,7 @@ internal static class ImageLock
             if (IsHeldByAnother(handle, UnsharedBase + permission))
             {
                 Release(handle);
-                throw Conflict(handle, name, $"Failed to get \"{NameOf(permission)}\" lock");
+                throw Conflict(handle, name, $"Failed to get \"{NameOf(permission)}\" lock", UnsharedBase + permission);
             }
         }
 
@@ -65,7 +65,7 @@ internal static class ImageLock
             if (IsHeldByAnother(handle, HeldBase + permission))
             {
                 Release(handle);
-                throw Conflict(handle, name, $"Failed to get shared \"{NameOf(permission)}\" lock");
+                throw Conflict(handle, name, $"Failed to get shared \"{NameOf(permission)}\" lock", HeldBase + permission);
             }
         }
     }
@@ -96,15 +96,15 @@ internal static class ImageLock
         _ => "resize",
     };
 
-    private static BlockException Conflict(SafeFileHandle handle, string name, string problem)
+    private static BlockException Conflict(SafeFileHandle handle, string name, string problem, int position)
     {
-        var holders = HoldersOf(handle);
+        var holders = HoldersOf(handle, position);
         var who = holders.Count == 0 ? "another process uses it" : $"it is open in {string.Join(", ", holders)}";
         return new BlockException(BlockErrorKind.Locked, $"{name}: {problem}: {who} (Is another process using the image [{name}]?)");
     }
 
-    // The kernel does not tell whose an open-file-description lock is; whoever has the same file open is named instead.
-    private static List<string> HoldersOf(SafeFileHandle handle)
+    // The kernel does not tell whose an open-file-description lock is, but for an open file it does tell the locks: who has the file open holds one, or only looks at it.
+    private static List<string> HoldersOf(SafeFileHandle handle, int position)
     {
         var holders = new List<string>();
         if (!LinuxCalls.TryStat(handle, out var mine))
@@ -121,7 +121,7 @@ internal static class ImageLock
 
             try
             {
-                if (HasOpen(process, mine))
+                if (HasLocked(process, mine, position))
                 {
                     var command = File.ReadAllText(Path.Combine(process, "comm")).TrimEnd();
                     holders.Add($"process {id} ({SafeText.Clean(command, 64)})");
@@ -136,7 +136,7 @@ internal static class ImageLock
         return holders;
     }
 
-    private static bool HasOpen(string process, LinuxCalls.FileStatus wanted)
+    private static bool HasLocked(string process, LinuxCalls.FileStatus wanted, int position)
     {
         foreach (var link in Directory.EnumerateFiles(Path.Combine(process, "fd")))
         {
@@ -147,7 +147,25 @@ internal static class ImageLock
             }
 
             using var file = new SafeFileHandle(fd, ownsHandle: true);
-            if (LinuxCalls.TryStat(file, out var status) && status.Device == wanted.Device && status.Inode == wanted.Inode)
+            if (LinuxCalls.TryStat(file, out var status) && status.Device == wanted.Device && status.Inode == wanted.Inode
+                && HasLock(File.ReadLines(Path.Combine(process, "fdinfo", Path.GetFileName(link))), position))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    // "lock:  1: OFDLCK  ADVISORY  READ -1 fe:01:1234 101 101": the last two are the first byte and the last one, or EOF.
+    private static bool HasLock(IEnumerable<string> lines, int position)
+    {
+        foreach (var line in lines)
+        {
+            var words = line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+            if (words.Length >= 3 && words[0] == "lock:"
+                && long.TryParse(words[^2], NumberStyles.None, CultureInfo.InvariantCulture, out var first) && first <= position
+                && (words[^1] == "EOF" || (long.TryParse(words[^1], NumberStyles.None, CultureInfo.InvariantCulture, out var last) && position <= last)))
             {
                 return true;
             }

@@ -109,6 +109,26 @@ public sealed partial class RepairTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("l1")]
+    [InlineData("l2")]
+    public void Data_said_to_be_in_a_table_are_repaired_as_the_peer_does_it(string table)
+    {
+        Make("cluster_size=64k");
+        var bytes = File.ReadAllBytes(Image);
+        var l2 = L2Table(bytes);
+        var to = table == "l2" ? (ulong)l2 : BinaryPrimitives.ReadUInt64BigEndian(bytes.AsSpan(40));
+        BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(l2 + (8 * 100)), to | (1UL << 63));
+        File.WriteAllBytes(Image, bytes);
+        var copy = _folder["copy.qcow2"];
+        File.WriteAllBytes(copy, bytes);
+        var theirs = ToolRunner.Run("qemu-img", "check", "-r", "all", copy);
+        File.WriteAllBytes(copy, bytes);
+        var ours = AsPeer("check", "-r", "all", copy);
+        Assert.Equal(End().Replace(theirs.Expect().Text, string.Empty), End().Replace(ours.Expect().Text, string.Empty));
+        ToolRunner.RunChecked("qemu-img", "check", copy);
+    }
+
     [Fact]
     public void Two_guest_clusters_in_one_place_are_told_apart_by_the_next_write()
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.RegularExpressions;
 using Platter.Core.Errors;
 using Platter.Operations.Copy;
 using Platter.TestKit;
@@ -108,7 +109,11 @@ public sealed class ResumeTests : IDisposable
         Assert.True(File.Exists(_folder[unfinished]));
         if (format == "qcow2")
         {
-            Assert.Contains("unfinished copy (platter convert --resume)", PlatterCli.Run("info", Target).Error, StringComparison.Ordinal);
+            foreach (var command in new[] { "info", "check", "map" })
+            {
+                var line = PlatterCli.Run(command, Target).Expect(1).Error;
+                Assert.Matches($"^[^\n]*{Regex.Escape(Target)}'?: an unfinished copy \\(platter convert --resume\\): .*--resume goes on with it\n$", line);
+            }
         }
 
         PlatterCli.RunChecked("convert", "--resume", "-f", "raw", "-O", format, Source, Target);

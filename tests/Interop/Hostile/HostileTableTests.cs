@@ -52,7 +52,7 @@ public sealed class HostileTableTests
     [InlineData(Qcow2Field.L1TableOffset, ulong.MaxValue & ~0xffffUL)]
     [InlineData(Qcow2Field.L1TableOffset, 1)]
     [InlineData(Qcow2Field.CryptMethod, 3)]
-    [InlineData(Qcow2Field.IncompatibleFeatures, 1UL << 63)]
+    [InlineData(Qcow2Field.IncompatibleFeatures, 1UL << 62)]
     [InlineData(Qcow2Field.Version, 4)]
     public void Header_values_that_no_image_has(Qcow2Field field, ulong value)
     {

@@ -110,16 +110,27 @@ public sealed class FileStorageTests
             RedirectStandardOutput = true,
         })!;
         writer.StandardOutput.Read();
+
+        // Somebody who has it open, and no lock, is in nobody's way.
+        using var reader = Process.Start(new ProcessStartInfo("sh", ["-c", "exec 3<\"$0\" && echo && exec cat", folder["a.qcow2"]])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+        reader.StandardOutput.Read();
         try
         {
             await using var file = FileStorage.Open(folder["a.qcow2"]);
             var error = Assert.Throws<BlockException>(() => file.LockForReading(allowWriters: false));
             Assert.Equal(BlockErrorKind.Locked, error.Kind);
             Assert.Contains("Failed to get shared \"write\" lock", error.Message, StringComparison.Ordinal);
-            Assert.Contains($"process {writer.Id} (qemu-io)", error.Message, StringComparison.Ordinal);
+            Assert.Contains($"it is open in process {writer.Id} (qemu-io) (", error.Message, StringComparison.Ordinal);
+            Assert.DoesNotContain($"process {reader.Id}", error.Message, StringComparison.Ordinal);
         }
         finally
         {
+            reader.StandardInput.Close();
+            reader.WaitForExit();
             writer.StandardInput.WriteLine("quit");
             writer.WaitForExit();
         }

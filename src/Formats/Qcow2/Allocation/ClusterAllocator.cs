@@ -9,6 +9,8 @@ namespace Platter.Formats.Qcow2.Allocation;
 /// <remarks>
 /// New clusters come from the end of the file, where nothing can be; so does whatever must be contiguous. Freed clusters are used again once
 /// <see cref="MayReuse"/> is set: the refcounts were compared with every pointer of the image. Used by one caller at a time.
+/// Nothing is handed out, or taken back, while a table that this needs shares a cluster with other metadata or lies behind the end of the file: what was
+/// written there would be lost, or would overwrite the other.
 /// </remarks>
 internal sealed class ClusterAllocator
 {
@@ -20,11 +22,13 @@ internal sealed class ClusterAllocator
     private readonly MetadataRegions _regions;
     private readonly Action<long, long> _retire;
     private readonly Action<BlockException> _giveUp;
+    private readonly Func<string, ValueTask<BlockException>> _refuse;
 
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
     private readonly Dictionary<long, long> _freeByEnd = [];
     private long _end;
+    private readonly long _lostBlock = -1;
 
     // Compressed clusters are packed: where the last one ended, and whether more fits behind it.
     private long _packedAt = -1;
@@ -36,9 +40,12 @@ internal sealed class ClusterAllocator
     /// <param name="regions">Told of new refcount blocks and tables.</param>
     /// <param name="retire">Told of clusters (first, count) whose last pointer goes with the next checkpoint: an old refcount table.</param>
     /// <param name="giveUp">Told of an error after which refcounts must never be written again: blocks or the table are half made.</param>
+    /// <param name="refuse">Marks the image corrupt, and makes the error that is thrown.</param>
     public ClusterAllocator(
-        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp)
+        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp,
+        Func<string, ValueTask<BlockException>> refuse)
     {
+        _refuse = refuse;
         _retire = retire;
         _giveUp = giveUp;
         _storage = storage;
@@ -48,8 +55,7 @@ internal sealed class ClusterAllocator
         _end = Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
         foreach (var block in refcounts.BlockClusters)
         {
-            // A block behind the end of the file is broken, but nothing may be put there.
-            _end = Math.Max(_end, block + 1);
+            _lostBlock = block >= _end ? block : _lostBlock;
         }
     }
 
@@ -62,14 +68,32 @@ internal sealed class ClusterAllocator
     /// <summary>Behind the last cluster that was ever handed out, in clusters.</summary>
     public long End => _end;
 
+    /// <summary>Refuses an image in which nothing can be allocated without harm, and has it marked corrupt.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.CorruptImage"/>: the header, the L1 table, the refcount table or a refcount block shares
+    /// a cluster with other metadata, or a refcount block lies behind the end of the file.</exception>
+    public async ValueTask ThrowIfUnsoundAsync()
+    {
+        if (_regions.FindVital() is var (cluster, one, other))
+        {
+            throw await _refuse($"{one} and {other} are said to be in the same cluster at {new HostOffset(cluster << _geometry.ClusterBits)}").ConfigureAwait(false);
+        }
+
+        if (_lostBlock >= 0)
+        {
+            throw await _refuse($"the refcount block at {new HostOffset(_lostBlock << _geometry.ClusterBits)} lies behind the end of the file").ConfigureAwait(false);
+        }
+    }
+
     /// <summary>Hands out some neighbouring clusters: at least one, at most as many as wanted.</summary>
     /// <returns>The first, how many, and whether they lie behind the old end of the file, where everything reads as zeros.</returns>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more.</exception>
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
     {
         _storage.Announce(StorageEvent.ClusterAlloc);
+        await ThrowIfUnsoundAsync().ConfigureAwait(false);
         if (MayReuse && TakeFree(wanted) is { Count: > 0 } free)
         {
+            await ThrowIfMetadataAsync(free.First, free.Count).ConfigureAwait(false);
             await _refcounts.AddAsync(free.First, free.Count, raise: true, null, cancellationToken).ConfigureAwait(false);
             return (free.First, free.Count, false);
         }
@@ -92,6 +116,7 @@ internal sealed class ClusterAllocator
             }
 
             ThrowIfBeyondFormat(first + count);
+            await ThrowIfMetadataAsync(first, count).ConfigureAwait(false);
             await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
             _end = first + count;
             return (first, count, true);
@@ -101,6 +126,7 @@ internal sealed class ClusterAllocator
     /// <summary>Hands out clusters that are all neighbours, at the end of the file.</summary>
     public async ValueTask<long> AllocateContiguousAsync(long count, CancellationToken cancellationToken)
     {
+        await ThrowIfUnsoundAsync().ConfigureAwait(false);
         var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
         for (var at = first; at < first + count;)
         {
@@ -114,6 +140,7 @@ internal sealed class ClusterAllocator
             at += free;
         }
 
+        await ThrowIfMetadataAsync(first, count).ConfigureAwait(false);
         await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
         _end = first + count;
         return first;
@@ -170,10 +197,11 @@ internal sealed class ClusterAllocator
     public void CutTo(long end) => _end = end;
 
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
-    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
+    public async ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
     {
         _storage.Announce(StorageEvent.ClusterFree);
-        return _refcounts.AddAsync(
+        await ThrowIfUnsoundAsync().ConfigureAwait(false);
+        await _refcounts.AddAsync(
             first, count, raise: false,
             cluster =>
             {
@@ -184,12 +212,8 @@ internal sealed class ClusterAllocator
                     _packedAt = -1;
                 }
             },
-            CancellationToken.None);
+            CancellationToken.None).ConfigureAwait(false);
     }
-
-    /// <summary>Gives a cluster one more reference.</summary>
-    public ValueTask RetainAsync(long first, long count, CancellationToken cancellationToken) =>
-        _refcounts.AddAsync(first, count, raise: true, null, cancellationToken);
 
     // Blocks for all clusters from `at` on for `count` of them, the blocks themselves first. Returns the first cluster behind the blocks.
     private async ValueTask<long> MakeBlocksAsync(long at, long count, CancellationToken cancellationToken)
@@ -220,6 +244,7 @@ internal sealed class ClusterAllocator
 
         _storage.Announce(StorageEvent.RefblockAlloc);
         ThrowIfBeyondFormat(at + missing + count);
+        await ThrowIfMetadataAsync(at, missing).ConfigureAwait(false);
         var last = (at + missing + count - 1) >> _refcounts.BlockBits;
         var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
         var grows = last >= _refcounts.TableLength;
@@ -237,7 +262,7 @@ internal sealed class ClusterAllocator
                 // The longer table needs a place, and that place blocks, for which GrowTable left room.
                 var clusters = _refcounts.TableClusters;
                 var table = await AllocateContiguousAsync(clusters, CancellationToken.None).ConfigureAwait(false);
-                _regions.Add(table, clusters);
+                _regions.Add(table, clusters, MetadataKind.RefcountTable);
                 _refcounts.MoveTable(table);
                 _retire(oldTable.First, oldTable.Count);
             }
@@ -264,7 +289,7 @@ internal sealed class ClusterAllocator
             }
         }
 
-        _regions.Add(at, place - at);
+        _regions.Add(at, place - at, MetadataKind.RefcountBlock);
         await _refcounts.AddAsync(at, place - at, raise: true, null, CancellationToken.None).ConfigureAwait(false);
         _end = place;
     }
@@ -344,6 +369,14 @@ internal sealed class ClusterAllocator
     {
         _free.Add(first, count);
         _freeByEnd.Add(first + count, first);
+    }
+
+    private async ValueTask ThrowIfMetadataAsync(long first, long count)
+    {
+        if (_regions.Find(first, count) is >= 0 and var taken)
+        {
+            throw await _refuse($"the refcounts say that the cluster at {new HostOffset(taken << _geometry.ClusterBits)} is free, and it holds metadata").ConfigureAwait(false);
+        }
     }
 
     private void ThrowIfBeyondFormat(long endCluster)

@@ -61,7 +61,7 @@ internal sealed record StoredBitmap(BitmapDirectoryEntry Entry)
 
         foreach (var at in seen)
         {
-            regions.Add(at >> geometry.ClusterBits);
+            regions.Add(at >> geometry.ClusterBits, 1, Allocation.MetadataKind.BitmapBits);
         }
 
         return this with { Table = table };
@@ -74,7 +74,7 @@ internal sealed record StoredBitmap(BitmapDirectoryEntry Entry)
         {
             if (new BitmapTableEntry(word) is { IsUnallocated: false } entry)
             {
-                regions.Add(entry.Offset.Value >> geometry.ClusterBits);
+                regions.Add(entry.Offset.Value >> geometry.ClusterBits, 1, Allocation.MetadataKind.BitmapBits);
             }
         }
     }

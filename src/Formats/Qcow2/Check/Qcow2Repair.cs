@@ -101,9 +101,9 @@ internal sealed class Qcow2Repair
 
         byte[]? l1 = null;
         var snapshotsChange = RepairsAll && CompleteSnapshots();
+        var tables = new TableRepairer(_storage, _metadata, refcounts, counts, space, tally, RepairsAll);
         if (RepairsAll || tally.Corruptions == 0)
         {
-            var tables = new TableRepairer(_storage, _metadata, refcounts, counts, space, tally, RepairsAll);
             l1 = await tables.RepairAsync(
                 new((long)_metadata.Header.L1TableOffset), _metadata.Header.L1Size, "the L1 table", isActive: true, cancellationToken).ConfigureAwait(false);
             snapshotsChange |= check.HasSnapshotRepairs && await RepairSnapshotsAsync(tables, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
@@ -126,10 +126,11 @@ internal sealed class Qcow2Repair
             CountMissing();
         }
 
+        HostOffset l1At = default;
         if (l1 is not null)
         {
-            var at = await MoveAsync(l1, (long)_metadata.Header.L1TableOffset, l1.Length, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
-            header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)at.Value);
+            l1At = await MoveAsync(l1, (long)_metadata.Header.L1TableOffset, l1.Length, refcounts, missing, space, cancellationToken).ConfigureAwait(false);
+            header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)l1At.Value);
         }
 
         if (snapshotsChange)
@@ -138,6 +139,15 @@ internal sealed class Qcow2Repair
                 _snapshots.SelectMany(entry => entry).ToArray(), (long)_metadata.Header.SnapshotsOffset, _metadata.Snapshots.Sum(s => s.EntrySize), refcounts, missing, space,
                 cancellationToken).ConfigureAwait(false);
             header.Set64(Qcow2Header.SnapshotsOffsetAt, (ulong)at.Value);
+        }
+
+        // Where data were said to be in the place of a table, they are alone there when it has moved.
+        while (l1 is not null && refcounts.TakeBecameOwned() is { Count: > 0 } owned)
+        {
+            if (await tables.SettleAsync(l1, owned, cancellationToken).ConfigureAwait(false))
+            {
+                await _storage.WriteAsync(l1At, l1, cancellationToken).ConfigureAwait(false);
+            }
         }
 
         refcounts.MarkThrough(space.Next);

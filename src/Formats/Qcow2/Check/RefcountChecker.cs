@@ -312,7 +312,7 @@ internal sealed class RefcountChecker(
         else if (_looksForLeaks)
         {
             Survey?.Differing.Add(cluster >> _geometry.RefcountBlockEntryBits);
-            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", Remedies.Leak, at);
+            tally.Leak($"cluster at {at} has refcount {stored} and {counted} references", counted == 0 ? Remedies.Leak : Remedies.RefcountTooHigh, at);
         }
     }
 

@@ -30,6 +30,7 @@ internal sealed class RefcountRebuilder
     private readonly HashSet<long> _placed = [];
     private readonly Stack<long> _pending = new();
     private bool[] _isUsable = [];
+    private HashSet<long> _becameOwned = [];
 
     /// <summary>Plans with what is there.</summary>
     /// <param name="storage">The image.</param>
@@ -60,6 +61,7 @@ internal sealed class RefcountRebuilder
         }
 
         GiveUpOldTable();
+        _becameOwned.Clear();
     }
 
     /// <summary>Clusters from here on are judged by the refcounts that are stored: no reference to them is counted, since the file does not have them and will not.</summary>
@@ -84,7 +86,20 @@ internal sealed class RefcountRebuilder
     public void Remove(long cluster)
     {
         _counts.Remove(cluster);
+        if (_counts.IsOne(cluster))
+        {
+            _becameOwned.Add(cluster);
+        }
+
         Mark(cluster >> BlockBits);
+    }
+
+    /// <summary>Clusters that are left with one reference since the last call, because a table that was in the same place has moved.</summary>
+    public IReadOnlySet<long> TakeBecameOwned()
+    {
+        var result = _becameOwned;
+        _becameOwned = [];
+        return result;
     }
 
     /// <summary>Whether the refcount of a cluster will be exactly 1.</summary>

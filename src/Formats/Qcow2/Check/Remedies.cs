@@ -14,6 +14,13 @@ internal static class Remedies
         IsForLeaks = true,
     };
 
+    public static readonly Remedy RefcountTooHigh = new(
+        "The space counts as used by more than use it, so that it will never become free, and a write may copy it needlessly. No data are affected.",
+        "the refcount is lowered to the number of references")
+    {
+        IsForLeaks = true,
+    };
+
     public static readonly Remedy Copied = new(
         "COPIED says that a cluster has no other user. Where it is set wrongly, a write changes what somebody else sees; where it is missing, writes only cost more.",
         "the table is written anew with the right flag; what the guest sees stays");

@@ -94,6 +94,80 @@ internal sealed class TableRepairer(
         return isChanged ? Bytes(l1) : null;
     }
 
+    /// <summary>Sets the flags of entries that are the only users of their clusters now, since tables that were there too have moved.</summary>
+    /// <param name="l1Bytes">The disk's own L1 table, as it is to be.</param>
+    /// <param name="owned">The clusters.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <returns>Whether the L1 table is another now.</returns>
+    public async ValueTask<bool> SettleAsync(byte[] l1Bytes, IReadOnlySet<long> owned, CancellationToken cancellationToken)
+    {
+        var l1 = BigEndianWords.ToHost(l1Bytes.ToArray()).ToArray();
+        var words = new ulong[_geometry.ClusterSize / sizeof(ulong)];
+        var settled = new Dictionary<long, long>();
+        for (var i = 0; i < l1.Length && !metadata.HasDataFile; i++)
+        {
+            var old = new L1Entry(l1[i]).TableOffset.Value >> _geometry.ClusterBits;
+            if (new L1Entry(l1[i]).IsAbsent || (new L1Entry(l1[i]).TableOffset.Value & _geometry.ClusterMask) != 0)
+            {
+                continue;
+            }
+
+            if (!settled.TryGetValue(old, out var now))
+            {
+                settled[old] = now = await SettleTableAsync(old, words, owned, cancellationToken).ConfigureAwait(false);
+            }
+
+            if (now != old)
+            {
+                refcounts.Remove(old);
+                refcounts.Add(now);
+                l1[i] = (l1[i] & ~L1Entry.OffsetMask) | ((ulong)now << _geometry.ClusterBits);
+            }
+        }
+
+        await SetCopiedAsync(l1, cancellationToken).ConfigureAwait(false);
+        var isChanged = !Bytes(l1).AsSpan().SequenceEqual(l1Bytes);
+        Bytes(l1).CopyTo(l1Bytes, 0);
+        return isChanged;
+    }
+
+    private async ValueTask<long> SettleTableAsync(long cluster, ulong[] words, IReadOnlySet<long> owned, CancellationToken cancellationToken)
+    {
+        // More users than snapshots explain: nobody looked at these tables.
+        if (counts.Count(cluster) > (ulong)(TableChecker.MaxWalks + metadata.Snapshots.Count))
+        {
+            return cluster;
+        }
+
+        var at = new HostOffset(cluster << _geometry.ClusterBits);
+        var read = await storage.ReadAsync(at, _buffer, cancellationToken).ConfigureAwait(false);
+        _buffer.AsSpan(read).Clear();
+        BigEndianWords.ToHost(_buffer).CopyTo(words);
+        var isChanged = false;
+        for (var i = 0; i < words.Length; i += _geometry.L2EntryWords)
+        {
+            var entry = new L2Entry(words[i]);
+            if (!entry.IsCompressed && !entry.IsCopied && entry.Offset.Value != 0 && (entry.Offset.Value & _geometry.ClusterMask) == 0
+                && entry.Offset.Value >> _geometry.ClusterBits is var data && owned.Contains(data) && refcounts.IsOne(data))
+            {
+                words[i] |= L2Entry.CopiedFlag;
+                isChanged = true;
+            }
+        }
+
+        if (isChanged && (cluster < space.First || cluster >= space.Limit))
+        {
+            cluster = space.Take(1);
+            await space.WriteAsync(cluster, Bytes(words), cancellationToken).ConfigureAwait(false);
+        }
+        else if (isChanged)
+        {
+            await storage.WriteAsync(at, Bytes(words), cancellationToken).ConfigureAwait(false);
+        }
+
+        return cluster;
+    }
+
     private async ValueTask<long> RepairTableAsync(long cluster, int index, ulong[] words, bool isActive, CancellationToken cancellationToken)
     {
         if (_copies.TryGetValue(cluster, out var copy))

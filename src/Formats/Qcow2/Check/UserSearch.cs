@@ -119,13 +119,22 @@ internal sealed class UserSearch(Storage storage, Qcow2Metadata metadata, IReadO
                 _found.Add(place, ranges = []);
             }
 
-            if (ranges.Count > 0 && ranges[^1] is var last && last.Offset.Value + last.Length == guest && last.Snapshot == _snapshot)
+            // Tables can be used by several entries, and by themselves: what overlaps or touches is one range.
+            var (start, end) = (guest, guest + guestLength);
+            var first = ranges.Count;
+            for (var i = ranges.Count - 1; i >= 0; i--)
             {
-                ranges[^1] = last with { Length = last.Length + guestLength };
+                var (offset, length, snapshot) = ranges[i];
+                if (snapshot == _snapshot && offset.Value <= end && start <= offset.Value + length)
+                {
+                    (start, end, first) = (Math.Min(start, offset.Value), Math.Max(end, offset.Value + length), i);
+                    ranges.RemoveAt(i);
+                }
             }
-            else if (ranges.Count < maxRanges)
+
+            if (ranges.Count < maxRanges)
             {
-                ranges.Add(new(new(guest), guestLength, _snapshot));
+                ranges.Insert(first, new(new(start), end - start, _snapshot));
             }
         }
     }

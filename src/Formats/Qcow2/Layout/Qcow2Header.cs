@@ -244,6 +244,11 @@ internal sealed record Qcow2Header
     {
         if ((Incompatible & ~IncompatibleFeatures.Known) is var unknown and not 0)
         {
+            if (unknown == IncompatibleFeatures.Unfinished && UnfinishedMark.IsOurs(names))
+            {
+                throw UnfinishedMark.Refused(file);
+            }
+
             throw new ImageFormatException(
                 file, Structure, new(IncompatibleAt), "incompatible_features", $"0x{(ulong)Incompatible:x}",
                 $"needs what is not supported: {names.Describe(FeatureKind.Incompatible, (ulong)unknown)}", BlockErrorKind.Unsupported);

@@ -9,6 +9,14 @@ internal static class UnfinishedMark
     private const string Name = "unfinished copy (platter convert --resume)";
     private static readonly int s_bit = BitOperations.TrailingZeroCount((ulong)IncompatibleFeatures.Unfinished);
 
+    /// <summary>Whether nobody else has given the feature another name.</summary>
+    public static bool IsOurs(FeatureNameTable names) => names.Find(FeatureKind.Incompatible, s_bit) is null or Name;
+
+    /// <summary>What an image with the mark is refused with.</summary>
+    public static BlockException Refused(string file) => new(
+        BlockErrorKind.Unsupported,
+        $"{file}: an {Name}: copying into it was interrupted, and the same 'platter convert' command with --resume goes on with it");
+
     /// <summary>The header of an image of version 3 with the mark.</summary>
     public static HeaderCluster On(HeaderCluster cluster)
     {

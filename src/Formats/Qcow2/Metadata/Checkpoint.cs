@@ -23,10 +23,14 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
     /// <param name="refcounts">Changed refcounts.</param>
     /// <param name="tables">Changed L1 and L2 entries.</param>
     /// <param name="deferRefcounts">Lazy refcounts, and the image says on the disk that it is dirty: what needs no new block can wait.</param>
+    /// <param name="wasWrittenTo">Since the last one, by anybody.</param>
     /// <param name="cancellationToken">Stops between writes; the caller takes the changes back.</param>
-    public async ValueTask RunAsync(RefcountChanges refcounts, TableChanges tables, bool deferRefcounts, CancellationToken cancellationToken)
+    public async ValueTask RunAsync(
+        RefcountChanges refcounts, TableChanges tables, bool deferRefcounts, bool wasWrittenTo, CancellationToken cancellationToken)
     {
         storage.Announce(StorageEvent.FlushToOs);
+        var writesEntries = !deferRefcounts && refcounts.Entries.Count > 0;
+        var (writesL2, writesL1) = (tables.Slices.Count > 0, tables.L1.Count > 0);
         if (!deferRefcounts)
         {
             foreach (var (at, bytes, _, _) in refcounts.Pieces)
@@ -47,8 +51,8 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
             await FlushAsync(dataFile, cancellationToken).ConfigureAwait(false);
         }
 
-        await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
-        if (!deferRefcounts && refcounts.Entries.Count > 0)
+        await FlushOneAsync(isLast: !writesEntries && !writesL2 && !writesL1).ConfigureAwait(false);
+        if (writesEntries)
         {
             if (refcounts.TableMoved)
             {
@@ -62,10 +66,10 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
                 await WriteEntriesAsync(refcounts, cancellationToken).ConfigureAwait(false);
             }
 
-            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+            await FlushOneAsync(isLast: !writesL2 && !writesL1).ConfigureAwait(false);
         }
 
-        if (tables.Slices.Count > 0)
+        if (writesL2)
         {
             foreach (var (at, bytes, _, _) in tables.Slices)
             {
@@ -73,10 +77,10 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
                 await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
             }
 
-            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+            await FlushOneAsync(isLast: !writesL1).ConfigureAwait(false);
         }
 
-        if (tables.L1.Count > 0)
+        if (writesL1)
         {
             foreach (var (at, bytes, _) in tables.L1)
             {
@@ -84,7 +88,18 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
                 await storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
             }
 
-            await FlushAsync(storage, cancellationToken).ConfigureAwait(false);
+            await FlushOneAsync(isLast: true).ConfigureAwait(false);
+        }
+
+        // As with QEMU the event is the guest's flush once, not those that keep the tables in order.
+        ValueTask FlushOneAsync(bool isLast)
+        {
+            if (isLast && wasWrittenTo)
+            {
+                storage.Announce(StorageEvent.FlushToDisk);
+            }
+
+            return FlushAsync(storage, cancellationToken);
         }
     }
 
@@ -147,7 +162,6 @@ internal sealed class Checkpoint(Storage storage, Storage? dataFile, HeaderSecto
         ThrowIfBroken();
         try
         {
-            target.Announce(StorageEvent.FlushToDisk);
             await target.FlushAsync(cancellationToken).ConfigureAwait(false);
         }
         catch (BlockException e)

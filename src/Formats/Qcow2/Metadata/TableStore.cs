@@ -25,6 +25,9 @@ internal sealed class TableStore
     private readonly Lock _gate = new();
     private readonly Dictionary<long, Slice> _slices = [];
     private readonly Queue<Slice> _clock = new();
+
+    // Pieces of new tables that nobody has looked at: they need not be read to know that they are empty.
+    private readonly HashSet<long> _empty = [];
     private readonly SortedSet<int> _dirtyL1Sectors = [];
     private readonly int _maxSlices;
     private ulong[] _l1;
@@ -69,7 +72,10 @@ internal sealed class TableStore
     }
 
     /// <summary>Points an L1 entry to another L2 table whose content is on its way to the disk or there already, and forgets the pieces of the old one.</summary>
-    public void SetL1(long index, L1Entry entry)
+    /// <param name="index">Which entry.</param>
+    /// <param name="entry">What it says from now on.</param>
+    /// <param name="isEmpty">The table is new and all zeros.</param>
+    public void SetL1(long index, L1Entry entry, bool isEmpty = false)
     {
         lock (_gate)
         {
@@ -84,6 +90,8 @@ internal sealed class TableStore
                     _dirtySlices -= slice.IsDirty ? 1 : 0;
                     slice.MarkClean();
                 }
+
+                _ = isEmpty ? _empty.Add((index * perTable) + i) : _empty.Remove((index * perTable) + i);
             }
 
             _drops++;
@@ -238,6 +246,7 @@ internal sealed class TableStore
             }
 
             _slices.Clear();
+            _empty.Clear();
             _clock.Clear();
             _drops++;
             _l1 = l1;
@@ -346,6 +355,11 @@ internal sealed class TableStore
                 }
 
                 at = PlaceOf(index);
+                if (_empty.Remove(index))
+                {
+                    return Add(index, at, new ulong[_geometry.SliceBytes / 8]);
+                }
+
                 drops = _drops;
             }
 
@@ -362,14 +376,19 @@ internal sealed class TableStore
                 // What was read may be old if the piece was changed, written and dropped in between.
                 if (drops == _drops)
                 {
-                    MakeRoom();
-                    var slice = new Slice(index, at, words);
-                    _slices.Add(index, slice);
-                    _clock.Enqueue(slice);
-                    return slice;
+                    return Add(index, at, words);
                 }
             }
         }
+    }
+
+    private Slice Add(long index, HostOffset at, ulong[] words)
+    {
+        MakeRoom();
+        var slice = new Slice(index, at, words);
+        _slices.Add(index, slice);
+        _clock.Enqueue(slice);
+        return slice;
     }
 
     private HostOffset PlaceOf(long index)

@@ -105,38 +105,38 @@ internal static class Qcow2WritableOpening
     public static void AddRegions(MetadataRegions regions, Qcow2Metadata metadata, RefcountStore refcounts, ulong[] l1)
     {
         var (header, bits) = (metadata.Header, metadata.Geometry.ClusterBits);
-        regions.Add(0);
-        AddBytes((long)header.L1TableOffset, (long)header.L1Size * L1Entry.Size);
-        AddBytes((long)header.RefcountTableOffset, header.RefcountTableBytes);
+        regions.Add(0, 1, MetadataKind.Header);
+        AddBytes((long)header.L1TableOffset, (long)header.L1Size * L1Entry.Size, MetadataKind.L1Table);
+        AddBytes((long)header.RefcountTableOffset, header.RefcountTableBytes, MetadataKind.RefcountTable);
         foreach (var cluster in refcounts.BlockClusters)
         {
-            regions.Add(cluster);
+            regions.Add(cluster, 1, MetadataKind.RefcountBlock);
         }
 
         foreach (var entry in l1)
         {
-            if (!new L1Entry(entry).IsAbsent)
+            if (new L1Entry(entry) is { IsAbsent: false } table)
             {
-                regions.Add(new L1Entry(entry).TableOffset.Value >> bits);
+                regions.Add(table.TableOffset.Value >> bits, 1, table.IsCopied ? MetadataKind.L2Table : MetadataKind.SharedL2Table);
             }
         }
 
-        AddBytes((long)header.SnapshotsOffset, metadata.Snapshots.Sum(s => (long)s.EntrySize));
+        AddBytes((long)header.SnapshotsOffset, metadata.Snapshots.Sum(s => (long)s.EntrySize), MetadataKind.SnapshotTable);
         foreach (var snapshot in metadata.Snapshots)
         {
-            AddBytes((long)snapshot.L1TableOffset, (long)snapshot.L1Size * L1Entry.Size);
+            AddBytes((long)snapshot.L1TableOffset, (long)snapshot.L1Size * L1Entry.Size, MetadataKind.SnapshotL1Table);
         }
 
         if (metadata.EncryptionHeader is { } pointer)
         {
-            AddBytes((long)pointer.Offset, (long)pointer.Length);
+            AddBytes((long)pointer.Offset, (long)pointer.Length, MetadataKind.EncryptionHeader);
         }
 
-        void AddBytes(long at, long length)
+        void AddBytes(long at, long length, MetadataKind kind)
         {
             if (length > 0)
             {
-                regions.Add(at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1);
+                regions.Add(at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1, kind);
             }
         }
     }
@@ -151,13 +151,13 @@ internal static class Qcow2WritableOpening
         }
 
         var bits = metadata.Geometry.ClusterBits;
-        Add("bitmap directory", (long)extension.DirectoryOffset, (long)extension.DirectorySize);
+        Add("bitmap directory", (long)extension.DirectoryOffset, (long)extension.DirectorySize, MetadataKind.BitmapDirectory);
         foreach (var bitmap in metadata.Bitmaps)
         {
-            Add($"table of bitmap '{SafeText.Clean(bitmap.Name, 64)}'", (long)bitmap.TableOffset, bitmap.TableSize * (long)BitmapTableEntry.Size);
+            Add($"table of bitmap '{SafeText.Clean(bitmap.Name, 64)}'", (long)bitmap.TableOffset, bitmap.TableSize * (long)BitmapTableEntry.Size, MetadataKind.BitmapTable);
         }
 
-        void Add(string structure, long at, long length)
+        void Add(string structure, long at, long length, MetadataKind kind)
         {
             var (first, count) = (at >> bits, ((at + length - 1) >> bits) - (at >> bits) + 1);
             if (regions.Find(first, count) is >= 0 and var shared)
@@ -166,7 +166,7 @@ internal static class Qcow2WritableOpening
                     file, structure, new(at), string.Empty, string.Empty, $"other metadata lie in its cluster at 0x{shared << bits:x}; the image cannot be written to");
             }
 
-            regions.Add(first, count);
+            regions.Add(first, count, kind);
         }
     }
 

@@ -2,6 +2,7 @@ using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Bitmaps;
 using Platter.Formats.Qcow2.Layout;
 using Platter.Formats.Qcow2.Metadata;
@@ -397,13 +398,7 @@ internal sealed partial class Qcow2Writer
             var first = count == 1
                 ? (await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false)).First
                 : await _allocator.AllocateContiguousAsync(count, cancellationToken).ConfigureAwait(false);
-            if (_regions.Find(first, count) >= 0)
-            {
-                throw await MarkCorruptAsync($"the refcounts say that the cluster at {new HostOffset(first << _geometry.ClusterBits)} is free, and it holds metadata")
-                    .ConfigureAwait(false);
-            }
-
-            _regions.Add(first, count);
+            _regions.Add(first, count, MetadataKind.BitmapTable);
             change.Fresh.Add((first, count));
             return first;
         }

@@ -70,14 +70,9 @@ internal sealed partial class Qcow2Writer
         {
             _checkpoint.ThrowIfBroken();
             await OwnTableAsync(at, cancellationToken).ConfigureAwait(false);
+            await ThrowIfInMetadataAsync((await _tables.GetEntryAsync(at, cancellationToken).ConfigureAwait(false)).Entry).ConfigureAwait(false);
             var host = await _allocator.AllocateBytesAsync(length, cancellationToken).ConfigureAwait(false);
             var (first, count) = ClustersOf(host, length);
-            if (_regions.Find(first, count) >= 0)
-            {
-                throw await MarkCorruptAsync($"the refcounts say that the cluster at {new HostOffset(first << _geometry.ClusterBits)} is free, and it holds metadata")
-                    .ConfigureAwait(false);
-            }
-
             if ((host.Value + length - 1) >> _geometry.CompressedOffsetBits != 0)
             {
                 await _allocator.ReleaseAsync(first, count).ConfigureAwait(false);

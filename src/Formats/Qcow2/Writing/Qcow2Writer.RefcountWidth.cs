@@ -18,6 +18,7 @@ internal sealed partial class Qcow2Writer
         try
         {
             _checkpoint.ThrowIfBroken();
+            await _allocator.ThrowIfUnsoundAsync().ConfigureAwait(false);
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             var (blocks, table, place) = RefcountsOf(order, cancellationToken);
             foreach (var (at, bytes) in blocks)

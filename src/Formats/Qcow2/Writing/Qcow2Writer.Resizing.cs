@@ -3,6 +3,7 @@ using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Formats.Qcow2.Allocation;
 using Platter.Formats.Qcow2.Layout;
 
 namespace Platter.Formats.Qcow2.Writing;
@@ -71,6 +72,7 @@ internal sealed partial class Qcow2Writer
     private async ValueTask CutOffAsync(long virtualSize, CancellationToken cancellationToken)
     {
         var start = Sizes.TryAlignUp(virtualSize, _geometry.ClusterSize, out var aligned) ? aligned : virtualSize;
+        await ThrowIfAnyTableOverlapsAsync().ConfigureAwait(false);
         await ForEachClusterAsync(start, VirtualSize, create: false, static (_, _, _) => (default, default, true), cancellationToken).ConfigureAwait(false);
 
         // Their entries must be gone from the disk before the tables are.
@@ -120,7 +122,7 @@ internal sealed partial class Qcow2Writer
 
             _storage.Announce(StorageEvent.L1GrowWriteTable);
             await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
-            _regions.Add(first, clusters);
+            _regions.Add(first, clusters, MetadataKind.L1Table);
         }
         finally
         {

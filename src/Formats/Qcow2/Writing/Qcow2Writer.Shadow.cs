@@ -32,6 +32,8 @@ internal sealed partial class Qcow2Writer
         try
         {
             _checkpoint.ThrowIfBroken();
+            await _allocator.ThrowIfUnsoundAsync().ConfigureAwait(false);
+            await ThrowIfAnyTableOverlapsAsync().ConfigureAwait(false);
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             _allocator.MayReuse = false;
             var state = new ShadowState(_storage, _geometry, _refcounts, _allocator, _header, _tables.CopyL1(), _tables.L1Offset, VirtualSize, _hasDataFile);
@@ -50,6 +52,7 @@ internal sealed partial class Qcow2Writer
             _tables.ReplaceL1(state.L1Offset, state.L1);
             VirtualSize = state.VirtualSize;
             _regions.Clear();
+            _soleTables.Clear();
             _allocator.Forget();
             _reuseWasJudged = false;
             var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
@@ -193,7 +196,6 @@ internal sealed class ShadowState
             await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
         }
 
-        _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
         _header.Set64(Qcow2Header.L1TableOffsetAt, (ulong)L1Offset.Value);
         _header.Set32(Qcow2Header.L1SizeAt, (uint)L1.Length);

@@ -99,6 +99,7 @@ internal sealed partial class Qcow2Writer
                     continue;
                 }
 
+                await _allocator.ThrowIfUnsoundAsync().ConfigureAwait(false);
                 await OwnTableAsync(new(at), cancellationToken).ConfigureAwait(false);
                 var sliceEnd = Math.Min(end, ((at >> _geometry.GuestBytesPerSliceBits) + 1) << _geometry.GuestBytesPerSliceBits);
                 for (; at < sliceEnd; at += _geometry.ClusterSize)
@@ -116,6 +117,7 @@ internal sealed partial class Qcow2Writer
                         continue;
                     }
 
+                    await ThrowIfInMetadataAsync(entry).ConfigureAwait(false);
                     await _tables.SetEntryAsync(cluster, newEntry, newBitmap, cancellationToken).ConfigureAwait(false);
                     if (retires)
                     {

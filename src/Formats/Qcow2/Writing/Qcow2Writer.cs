@@ -47,6 +47,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private bool _reuseWasJudged;
     private bool _isClosing;
 
+    // Guest data, since the last checkpoint; only the event of a flush depends on it.
+    private volatile bool _wasWrittenTo;
+
     /// <summary>Takes over the state of an image that was opened for writing.</summary>
     public Qcow2Writer(Qcow2WriterState state)
     {
@@ -62,7 +65,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _areRefcountsTrue = state.AreRefcountsTrue;
         _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
-        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire, _checkpoint.GiveUp);
+        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire, _checkpoint.GiveUp, MarkCorruptAsync);
     }
 
     /// <inheritdoc/>
@@ -82,6 +85,11 @@ internal sealed partial class Qcow2Writer : ImageWriter
     public override bool TryPlanInPlace(GuestOffset at, long length, out WritePlan plan)
     {
         plan = default;
+        if (_regions.HasOverlaps && WhatOverlapsTable(at.Value >> _geometry.GuestBytesPerL2Bits) is not null)
+        {
+            return false;
+        }
+
         if (!_tables.TryGetEntry(at, out var entry, out _) || !IsOwn(entry) || !_tables.TryFind(at, length, out var run)
             || run.Kind != ClusterKind.Data || _checkpoint.Broken is not null)
         {
@@ -100,6 +108,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             return false;
         }
 
+        _wasWrittenTo = true;
         plan = new() { Offset = at, Length = planned, Storage = _data, HostOffset = run.HostOffset, NeedsEncoding = _cipher is not null };
         return true;
     }
@@ -111,6 +120,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         try
         {
             _checkpoint.ThrowIfBroken();
+            _wasWrittenTo = true;
             await OwnTableAsync(at, cancellationToken).ConfigureAwait(false);
             var (entry, bitmap) = await _tables.GetEntryAsync(at, cancellationToken).ConfigureAwait(false);
             return IsOwn(entry)
@@ -243,7 +253,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         var inCluster = at.Value & _geometry.ClusterMask;
         var host = entry.Offset + inCluster;
         length = Math.Min(length, _geometry.ClusterSize - inCluster);
-        await ThrowIfMetadataAsync(entry.Offset, cancellationToken).ConfigureAwait(false);
+        await ThrowIfInMetadataAsync(entry).ConfigureAwait(false);
         var wanted = Subclusters(inCluster, inCluster + length);
         var isStored = _geometry.HasExtendedL2 ? (wanted & ~bitmap.Allocated) == 0 : !entry.IsZero;
         var plan = new WritePlan { Offset = at, Length = length, Storage = _data, HostOffset = host, NeedsEncoding = _cipher is not null };
@@ -287,6 +297,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 break;
             }
 
+            await ThrowIfInMetadataAsync(entry).ConfigureAwait(false);
             hosts.Add(HasHost(entry));
         }
 
@@ -321,85 +332,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         var (first, got, isNew) = await _allocator.AllocateAsync(count, cancellationToken).ConfigureAwait(false);
         var host = new HostOffset(first << _geometry.ClusterBits);
-        if (_regions.Find(first, got) >= 0)
-        {
-            throw await MarkCorruptAsync($"the refcounts say that the cluster at {host} is free, and it holds metadata").ConfigureAwait(false);
-        }
-
         return (host, got, isNew);
-    }
-
-    // An L2 table for a guest offset that belongs to the active L1 table alone.
-    private async ValueTask OwnTableAsync(GuestOffset at, CancellationToken cancellationToken)
-    {
-        var index = at.Value >> _geometry.GuestBytesPerL2Bits;
-        var entry = _tables.GetL1(index);
-        if (entry.IsCopied && !entry.IsAbsent)
-        {
-            return;
-        }
-
-        if (index >= _tables.L1Length)
-        {
-            throw new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: guest offset {at} lies beyond the L1 table");
-        }
-
-        var (cluster, _, isNew) = await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false);
-        var table = new HostOffset(cluster << _geometry.ClusterBits);
-        if (_regions.Find(cluster, 1) >= 0)
-        {
-            throw await MarkCorruptAsync($"the refcounts say that the cluster at {table} is free, and it holds metadata").ConfigureAwait(false);
-        }
-
-        try
-        {
-            _storage.Announce(StorageEvent.L2AllocWrite);
-            if (!entry.IsAbsent)
-            {
-                await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
-            }
-            else if (!isNew)
-            {
-                await _storage.WriteAsync(table, new byte[_geometry.ClusterSize], cancellationToken).ConfigureAwait(false);
-            }
-
-            // Pieces of it are read before all of it is written.
-            await CoverAllocatedAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch
-        {
-            await _allocator.ReleaseAsync(cluster, 1).ConfigureAwait(false);
-            throw;
-        }
-
-        _regions.Add(cluster);
-        _tables.SetL1(index, new((ulong)table.Value | L1Entry.CopiedFlag));
-        if (!entry.IsAbsent)
-        {
-            Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1);
-        }
-    }
-
-    // The file reaches to the end of every cluster that was handed out. Never shorter than where others are writing: they have their clusters already.
-    private ValueTask CoverAllocatedAsync(CancellationToken cancellationToken)
-    {
-        var end = _allocator.End << _geometry.ClusterBits;
-        return _storage.Length < end ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
-    }
-
-    private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)
-    {
-        if ((from.Value & _geometry.ClusterMask) != 0)
-        {
-            throw new ImageFormatException(
-                _storage.Name, $"L1 entry {index}", _tables.L1Offset + (index * L1Entry.Size), "value", $"0x{from.Value:x}", "is not aligned to a cluster");
-        }
-
-        var bytes = new byte[_geometry.ClusterSize];
-        _storage.Announce(StorageEvent.L2AllocCowRead);
-        _ = await _storage.ReadAsync(from, bytes, cancellationToken).ConfigureAwait(false);
-        _storage.Announce(StorageEvent.L2AllocWrite);
-        await _storage.WriteAsync(to, bytes, cancellationToken).ConfigureAwait(false);
     }
 
     private void Retire(long first, long count)
@@ -467,7 +400,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
                     await SetDirtyBitAsync(true, cancellationToken).ConfigureAwait(false);
                 }
 
-                await _checkpoint.RunAsync(refcounts, tables, defers, cancellationToken).ConfigureAwait(false);
+                var wasWrittenTo = _wasWrittenTo || !tables.IsEmpty || !refcounts.IsEmpty;
+                _wasWrittenTo = false;
+                await _checkpoint.RunAsync(refcounts, tables, defers, wasWrittenTo, cancellationToken).ConfigureAwait(false);
             }
             catch
             {
@@ -537,34 +472,6 @@ internal sealed partial class Qcow2Writer : ImageWriter
         {
             throw Corrupt(at, entry, $"points to {entry.Offset}, which is not aligned to a cluster");
         }
-    }
-
-    private async ValueTask ThrowIfMetadataAsync(HostOffset cluster, CancellationToken cancellationToken)
-    {
-        cancellationToken.ThrowIfCancellationRequested();
-        if (IsMetadata(cluster, 1) >= 0)
-        {
-            throw await MarkCorruptAsync($"guest data are said to be in the cluster at {cluster}, which holds metadata").ConfigureAwait(false);
-        }
-    }
-
-    // From now on the image is refused for writing, here and by the peers, until it was repaired.
-    private async ValueTask<BlockException> MarkCorruptAsync(string problem)
-    {
-        if (_geometry.Version >= 3)
-        {
-            try
-            {
-                _header.Set64(Qcow2Header.IncompatibleAt, (ulong)(_header.Header.Incompatible | IncompatibleFeatures.Corrupt));
-                await _checkpoint.WriteHeaderAsync(CancellationToken.None).ConfigureAwait(false);
-            }
-            catch (BlockException)
-            {
-                // The error that led here is what the caller must see.
-            }
-        }
-
-        return new(BlockErrorKind.CorruptImage, $"{_storage.Name}: {problem}; the image is marked corrupt, nothing was written there");
     }
 
     private ImageFormatException Corrupt(GuestOffset at, L2Entry entry, string problem) => new(

@@ -40,6 +40,39 @@ public sealed class Qcow2RepairTests
         }
     }
 
+    [Theory]
+    [InlineData("data in the L1 table")]
+    [InlineData("data in their own L2 table")]
+    [InlineData("data in another L2 table")]
+    [InlineData("the L1 table as an L2 table")]
+    public async Task What_is_said_to_be_in_the_place_of_a_table_has_it_alone_when_the_table_has_moved(string damage)
+    {
+        foreach (var flag in new[] { Copied, 0UL })
+        {
+            var image = new Qcow2Builder { ClusterBits = 12, Size = 8 << 20 }.Fill(1, 0, 600, 1300).Build();
+            switch (damage)
+            {
+                case "data in the L1 table":
+                    image.SetL2(1, flag | (ulong)image.L1At);
+                    break;
+                case "data in their own L2 table":
+                    image.SetL2(1, flag | (ulong)image.L2TableAt[0]);
+                    break;
+                case "data in another L2 table":
+                    image.SetL2(1, flag | (ulong)image.L2TableAt[1]);
+                    break;
+                default:
+                    image.SetL1(0, flag | (ulong)image.L1At);
+                    break;
+            }
+
+            var storage = Memory(image);
+            var report = await RepairAsync(storage, RepairMode.All);
+            Assert.Equal((0, 0, 0), (report.Check.Corruptions, report.Check.Leaks, report.Check.Errors));
+            await AssertCleanAsync(storage);
+        }
+    }
+
     [Fact]
     public async Task A_good_image_is_not_written_to()
     {
@@ -239,6 +272,32 @@ public sealed class Qcow2RepairTests
         Assert.Equal(new ClusterUse(default, image.Model.Size), users[default][0]);
         Assert.Equal("one", users[new(image.Snapshots[0].L1At)][0].Snapshot);
         Assert.Equal(4, users.Count);
+    }
+
+    [Fact]
+    public async Task Ranges_that_several_entries_give_a_cluster_are_told_once()
+    {
+        var image = new Qcow2Builder { ClusterBits = 12, Size = 16 << 20 }.Fill(1, 0, 600, 1300).Build();
+        var table = image.L2TableAt[0];
+        image.SetL2(5, Copied | (ulong)table).SetL2(6, Copied | (ulong)table).SetL1(1, (ulong)table).SetL1(4, (ulong)table).SetL1(6, (ulong)table).SetL1(5, (ulong)table);
+        await using var driver = await OpenForRepairAsync(Memory(image));
+        var users = await driver.FindUsersAsync(new HashSet<HostOffset> { new(table) }, 4);
+        Assert.Equal([new ClusterUse(default, 4 << 20), new ClusterUse(new(8 << 20), 6 << 20)], users[new(table)]);
+    }
+
+    [Fact]
+    public async Task A_refcount_that_is_too_high_is_not_called_space_that_nothing_refers_to()
+    {
+        var image = new Qcow2Builder { ClusterBits = 12, Size = 8 << 20, FreeClusters = 2 }.Fill(1, 0).Build();
+        image.SetRefcount(image.L2TableAt[0], 7).SetRefcount(image.FreeClusters[0], 1);
+        await using var node = await OpenAsync(Memory(image), writable: false);
+        var leaks = new List<CheckFinding>();
+        await node.CheckAsync(f => leaks.AddRange(f.Severity == CheckSeverity.Leak ? [f] : []));
+        Assert.Equal(2, leaks.Count);
+        foreach (var leak in leaks)
+        {
+            Assert.Equal(leak.HostOffset!.Value.Value == image.FreeClusters[0], leak.Explanation!.Contains("nothing refers to", StringComparison.Ordinal));
+        }
     }
 
     private static async Task<byte[]?> ReadAsync(MemoryStorage storage)
