@@ -9,6 +9,7 @@ namespace Platter.Formats.Qcow2.Allocation;
 /// <remarks>
 /// New clusters come from the end of the file, where nothing can be; so does whatever must be contiguous. Freed clusters are used again once
 /// <see cref="MayReuse"/> is set: the refcounts were compared with every pointer of the image. Used by one caller at a time.
+/// A device does not end where the image does: there it is behind the last cluster with a refcount that nothing can be, once the refcounts have been compared.
 /// </remarks>
 internal sealed class ClusterAllocator
 {
@@ -20,6 +21,11 @@ internal sealed class ClusterAllocator
     private readonly MetadataRegions _regions;
     private readonly Action<long, long> _retire;
     private readonly Action<BlockException> _giveUp;
+    private readonly Func<CancellationToken, ValueTask<bool>> _areRefcountsTrue;
+
+    // The first cluster that the storage cannot have.
+    private readonly long _limit;
+    private bool _isEndKnown;
 
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
@@ -33,19 +39,25 @@ internal sealed class ClusterAllocator
     /// <param name="storage">The file.</param>
     /// <param name="geometry">Its cluster size.</param>
     /// <param name="refcounts">Who has been handed out.</param>
+    /// <param name="end">Behind the last cluster with a refcount; counts on storages that cannot change their length.</param>
     /// <param name="regions">Told of new refcount blocks and tables.</param>
     /// <param name="retire">Told of clusters (first, count) whose last pointer goes with the next checkpoint: an old refcount table.</param>
     /// <param name="giveUp">Told of an error after which refcounts must never be written again: blocks or the table are half made.</param>
+    /// <param name="areRefcountsTrue">Compares the refcounts on the disk with every pointer.</param>
     public ClusterAllocator(
-        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp)
+        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, long end, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp,
+        Func<CancellationToken, ValueTask<bool>> areRefcountsTrue)
     {
+        _areRefcountsTrue = areRefcountsTrue;
         _retire = retire;
         _giveUp = giveUp;
         _storage = storage;
         _geometry = geometry;
         _refcounts = refcounts;
         _regions = regions;
-        _end = Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
+        _isEndKnown = !storage.HasFixedLength;
+        _limit = storage.HasFixedLength ? storage.Length >> geometry.ClusterBits : long.MaxValue;
+        _end = storage.HasFixedLength ? end : Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
         foreach (var block in refcounts.BlockClusters)
         {
             // A block behind the end of the file is broken, but nothing may be put there.
@@ -64,7 +76,7 @@ internal sealed class ClusterAllocator
 
     /// <summary>Hands out some neighbouring clusters: at least one, at most as many as wanted.</summary>
     /// <returns>The first, how many, and whether they lie behind the old end of the file, where everything reads as zeros.</returns>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more, or the device has no more.</exception>
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
     {
         _storage.Announce(StorageEvent.ClusterAlloc);
@@ -74,16 +86,18 @@ internal sealed class ClusterAllocator
             return (free.First, free.Count, false);
         }
 
+        await KnowEndAsync(cancellationToken).ConfigureAwait(false);
         while (true)
         {
             var first = _end;
+            ThrowIfBeyond(first + 1);
             if (!_refcounts.HasBlock(first))
             {
                 await MakeBlocksAsync(first, 1, cancellationToken).ConfigureAwait(false);
                 continue;
             }
 
-            var count = await _refcounts.CountFreeAsync(first, wanted, cancellationToken).ConfigureAwait(false);
+            var count = await _refcounts.CountFreeAsync(first, (int)Math.Min(wanted, _limit - first), cancellationToken).ConfigureAwait(false);
             if (count == 0)
             {
                 // Refcounts behind the end of the file: a cut before the data came. Leaks, so go past them.
@@ -91,17 +105,19 @@ internal sealed class ClusterAllocator
                 continue;
             }
 
-            ThrowIfBeyondFormat(first + count);
+            ThrowIfBeyond(first + count);
             await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
             _end = first + count;
-            return (first, count, true);
+            return (first, count, !_storage.HasFixedLength);
         }
     }
 
     /// <summary>Hands out clusters that are all neighbours, at the end of the file.</summary>
     public async ValueTask<long> AllocateContiguousAsync(long count, CancellationToken cancellationToken)
     {
+        await KnowEndAsync(cancellationToken).ConfigureAwait(false);
         var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
+        ThrowIfBeyond(first + count);
         for (var at = first; at < first + count;)
         {
             var free = await _refcounts.CountFreeAsync(at, (int)Math.Min(int.MaxValue, first + count - at), cancellationToken).ConfigureAwait(false);
@@ -191,6 +207,19 @@ internal sealed class ClusterAllocator
     public ValueTask RetainAsync(long first, long count, CancellationToken cancellationToken) =>
         _refcounts.AddAsync(first, count, raise: true, null, cancellationToken);
 
+    // Where nobody but the refcounts tells what is free, they are compared with all that they count before the first cluster is handed out.
+    private async ValueTask KnowEndAsync(CancellationToken cancellationToken)
+    {
+        if (!_isEndKnown && !await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
+        {
+            throw new BlockException(
+                BlockErrorKind.CorruptImage,
+                $"{_storage.Name}: its refcounts do not agree with what refers to its clusters, so that no free ones can be found on a device; 'check -r all' repairs it");
+        }
+
+        _isEndKnown = true;
+    }
+
     // Blocks for all clusters from `at` on for `count` of them, the blocks themselves first. Returns the first cluster behind the blocks.
     private async ValueTask<long> MakeBlocksAsync(long at, long count, CancellationToken cancellationToken)
     {
@@ -219,14 +248,17 @@ internal sealed class ClusterAllocator
         }
 
         _storage.Announce(StorageEvent.RefblockAlloc);
-        ThrowIfBeyondFormat(at + missing + count);
+        ThrowIfBeyond(at + missing + count);
         var last = (at + missing + count - 1) >> _refcounts.BlockBits;
         var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
         var grows = last >= _refcounts.TableLength;
         if (grows)
         {
             _storage.Announce(StorageEvent.ReftableGrow);
-            GrowTable(last + 1);
+            var table = NewTableLength(last + 1);
+            var clusters = table * RefcountTableEntry.Size >> _geometry.ClusterBits;
+            ThrowIfBeyond(at + missing + clusters + (clusters >> _refcounts.BlockBits) + 2 + count);
+            _refcounts.GrowTable(table);
         }
 
         try
@@ -270,14 +302,13 @@ internal sealed class ClusterAllocator
     }
 
     // Half as much again, so that a growing image moves its table rarely, and room for the blocks of the new table's own clusters.
-    private void GrowTable(long needed)
+    private long NewTableLength(long needed)
     {
         var perCluster = _geometry.ClusterSize / RefcountTableEntry.Size;
         var most = Qcow2Header.MaxRefcountTableBytes / RefcountTableEntry.Size;
         var wanted = Math.Max(needed, _refcounts.TableLength) * 3 / 2;
         wanted += 4 + Sizes.DivideRoundingUp(wanted / perCluster, 1L << _refcounts.BlockBits);
-        wanted = Sizes.DivideRoundingUp(Math.Max(Math.Min(wanted, most), needed), perCluster) * perCluster;
-        _refcounts.GrowTable(wanted);
+        return Sizes.DivideRoundingUp(Math.Max(Math.Min(wanted, most), needed), perCluster) * perCluster;
     }
 
     private long CountMissing(long at, long clusters)
@@ -346,8 +377,13 @@ internal sealed class ClusterAllocator
         _freeByEnd.Add(first + count, first);
     }
 
-    private void ThrowIfBeyondFormat(long endCluster)
+    private void ThrowIfBeyond(long endCluster)
     {
+        if (endCluster > _limit)
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, $"{_storage.Name}: No space left on device: all of its {_limit} clusters are in use");
+        }
+
         // Offsets in L1, L2 and refcount table entries have 56 bits.
         if (endCluster > 1L << (56 - _geometry.ClusterBits))
         {

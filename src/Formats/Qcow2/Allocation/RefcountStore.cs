@@ -118,6 +118,30 @@ internal sealed class RefcountStore
         return count;
     }
 
+    /// <summary>The first cluster behind the last one of those before <paramref name="limit"/> that has a refcount.</summary>
+    public async ValueTask<long> FindEndAsync(long limit, CancellationToken cancellationToken)
+    {
+        for (var index = Math.Min(_table.Length - 1, (limit - 1) >> BlockBits); index >= 0; index--)
+        {
+            var first = index << BlockBits;
+            if (!HasBlock(first))
+            {
+                continue;
+            }
+
+            var block = await BlockAsync((int)index, cancellationToken).ConfigureAwait(false);
+            for (var at = (int)Math.Min(limit - first, 1L << BlockBits) - 1; at >= 0; at--)
+            {
+                if (RefcountBlock.Get(block.Bytes, at, _geometry.RefcountOrder) != 0)
+                {
+                    return first + at + 1;
+                }
+            }
+        }
+
+        return 0;
+    }
+
     /// <summary>Raises the refcounts of neighbouring clusters, all of them or (when one is at its maximum) none; or lowers them, up to the first that is 0.</summary>
     /// <param name="first">The first cluster.</param>
     /// <param name="count">How many.</param>

@@ -38,6 +38,7 @@ internal static class Qcow2WritableOpening
             Header = sector,
             Tables = new TableStore(reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1),
             Refcounts = refcounts,
+            End = storage.HasFixedLength ? await refcounts.FindEndAsync(long.MaxValue, cancellationToken).ConfigureAwait(false) : 0,
             Regions = regions,
             Codecs = context.Codecs,
             CompressionLevel = context.CompressionLevel,

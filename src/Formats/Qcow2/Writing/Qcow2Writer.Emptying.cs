@@ -23,7 +23,7 @@ internal sealed partial class Qcow2Writer
             return;
         }
 
-        var end = Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize);
+        var end = _storage.HasFixedLength ? _allocator.End : Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize);
         while (end > 0 && _refcounts.GetNow(end - 1) == 0)
         {
             end--;

@@ -48,7 +48,7 @@ internal sealed partial class Qcow2Writer
         var geometry = new Qcow2Geometry(_geometry.ClusterBits, order, _geometry.HasExtendedL2, _geometry.Version);
         var (bits, mask) = (geometry.RefcountBlockEntryBits, (1 << geometry.RefcountBlockEntryBits) - 1);
         var blocks = new SortedDictionary<long, byte[]>();
-        var end = Math.Max(_allocator.End, Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize));
+        var end = _storage.HasFixedLength ? _allocator.End : Math.Max(_allocator.End, Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize));
         var old = new HashSet<long>(_refcounts.BlockClusters);
         var (oldTable, oldTableClusters) = (_refcounts.TableOffset.Value >> _geometry.ClusterBits, _refcounts.TableClusters);
         var oldBits = _geometry.RefcountBlockEntryBits;

@@ -62,7 +62,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _areRefcountsTrue = state.AreRefcountsTrue;
         _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
-        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire, _checkpoint.GiveUp);
+        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.End, state.Regions, Retire, _checkpoint.GiveUp, state.AreRefcountsTrue);
     }
 
     /// <inheritdoc/>
@@ -384,7 +384,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
     private ValueTask CoverAllocatedAsync(CancellationToken cancellationToken)
     {
         var end = _allocator.End << _geometry.ClusterBits;
-        return _storage.Length < end ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
+        return _storage.Length < end && !_storage.HasFixedLength ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
     }
 
     private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)

@@ -28,6 +28,9 @@ internal sealed record Qcow2WriterState
 
     public required RefcountStore Refcounts { get; init; }
 
+    /// <summary>Behind the last cluster with a refcount; looked up only where the storage does not end there.</summary>
+    public required long End { get; init; }
+
     public required MetadataRegions Regions { get; init; }
 
     public required CodecProvider Codecs { get; init; }
