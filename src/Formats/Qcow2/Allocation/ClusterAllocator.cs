@@ -27,6 +27,9 @@ internal sealed class ClusterAllocator
     private readonly long _limit;
     private bool _isEndKnown;
 
+    // Behind it lies nothing but what this opening has handed out.
+    private readonly long _endBefore;
+
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
     private readonly Dictionary<long, long> _freeByEnd = [];
@@ -63,6 +66,8 @@ internal sealed class ClusterAllocator
             // A block behind the end of the file is broken, but nothing may be put there.
             _end = Math.Max(_end, block + 1);
         }
+
+        _endBefore = _end;
     }
 
     /// <summary>Whether freed clusters may be handed out again.</summary>
@@ -70,6 +75,9 @@ internal sealed class ClusterAllocator
 
     /// <summary>Whether there are freed clusters.</summary>
     public bool HasFree => _free.Count > 0;
+
+    /// <summary>Whether anything was handed out or taken back.</summary>
+    public bool HasChanged { get; private set; }
 
     /// <summary>Behind the last cluster that was ever handed out, in clusters.</summary>
     public long End => _end;
@@ -80,6 +88,7 @@ internal sealed class ClusterAllocator
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
     {
         _storage.Announce(StorageEvent.ClusterAlloc);
+        HasChanged = true;
         if (MayReuse && TakeFree(wanted) is { Count: > 0 } free)
         {
             await _refcounts.AddAsync(free.First, free.Count, raise: true, null, cancellationToken).ConfigureAwait(false);
@@ -116,6 +125,7 @@ internal sealed class ClusterAllocator
     public async ValueTask<long> AllocateContiguousAsync(long count, CancellationToken cancellationToken)
     {
         await KnowEndAsync(cancellationToken).ConfigureAwait(false);
+        HasChanged = true;
         var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
         ThrowIfBeyond(first + count);
         for (var at = first; at < first + count;)
@@ -182,13 +192,47 @@ internal sealed class ClusterAllocator
         MayReuse = false;
     }
 
-    /// <summary>The file was cut: new clusters come from here on.</summary>
-    public void CutTo(long end) => _end = end;
+    /// <summary>Takes back what nobody has at the end of the file: new clusters come from there on, and the file may be cut there.</summary>
+    /// <returns>The first cluster that is free, with all behind it; never within what was there before this opening, unless the refcounts are known to be true.</returns>
+    public async ValueTask<long> CutAsync(CancellationToken cancellationToken)
+    {
+        var end = Math.Max(MayReuse ? 0 : Math.Min(_end, _endBefore), await _refcounts.FindEndAsync(_end, cancellationToken).ConfigureAwait(false));
+        foreach (var (first, count) in _free.Where(run => run.Key + run.Value > end).ToList())
+        {
+            _free.Remove(first);
+            _freeByEnd.Remove(first + count);
+            if (first < end)
+            {
+                InsertFree(first, end - first);
+            }
+        }
+
+        return _end = end;
+    }
+
+    /// <summary>Looks for free clusters inside the file, to be handed out before the file grows. Only where the refcounts were compared with every pointer.</summary>
+    public async ValueTask FindFreeAsync(CancellationToken cancellationToken)
+    {
+        Forget();
+        for (long first = 0; first < _end;)
+        {
+            var count = await _refcounts.CountFreeAsync(first, (int)Math.Min(int.MaxValue, _end - first), cancellationToken).ConfigureAwait(false);
+            if (count > 0)
+            {
+                AddFree(first, count);
+            }
+
+            first += Math.Max(count, 1);
+        }
+
+        (MayReuse, HasChanged) = (true, true);
+    }
 
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
     public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
     {
         _storage.Announce(StorageEvent.ClusterFree);
+        HasChanged = true;
         return _refcounts.AddAsync(
             first, count, raise: false,
             cluster =>
@@ -248,6 +292,7 @@ internal sealed class ClusterAllocator
         }
 
         _storage.Announce(StorageEvent.RefblockAlloc);
+        var places = missing;
         ThrowIfBeyond(at + missing + count);
         var last = (at + missing + count - 1) >> _refcounts.BlockBits;
         var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
@@ -257,8 +302,15 @@ internal sealed class ClusterAllocator
             _storage.Announce(StorageEvent.ReftableGrow);
             var table = NewTableLength(last + 1);
             var clusters = table * RefcountTableEntry.Size >> _geometry.ClusterBits;
-            ThrowIfBeyond(at + missing + clusters + (clusters >> _refcounts.BlockBits) + 2 + count);
+            places += clusters + (clusters >> _refcounts.BlockBits) + 2;
+            ThrowIfBeyond(at + places + count);
+            await GiveSpaceAsync(at, places, cancellationToken).ConfigureAwait(false);
             _refcounts.GrowTable(table);
+        }
+
+        else
+        {
+            await GiveSpaceAsync(at, places, cancellationToken).ConfigureAwait(false);
         }
 
         try
@@ -283,6 +335,10 @@ internal sealed class ClusterAllocator
 
         return grows ? await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false) : _end;
     }
+
+    // A full disk has to be noticed here, where nothing is lost: a checkpoint then writes to places that have their space.
+    private ValueTask GiveSpaceAsync(long first, long count, CancellationToken cancellationToken) =>
+        _storage.GiveSpaceAsync(new(first << _geometry.ClusterBits), count << _geometry.ClusterBits, mayReserve: false, cancellationToken);
 
     // Nothing stops between the first block and the last: they count each other.
     private async ValueTask PlaceBlocksAsync(long at, long last)
@@ -352,9 +408,10 @@ internal sealed class ClusterAllocator
         return (best.First, taken);
     }
 
-    private void AddFree(long cluster)
+    private void AddFree(long cluster, long count = 1)
     {
-        var (first, count) = (cluster, 1L);
+        var first = cluster;
+        var behind = cluster + count;
         if (_freeByEnd.Remove(first, out var left))
         {
             count += first - left;
@@ -362,9 +419,9 @@ internal sealed class ClusterAllocator
             _free.Remove(first);
         }
 
-        if (_free.Remove(cluster + 1, out var right))
+        if (_free.Remove(behind, out var right))
         {
-            _freeByEnd.Remove(cluster + 1 + right);
+            _freeByEnd.Remove(behind + right);
             count += right;
         }
 

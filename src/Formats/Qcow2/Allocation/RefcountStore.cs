@@ -142,6 +142,31 @@ internal sealed class RefcountStore
         return 0;
     }
 
+    /// <summary>Lowers every refcount that is higher than it should be.</summary>
+    /// <param name="counted">The references to a cluster, on the disk and in memory.</param>
+    /// <param name="cancellationToken">Stops between blocks.</param>
+    public async ValueTask LowerAsync(Func<long, ulong> counted, CancellationToken cancellationToken)
+    {
+        for (var index = 0; index < _table.Length; index++)
+        {
+            var first = (long)index << BlockBits;
+            if (!HasBlock(first))
+            {
+                continue;
+            }
+
+            var block = await BlockAsync(index, cancellationToken).ConfigureAwait(false);
+            for (var at = 0; at < 1 << BlockBits; at++)
+            {
+                var refcount = RefcountBlock.Get(block.Bytes, at, _geometry.RefcountOrder);
+                if (refcount != 0 && counted(first + at) is var references && references < refcount)
+                {
+                    SetNow(block, at, references);
+                }
+            }
+        }
+    }
+
     /// <summary>Raises the refcounts of neighbouring clusters, all of them or (when one is at its maximum) none; or lowers them, up to the first that is 0.</summary>
     /// <param name="first">The first cluster.</param>
     /// <param name="count">How many.</param>

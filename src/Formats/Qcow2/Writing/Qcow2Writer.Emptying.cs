@@ -1,5 +1,3 @@
-using Platter.Core.Units;
-
 namespace Platter.Formats.Qcow2.Writing;
 
 // Letting go of everything, in one switch of the header (see Qcow2Writer.Shadow.cs).
@@ -23,18 +21,9 @@ internal sealed partial class Qcow2Writer
             return;
         }
 
-        var end = _storage.HasFixedLength ? _allocator.End : Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize);
-        while (end > 0 && _refcounts.GetNow(end - 1) == 0)
-        {
-            end--;
-        }
-
-        if (!_storage.HasFixedLength && end << _geometry.ClusterBits < _storage.Length)
-        {
-            await _storage.SetLengthAsync(end << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
-            _allocator.CutTo(end);
-        }
-
+        await _allocator.FindFreeAsync(cancellationToken).ConfigureAwait(false);
+        await CutBehindAsync().ConfigureAwait(false);
+        var end = _allocator.End;
         for (long first = 0; first < end;)
         {
             var behind = first;

@@ -20,12 +20,22 @@ internal sealed partial class Qcow2Writer
             _checkpoint.ThrowIfBroken();
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             var (blocks, table, place) = RefcountsOf(order, cancellationToken);
-            foreach (var (at, bytes) in blocks)
+            var lengthBefore = _storage.Length;
+            try
             {
-                await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+                foreach (var (at, bytes) in blocks)
+                {
+                    await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+                }
+
+                await _storage.WriteAsync(place, table, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                await CutToAsync(lengthBefore).ConfigureAwait(false);
+                throw;
             }
 
-            await _storage.WriteAsync(place, table, cancellationToken).ConfigureAwait(false);
             await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
             _header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)place.Value);
             _header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)(table.Length >> _geometry.ClusterBits));

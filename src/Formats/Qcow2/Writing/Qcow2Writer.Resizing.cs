@@ -119,7 +119,16 @@ internal sealed partial class Qcow2Writer
             }
 
             _storage.Announce(StorageEvent.L1GrowWriteTable);
-            await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
+            try
+            {
+                await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                await _allocator.ReleaseAsync(first, clusters).ConfigureAwait(false);
+                throw;
+            }
+
             _regions.Add(first, clusters);
         }
         finally

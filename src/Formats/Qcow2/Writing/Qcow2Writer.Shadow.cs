@@ -29,6 +29,7 @@ internal sealed partial class Qcow2Writer
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
         await _checkpointing.WaitAsync(cancellationToken).ConfigureAwait(false);
         await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
+        var lengthBefore = _storage.Length;
         try
         {
             _checkpoint.ThrowIfBroken();
@@ -42,6 +43,11 @@ internal sealed partial class Qcow2Writer
             }
             catch (Exception e)
             {
+                if (!state.MayHaveSwitched)
+                {
+                    await CutToAsync(lengthBefore).ConfigureAwait(false);
+                }
+
                 // What is in memory is neither the old state nor the new one.
                 _checkpoint.GiveUp(e as BlockException ?? new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: the operation was stopped", e));
                 throw;
@@ -71,6 +77,22 @@ internal sealed partial class Qcow2Writer
             _refcounts.UnpinAll();
             _changing.Release();
             _checkpointing.Release();
+        }
+    }
+
+    // What was appended for a change that has not happened is nobody's. The error that led here is the one to tell.
+    private async ValueTask CutToAsync(long length)
+    {
+        try
+        {
+            if (_storage.Length > length && !_storage.HasFixedLength)
+            {
+                await _storage.SetLengthAsync(length, CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+        catch (BlockException)
+        {
+            // Nobody knows of the bytes behind the end; they cost space and nothing else.
         }
     }
 }
@@ -105,6 +127,9 @@ internal sealed class ShadowState
 
     /// <summary>The header's other fields: changes go to the disk with the switch.</summary>
     public Metadata.HeaderSector Header => _header;
+
+    /// <summary>Whether the disk may have the new state already.</summary>
+    public bool MayHaveSwitched { get; private set; }
 
     /// <summary>Whether guest data are in a file of their own.</summary>
     public bool HasDataFile => _hasDataFile;
@@ -200,6 +225,7 @@ internal sealed class ShadowState
         _header.Set64(Qcow2Header.SizeAt, (ulong)VirtualSize);
         _header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)_refcounts.TableOffset.Value);
         _header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)_refcounts.TableClusters);
+        MayHaveSwitched = true;
         await _header.WriteAsync(CancellationToken.None).ConfigureAwait(false);
         _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);

@@ -117,6 +117,11 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 ? await PlanInOwnAsync(at, length, entry, bitmap, cancellationToken).ConfigureAwait(false)
                 : await PlanInNewAsync(at, length, cancellationToken).ConfigureAwait(false);
         }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
+        {
+            await CutBehindAsync().ConfigureAwait(false);
+            throw;
+        }
         finally
         {
             _changing.Release();
@@ -169,6 +174,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             try
             {
                 await _allocator.ReleaseAsync(reserved.Host.Value >> _geometry.ClusterBits, reserved.Count).ConfigureAwait(false);
+                await CutBehindAsync().ConfigureAwait(false);
             }
             finally
             {
@@ -206,6 +212,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
+        await CutBehindAsync().ConfigureAwait(false);
         if (lost is not null)
         {
             throw new BlockException(lost.Kind, $"{_storage.Name}: its dirty bitmaps could not be stored and are inconsistent now: {lost.Message}", lost);
@@ -344,7 +351,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: guest offset {at} lies beyond the L1 table");
         }
 
-        var (cluster, _, isNew) = await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false);
+        var (cluster, _, _) = await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false);
         var table = new HostOffset(cluster << _geometry.ClusterBits);
         if (_regions.Find(cluster, 1) >= 0)
         {
@@ -358,8 +365,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
             {
                 await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
             }
-            else if (!isNew)
+            else
             {
+                // Zeros where there are zeros already, too: a full disk has to be noticed now, and not when the first entries are to be written.
                 await _storage.WriteAsync(table, new byte[_geometry.ClusterSize], cancellationToken).ConfigureAwait(false);
             }
 
@@ -385,6 +393,22 @@ internal sealed partial class Qcow2Writer : ImageWriter
     {
         var end = _allocator.End << _geometry.ClusterBits;
         return _storage.Length < end && !_storage.HasFixedLength ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
+    }
+
+    // What nobody has at the end of the file goes back to the host. Nothing on the disk points there: all of it was handed out and taken back by this opening,
+    // or the refcounts are known to be true.
+    private async ValueTask CutBehindAsync()
+    {
+        if (!_allocator.HasChanged)
+        {
+            return;
+        }
+
+        var end = await _allocator.CutAsync(CancellationToken.None).ConfigureAwait(false) << _geometry.ClusterBits;
+        if (_storage.Length > end && !_storage.HasFixedLength)
+        {
+            await _storage.SetLengthAsync(end, CancellationToken.None).ConfigureAwait(false);
+        }
     }
 
     private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)
