@@ -42,6 +42,11 @@ public sealed class SimulatedStorage : Storage
         _writable ? RecordAsync(at.Value, null, length, setsLength: false) : base.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
 
     /// <inheritdoc/>
+    /// <remarks>A hole is zeros that arrive when they like, as any write.</remarks>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
+        _writable && at.Value < Length ? RecordAsync(at.Value, null, Math.Min(length, Length - at.Value), setsLength: false) : ValueTask.CompletedTask;
+
+    /// <inheritdoc/>
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) =>
         _writable ? RecordAsync(length, null, 0, setsLength: true) : base.SetLengthAsync(length, cancellationToken);
 

@@ -26,6 +26,7 @@ internal sealed class ClusterAllocator
     // The first cluster that the storage cannot have.
     private readonly long _limit;
     private bool _isEndKnown;
+    private bool _wasSearched;
 
     // Behind it lies nothing but what this opening has handed out.
     private readonly long _endBefore;
@@ -33,6 +34,7 @@ internal sealed class ClusterAllocator
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
     private readonly Dictionary<long, long> _freeByEnd = [];
+    private readonly List<(long First, long Count)> _aside = [];
     private long _end;
 
     // Compressed clusters are packed: where the last one ended, and whether more fits behind it.
@@ -74,7 +76,19 @@ internal sealed class ClusterAllocator
     public bool MayReuse { get; set; }
 
     /// <summary>Whether there are freed clusters.</summary>
-    public bool HasFree => _free.Count > 0;
+    public bool HasFree => _free.Count > 0 || _aside.Count > 0;
+
+    /// <summary>Clusters that were taken back and are kept aside until <see cref="BringIn"/>: nobody gets them meanwhile.</summary>
+    public IReadOnlyList<(long First, long Count)> Aside => _aside;
+
+    /// <summary>Runs of free clusters that are known.</summary>
+    public IEnumerable<(long First, long Count)> Free => _free.Select(run => (run.Key, run.Value));
+
+    /// <summary>How many clusters that are.</summary>
+    public long FreeInside => _free.Values.Sum();
+
+    /// <summary>Whether neighbouring clusters, too, are taken from inside the file where there is room for them.</summary>
+    public bool PrefersInside { get; set; }
 
     /// <summary>Whether anything was handed out or taken back.</summary>
     public bool HasChanged { get; private set; }
@@ -86,6 +100,21 @@ internal sealed class ClusterAllocator
     /// <returns>The first, how many, and whether they lie behind the old end of the file, where everything reads as zeros.</returns>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more, or the device has no more.</exception>
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await AllocateOnceAsync(wanted, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _storage.HasFixedLength && !_wasSearched && _aside.Count == 0)
+        {
+            // A device that is full to its end may have room inside; its refcounts were compared before anything was handed out.
+            _wasSearched = true;
+            await FindFreeAsync(cancellationToken).ConfigureAwait(false);
+            return await AllocateOnceAsync(wanted, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask<(long First, int Count, bool IsNew)> AllocateOnceAsync(int wanted, CancellationToken cancellationToken)
     {
         _storage.Announce(StorageEvent.ClusterAlloc);
         HasChanged = true;
@@ -126,6 +155,12 @@ internal sealed class ClusterAllocator
     {
         await KnowEndAsync(cancellationToken).ConfigureAwait(false);
         HasChanged = true;
+        if (PrefersInside && TakeNeighbours(count) is >= 0 and var inside)
+        {
+            await _refcounts.AddAsync(inside, count, raise: true, null, cancellationToken).ConfigureAwait(false);
+            return inside;
+        }
+
         var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
         ThrowIfBeyond(first + count);
         for (var at = first; at < first + count;)
@@ -188,14 +223,24 @@ internal sealed class ClusterAllocator
     {
         _free.Clear();
         _freeByEnd.Clear();
+        _aside.Clear();
         _packedAt = -1;
         MayReuse = false;
     }
+
+    /// <summary>New clusters come from here on again.</summary>
+    public void CutTo(long end) => _end = end;
 
     /// <summary>Takes back what nobody has at the end of the file: new clusters come from there on, and the file may be cut there.</summary>
     /// <returns>The first cluster that is free, with all behind it; never within what was there before this opening, unless the refcounts are known to be true.</returns>
     public async ValueTask<long> CutAsync(CancellationToken cancellationToken)
     {
+        if (_aside.Count > 0)
+        {
+            // Somebody is making holes of them; they are not to be handed out as new meanwhile.
+            return _end;
+        }
+
         var end = Math.Max(MayReuse ? 0 : Math.Min(_end, _endBefore), await _refcounts.FindEndAsync(_end, cancellationToken).ConfigureAwait(false));
         foreach (var (first, count) in _free.Where(run => run.Key + run.Value > end).ToList())
         {
@@ -229,7 +274,7 @@ internal sealed class ClusterAllocator
     }
 
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
-    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
+    public ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null, bool putsAside = false)
     {
         _storage.Announce(StorageEvent.ClusterFree);
         HasChanged = true;
@@ -237,7 +282,19 @@ internal sealed class ClusterAllocator
             first, count, raise: false,
             cluster =>
             {
-                AddFree(cluster);
+                if (!putsAside)
+                {
+                    AddFree(cluster);
+                }
+                else if (_aside.Count > 0 && _aside[^1] is var last && last.First + last.Count == cluster)
+                {
+                    _aside[^1] = (last.First, last.Count + 1);
+                }
+                else
+                {
+                    _aside.Add((cluster, 1));
+                }
+
                 reachedZero?.Invoke(cluster);
                 if (_packedAt >= 0 && _packedAt >> _geometry.ClusterBits == cluster)
                 {
@@ -245,6 +302,17 @@ internal sealed class ClusterAllocator
                 }
             },
             CancellationToken.None);
+    }
+
+    /// <summary>What was kept aside may be handed out.</summary>
+    public void BringIn()
+    {
+        foreach (var (first, count) in _aside)
+        {
+            AddFree(first, count);
+        }
+
+        _aside.Clear();
     }
 
     /// <summary>Gives a cluster one more reference.</summary>
@@ -406,6 +474,27 @@ internal sealed class ClusterAllocator
         }
 
         return (best.First, taken);
+    }
+
+    // The first run that has room for all of them; -1 for none.
+    private long TakeNeighbours(long count)
+    {
+        foreach (var (first, length) in _free)
+        {
+            if (length >= count)
+            {
+                _free.Remove(first);
+                _freeByEnd.Remove(first + length);
+                if (count < length)
+                {
+                    InsertFree(first + count, length - count);
+                }
+
+                return first;
+            }
+        }
+
+        return -1;
     }
 
     private void AddFree(long cluster, long count = 1)

@@ -318,6 +318,29 @@ internal sealed class RefcountStore
         }
     }
 
+    /// <summary>Every block is to be written, and so moved by <see cref="MoveAsync"/>; while all are in memory.</summary>
+    public void MarkAll()
+    {
+        foreach (var block in _blocks.Values)
+        {
+            block.MarkDirty(0, block.Bytes.Length);
+        }
+    }
+
+    /// <summary>Forgets all changes that were not written: the disk's table and blocks are the truth. All blocks are in memory afterwards, as before.</summary>
+    public async ValueTask ReloadAsync(HostOffset tableOffset, long tableBytes, CancellationToken cancellationToken)
+    {
+        var bytes = new byte[tableBytes];
+        await _reader.ReadAsync(tableOffset, bytes, "refcount table", -1, cancellationToken).ConfigureAwait(false);
+        _table = BigEndianWords.ToHost(bytes).ToArray();
+        (TableOffset, _placedClusters, TableMoved) = (tableOffset, TableClusters, false);
+        _blocks.Clear();
+        _clock.Clear();
+        _dirtyEntries.Clear();
+        _moved.Clear();
+        await LoadAllAsync(cancellationToken).ConfigureAwait(false);
+    }
+
     /// <summary>Blocks may be dropped from memory again.</summary>
     public void UnpinAll() => _isPinned = false;
 

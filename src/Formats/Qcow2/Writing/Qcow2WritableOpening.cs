@@ -43,6 +43,7 @@ internal static class Qcow2WritableOpening
             Codecs = context.Codecs,
             CompressionLevel = context.CompressionLevel,
             HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
+            GivesBackSpace = !context.KeepsSpace && options["discard"] is not ("ignore" or "off"),
             AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
         });
         await writer.LoadBitmapsAsync(metadata, cancellationToken).ConfigureAwait(false);

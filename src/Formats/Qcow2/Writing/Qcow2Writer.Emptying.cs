@@ -1,3 +1,5 @@
+using Platter.Core.Errors;
+
 namespace Platter.Formats.Qcow2.Writing;
 
 // Letting go of everything, in one switch of the header (see Qcow2Writer.Shadow.cs).
@@ -13,7 +15,7 @@ internal sealed partial class Qcow2Writer
         cancellationToken,
         givesUpSpace: true);
 
-    // A lie in the refcounts must not cost data, so every pointer is counted first; with little left in the image that is little work. The switch is durable by now.
+    // A lie in the refcounts must not cost data, so every pointer is counted first. The switch is durable by now.
     private async ValueTask GiveUpFreeSpaceAsync(CancellationToken cancellationToken)
     {
         if (!await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
@@ -22,23 +24,28 @@ internal sealed partial class Qcow2Writer
         }
 
         await _allocator.FindFreeAsync(cancellationToken).ConfigureAwait(false);
-        await CutBehindAsync().ConfigureAwait(false);
-        var end = _allocator.End;
-        for (long first = 0; first < end;)
+        if (_allocator.FreeInside > _allocator.End / 2 && !_storage.HasFixedLength)
         {
-            var behind = first;
-            while (behind < end && _refcounts.GetNow(behind) == 0)
+            // The new tables are what lies at the end: once more, to the front.
+            _allocator.PrefersInside = true;
+            _refcounts.MarkAll();
+            try
             {
-                behind++;
+                await TryShadowAsync(static _ => ValueTask.CompletedTask, cancellationToken).ConfigureAwait(false);
+            }
+            catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
+            {
+                // What was asked for has happened; the file stays longer than it could be.
             }
 
-            if (behind > first)
-            {
-                await _storage.WriteZeroesAsync(
-                    new(first << _geometry.ClusterBits), (behind - first) << _geometry.ClusterBits, mayUnmap: true, cancellationToken).ConfigureAwait(false);
-            }
+            await _allocator.FindFreeAsync(cancellationToken).ConfigureAwait(false);
+        }
 
-            first = behind + 1;
+        _reuseWasJudged = true;
+        await CutBehindAsync().ConfigureAwait(false);
+        if (_givesBackSpace)
+        {
+            await DiscardRunsAsync(_allocator.Free, cancellationToken).ConfigureAwait(false);
         }
     }
 }

@@ -85,7 +85,7 @@ internal sealed partial class Qcow2Writer
                 if (!entry.IsAbsent)
                 {
                     _tables.SetL1(index, default);
-                    Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1);
+                    Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1, givesSpace: true);
                 }
             }
         }

@@ -29,44 +29,29 @@ internal sealed partial class Qcow2Writer
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
         await _checkpointing.WaitAsync(cancellationToken).ConfigureAwait(false);
         await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
-        var lengthBefore = _storage.Length;
         try
         {
             _checkpoint.ThrowIfBroken();
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             _allocator.MayReuse = false;
-            var state = new ShadowState(_storage, _geometry, _refcounts, _allocator, _header, _tables.CopyL1(), _tables.L1Offset, VirtualSize, _hasDataFile);
             try
             {
-                await change(state).ConfigureAwait(false);
-                await state.SwitchAsync(cancellationToken).ConfigureAwait(false);
+                await TryShadowAsync(change, cancellationToken).ConfigureAwait(false);
             }
-            catch (Exception e)
+            catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
             {
-                if (!state.MayHaveSwitched)
+                // The file cannot grow. What is free inside will do, if that is known.
+                if (!await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
                 {
-                    await CutToAsync(lengthBefore).ConfigureAwait(false);
+                    throw;
                 }
 
-                // What is in memory is neither the old state nor the new one.
-                _checkpoint.GiveUp(e as BlockException ?? new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: the operation was stopped", e));
-                throw;
+                await _allocator.FindFreeAsync(cancellationToken).ConfigureAwait(false);
+                (_allocator.MayReuse, _allocator.PrefersInside) = (false, true);
+                await TryShadowAsync(change, cancellationToken).ConfigureAwait(false);
             }
 
-            _tables.ReplaceL1(state.L1Offset, state.L1);
-            VirtualSize = state.VirtualSize;
-            _regions.Clear();
-            _allocator.Forget();
-            _reuseWasJudged = false;
-            var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
-            Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
-            Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
-            foreach (var bitmap in _bitmaps)
-            {
-                bitmap.AddTo(_regions, _geometry);
-            }
-
-            Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+            _allocator.PrefersInside = false;
             if (givesUpSpace)
             {
                 await GiveUpFreeSpaceAsync(cancellationToken).ConfigureAwait(false);
@@ -74,9 +59,69 @@ internal sealed partial class Qcow2Writer
         }
         finally
         {
+            _allocator.PrefersInside = false;
             _refcounts.UnpinAll();
             _changing.Release();
             _checkpointing.Release();
+        }
+    }
+
+    // Once. If it fails before the switch everything is as it was, in memory too, unless the disk itself failed.
+    private async ValueTask TryShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken)
+    {
+        var (lengthBefore, endBefore) = (_storage.Length, _allocator.End);
+        var state = new ShadowState(_storage, _geometry, _refcounts, _allocator, _header, _tables.CopyL1(), _tables.L1Offset, VirtualSize, _hasDataFile);
+        try
+        {
+            await change(state).ConfigureAwait(false);
+            await state.SwitchAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            if (!state.MayHaveSwitched)
+            {
+                await CutToAsync(lengthBefore).ConfigureAwait(false);
+                if (e is BlockException { Kind: BlockErrorKind.NoSpace } && await TryGoBackAsync(endBefore).ConfigureAwait(false))
+                {
+                    throw;
+                }
+            }
+
+            // What is in memory is neither the old state nor the new one.
+            _checkpoint.GiveUp(e as BlockException ?? new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: the operation was stopped", e));
+            throw;
+        }
+
+        _tables.ReplaceL1(state.L1Offset, state.L1);
+        VirtualSize = state.VirtualSize;
+        _regions.Clear();
+        _allocator.Forget();
+        _reuseWasJudged = false;
+        var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
+        Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
+        Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
+        foreach (var bitmap in _bitmaps)
+        {
+            bitmap.AddTo(_regions, _geometry);
+        }
+
+        Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+    }
+
+    private async ValueTask<bool> TryGoBackAsync(long end)
+    {
+        try
+        {
+            await _header.ReloadAsync(CancellationToken.None).ConfigureAwait(false);
+            var header = _header.Header;
+            await _refcounts.ReloadAsync(new((long)header.RefcountTableOffset), header.RefcountTableBytes, CancellationToken.None).ConfigureAwait(false);
+            _allocator.Forget();
+            _allocator.CutTo(end);
+            return true;
+        }
+        catch (BlockException)
+        {
+            return false;
         }
     }
 

@@ -43,7 +43,8 @@ internal sealed partial class Qcow2Writer : ImageWriter
     // One change of tables or refcounts at a time; one checkpoint at a time. Taken in this order: checkpointing, changing.
     private readonly SemaphoreSlim _changing = new(1, 1);
     private readonly SemaphoreSlim _checkpointing = new(1, 1);
-    private List<(long First, long Count)> _retired = [];
+    private readonly bool _givesBackSpace;
+    private List<(long First, long Count, bool GivesSpace)> _retired = [];
     private bool _reuseWasJudged;
     private bool _isClosing;
 
@@ -59,7 +60,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _checkpoint = new(state.Storage, state.DataFile, state.Header);
         _lazyRefcounts = (state.Header.Header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
         (_codecs, _compressionLevel) = (state.Codecs, state.CompressionLevel);
-        _areRefcountsTrue = state.AreRefcountsTrue;
+        (_areRefcountsTrue, _givesBackSpace) = (state.AreRefcountsTrue, state.GivesBackSpace);
         _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
         _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.End, state.Regions, Retire, _checkpoint.GiveUp, state.AreRefcountsTrue);
@@ -212,6 +213,12 @@ internal sealed partial class Qcow2Writer : ImageWriter
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
+        if (_allocator.Aside.Count > 0)
+        {
+            await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
+            await GiveBackAsync(cancellationToken).ConfigureAwait(false);
+        }
+
         await CutBehindAsync().ConfigureAwait(false);
         if (lost is not null)
         {
@@ -426,19 +433,22 @@ internal sealed partial class Qcow2Writer : ImageWriter
         await _storage.WriteAsync(to, bytes, cancellationToken).ConfigureAwait(false);
     }
 
-    private void Retire(long first, long count)
+    private void Retire(long first, long count) => Retire(first, count, false);
+
+    // What is given up for good gives its space to the host; what makes room for something else is likely to be used again soon.
+    private void Retire(long first, long count, bool givesSpace)
     {
-        if (_retired.Count > 0 && _retired[^1] is var last && last.First + last.Count == first)
+        if (_retired.Count > 0 && _retired[^1] is var last && last.First + last.Count == first && last.GivesSpace == givesSpace)
         {
-            _retired[^1] = (last.First, last.Count + count);
+            _retired[^1] = (last.First, last.Count + count, givesSpace);
             return;
         }
 
-        _retired.Add((first, count));
+        _retired.Add((first, count, givesSpace));
     }
 
     // What an entry points to loses a reference with the next checkpoint.
-    private void RetireEntry(L2Entry entry)
+    private void RetireEntry(L2Entry entry, bool givesSpace = false)
     {
         if (_hasDataFile || IsEmpty(entry))
         {
@@ -447,13 +457,13 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         if (!entry.IsCompressed)
         {
-            Retire(entry.Offset.Value >> _geometry.ClusterBits, 1);
+            Retire(entry.Offset.Value >> _geometry.ClusterBits, 1, givesSpace);
             return;
         }
 
         var first = entry.CompressedOffset(_geometry).Value >> _geometry.ClusterBits;
         var last = (entry.CompressedOffset(_geometry).Value + entry.CompressedLength(_geometry) - 1) >> _geometry.ClusterBits;
-        Retire(first, last - first + 1);
+        Retire(first, last - first + 1, givesSpace);
     }
 
     private ValueTask CheckpointIfFullAsync(CancellationToken cancellationToken) =>
@@ -466,7 +476,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         {
             TableChanges tables;
             var refcounts = new RefcountChanges();
-            List<(long First, long Count)> retired;
+            List<(long First, long Count, bool GivesSpace)> retired;
             bool defers;
             await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
             try
@@ -508,9 +518,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
             {
                 _tables.Done(tables);
                 _refcounts.Done(refcounts);
-                foreach (var (first, count) in retired)
+                foreach (var (first, count, givesSpace) in retired)
                 {
-                    await _allocator.ReleaseAsync(first, count, cluster => _regions.Remove(cluster)).ConfigureAwait(false);
+                    await _allocator.ReleaseAsync(first, count, cluster => _regions.Remove(cluster), givesSpace && _givesBackSpace).ConfigureAwait(false);
                 }
             }
             finally
@@ -518,11 +528,12 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 _changing.Release();
             }
 
-            if (!final)
+            if (!final && !_isClosing)
             {
                 await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
+                await GiveBackAsync(cancellationToken).ConfigureAwait(false);
             }
-            else if (_lazyRefcounts)
+            else if (_lazyRefcounts && final)
             {
                 await SetDirtyBitAsync(false, cancellationToken).ConfigureAwait(false);
             }
@@ -536,7 +547,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
     // Once there is something to use again: may the refcounts be believed?
     private async ValueTask JudgeReuseAsync(CancellationToken cancellationToken)
     {
-        if (_reuseWasJudged || _isClosing || !_allocator.HasFree)
+        if (_reuseWasJudged || !_allocator.HasFree)
         {
             return;
         }
@@ -546,6 +557,47 @@ internal sealed partial class Qcow2Writer : ImageWriter
         await _changing.WaitAsync(CancellationToken.None).ConfigureAwait(false);
         _allocator.MayReuse = isTrue;
         _changing.Release();
+    }
+
+    // Nothing on the disk points to what is aside, and nobody is handed it before this is done: it becomes holes of the file. Only where the refcounts are known to be
+    // true: a lie must not cost data. Checkpoints come one at a time, so does this.
+    private async ValueTask GiveBackAsync(CancellationToken cancellationToken)
+    {
+        if (_allocator.Aside.Count == 0)
+        {
+            return;
+        }
+
+        if (_allocator.MayReuse)
+        {
+            // Only checkpoints add to it.
+            await DiscardRunsAsync(_allocator.Aside, cancellationToken).ConfigureAwait(false);
+        }
+
+        await _changing.WaitAsync(CancellationToken.None).ConfigureAwait(false);
+        _allocator.BringIn();
+        _changing.Release();
+    }
+
+    // In order, neighbours together: a disk that was discarded at random still makes few requests.
+    private async ValueTask DiscardRunsAsync(IEnumerable<(long First, long Count)> runs, CancellationToken cancellationToken)
+    {
+        var (start, end) = (0L, 0L);
+        foreach (var (first, count) in runs.OrderBy(run => run.First).Append((-1, 0)))
+        {
+            if (first == end)
+            {
+                end += count;
+                continue;
+            }
+
+            if (end > start)
+            {
+                await _storage.DiscardAsync(new(start << _geometry.ClusterBits), (end - start) << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
+            }
+
+            (start, end) = (first, first + count);
+        }
     }
 
     private async ValueTask SetDirtyBitAsync(bool dirty, CancellationToken cancellationToken)

@@ -41,6 +41,9 @@ internal sealed record Qcow2WriterState
     /// <summary>Whether a backing file may show through where nothing is allocated.</summary>
     public required bool HasBacking { get; init; }
 
+    /// <summary>Whether the host gets back the space of what is given up.</summary>
+    public bool GivesBackSpace { get; init; }
+
     /// <summary>Counts every pointer on the disk and compares: true when no refcount is too low.</summary>
     public required Func<CancellationToken, ValueTask<bool>> AreRefcountsTrue { get; init; }
 }

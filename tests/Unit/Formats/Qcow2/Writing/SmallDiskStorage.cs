@@ -65,6 +65,12 @@ internal sealed class SmallDiskStorage(MemoryStorage inner, int pages) : Storage
         _used.RemoveWhere(p => p * Page >= at.Value && (p + 1) * Page <= at.Value + length);
     }
 
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        _used.RemoveWhere(p => p * Page >= at.Value && (p + 1) * Page <= at.Value + length);
+        return inner.DiscardAsync(at, length, cancellationToken);
+    }
+
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default)
     {
         _used.RemoveWhere(p => p * Page >= length);
