@@ -1,3 +1,4 @@
+using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 
@@ -60,6 +61,11 @@ public sealed class SimulatedStorage : Storage
 
     private async ValueTask RecordAsync(long at, byte[]? bytes, long length, bool setsLength)
     {
+        if (!setsLength && at + length > _file.Room)
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, $"{Name}: no space left (by order of a test)");
+        }
+
         var write = _file.Begin(at, bytes, length, setsLength);
         await DelayAsync().ConfigureAwait(false);
         _file.Complete(write);

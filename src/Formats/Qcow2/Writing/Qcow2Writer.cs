@@ -402,22 +402,6 @@ internal sealed partial class Qcow2Writer : ImageWriter
         return _storage.Length < end && !_storage.HasFixedLength ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
     }
 
-    // What nobody has at the end of the file goes back to the host. Nothing on the disk points there: all of it was handed out and taken back by this opening,
-    // or the refcounts are known to be true.
-    private async ValueTask CutBehindAsync()
-    {
-        if (!_allocator.HasChanged)
-        {
-            return;
-        }
-
-        var end = await _allocator.CutAsync(CancellationToken.None).ConfigureAwait(false) << _geometry.ClusterBits;
-        if (_storage.Length > end && !_storage.HasFixedLength)
-        {
-            await _storage.SetLengthAsync(end, CancellationToken.None).ConfigureAwait(false);
-        }
-    }
-
     private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)
     {
         if ((from.Value & _geometry.ClusterMask) != 0)
@@ -557,47 +541,6 @@ internal sealed partial class Qcow2Writer : ImageWriter
         await _changing.WaitAsync(CancellationToken.None).ConfigureAwait(false);
         _allocator.MayReuse = isTrue;
         _changing.Release();
-    }
-
-    // Nothing on the disk points to what is aside, and nobody is handed it before this is done: it becomes holes of the file. Only where the refcounts are known to be
-    // true: a lie must not cost data. Checkpoints come one at a time, so does this.
-    private async ValueTask GiveBackAsync(CancellationToken cancellationToken)
-    {
-        if (_allocator.Aside.Count == 0)
-        {
-            return;
-        }
-
-        if (_allocator.MayReuse)
-        {
-            // Only checkpoints add to it.
-            await DiscardRunsAsync(_allocator.Aside, cancellationToken).ConfigureAwait(false);
-        }
-
-        await _changing.WaitAsync(CancellationToken.None).ConfigureAwait(false);
-        _allocator.BringIn();
-        _changing.Release();
-    }
-
-    // In order, neighbours together: a disk that was discarded at random still makes few requests.
-    private async ValueTask DiscardRunsAsync(IEnumerable<(long First, long Count)> runs, CancellationToken cancellationToken)
-    {
-        var (start, end) = (0L, 0L);
-        foreach (var (first, count) in runs.OrderBy(run => run.First).Append((-1, 0)))
-        {
-            if (first == end)
-            {
-                end += count;
-                continue;
-            }
-
-            if (end > start)
-            {
-                await _storage.DiscardAsync(new(start << _geometry.ClusterBits), (end - start) << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
-            }
-
-            (start, end) = (first, first + count);
-        }
     }
 
     private async ValueTask SetDirtyBitAsync(bool dirty, CancellationToken cancellationToken)

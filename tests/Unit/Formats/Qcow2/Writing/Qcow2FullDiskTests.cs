@@ -124,7 +124,9 @@ public sealed class Qcow2FullDiskTests
         {
             await node.GiveUpLeaksAsync();
             Assert.InRange(killed.Length, 1, length + (1 << clusterBits));
-            await WriteFixture.AssertReadsAsync(node, model);
+            var found = new byte[Size / 2];
+            await node.ReadAsync(default, found);
+            Assert.Equal(model[..(Size / 2)], found);
             await node.WriteAsync(new(Size / 2), TestContent.Make(5, 0, Size / 2));
             TestContent.Make(5, 0, Size / 2).CopyTo(model, Size / 2);
         }
@@ -316,12 +318,13 @@ public sealed class Qcow2FullDiskTests
         disk.Pages = disk.Used;
         await using (var node = await WriteFixture.OpenAsync(disk))
         {
-            await node.RemoveBitmapAsync("two");
+            await node.RemoveBitmapAsync("one");
+            Assert.Equal("two", Assert.Single(node.Bitmaps).Name);
         }
 
         await using (var node = await WriteFixture.OpenAsync(disk))
         {
-            await node.RemoveBitmapAsync("one");
+            await node.RemoveBitmapAsync("two");
         }
 
         await AssertGoodAsync(disk, model);
