@@ -77,6 +77,7 @@ public sealed partial class Disk : IAsyncDisposable
             Codecs = KnownFormats.Codecs,
             CompressionLevel = options.CompressionLevel,
             AllowUnfinished = options.AllowUnfinished,
+            KeepsSpace = options.KeepsSpace,
             Cache = new MetadataCache(options.MetadataCacheBytes),
             Secrets = secrets,
             DefaultSecretId = options.Password is null ? null : PasswordSecretId,

@@ -12,6 +12,9 @@ namespace Platter;
 /// <param name="bitmaps">Bitmaps of the source that go with it.</param>
 internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnlyList<BitmapInfo> bitmaps)
 {
+    // What an interruption costs at most; large enough that nobody waits for the disk more often than otherwise.
+    private const long FlushEveryBytes = 256L << 20;
+
     /// <summary>Whether the target, as it is now, says that it is an unfinished copy.</summary>
     public bool SaysUnfinished { get; private set; }
 
@@ -29,7 +32,13 @@ internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnly
         SaysUnfinished = resumes || (isNew && await target.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false));
         var unit = target.AllocationUnit;
         var to = compresses ? CopyTarget.Compressed(target, unit) : CopyTarget.Of(target, unit);
-        to = resumes ? CopyTarget.Completing(to, target) : to;
+        if (resumes)
+        {
+            await target.GiveUpLeaksAsync(cancellationToken).ConfigureAwait(false);
+            to = CopyTarget.Completing(to, target);
+        }
+
+        copy = copy with { FlushEveryBytes = SaysUnfinished ? FlushEveryBytes : 0 };
         await CopyEngine.CopyAsync(source, to, copy, progress, cancellationToken).ConfigureAwait(false);
         if (bitmaps.Count > 0)
         {

@@ -109,7 +109,7 @@ internal sealed class IoDisk : IAsyncDisposable
     }
 
     private static DiskOpenOptions With(DiskOpenOptions options, IoOpening opening, bool writable) =>
-        options with { Format = opening.Format, Writable = writable, ForceShare = opening.ForceShare };
+        options with { Format = opening.Format, Writable = writable, ForceShare = opening.ForceShare, KeepsSpace = opening.IgnoresDiscards };
 
     private static async ValueTask<IoDisk> OpenOverlayAsync(IoOpening opening, ImageArguments images, CancellationToken cancellationToken)
     {

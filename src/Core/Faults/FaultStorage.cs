@@ -143,6 +143,10 @@ public sealed class FaultStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
+        _inner.DiscardAsync(at, length, cancellationToken);
+
+    /// <inheritdoc/>
     public override async ValueTask FlushAsync(CancellationToken cancellationToken = default)
     {
         await JudgeAsync(FaultTargets.Flush, default, 0, cancellationToken).ConfigureAwait(false);

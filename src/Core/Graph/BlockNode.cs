@@ -230,6 +230,9 @@ public abstract class BlockNode : IAsyncDisposable
     /// <returns>False when the format has no way to say so: nothing was done.</returns>
     public virtual ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default) => new(false);
 
+    /// <summary>Gives back the space of what nothing in the image refers to: an interrupted copy left it. Waits for every request under way.</summary>
+    public virtual ValueTask GiveUpLeaksAsync(CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
+
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();
 

@@ -199,6 +199,10 @@ public sealed partial class ImageNode
         return done;
     }
 
+    /// <summary>Gives back what is leaked; see <see cref="ImageWriter.GiveUpLeaksAsync"/>. Waits for every request under way.</summary>
+    public override ValueTask GiveUpLeaksAsync(CancellationToken cancellationToken = default) =>
+        AloneAsync(writer => writer.GiveUpLeaksAsync(cancellationToken), cancellationToken);
+
     /// <summary>Takes an internal snapshot of the disk as it is; see <see cref="ImageWriter.CreateSnapshotAsync"/>. Waits for every request under way.</summary>
     public override ValueTask CreateSnapshotAsync(string name, DateTimeOffset date, CancellationToken cancellationToken = default) =>
         AloneAsync(writer => writer.CreateSnapshotAsync(name, date, cancellationToken), cancellationToken);

@@ -139,6 +139,10 @@ public abstract partial class ImageWriter
     /// <returns>False when the format has no way to say so: nothing was done.</returns>
     public virtual ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default) => new(false);
 
+    /// <summary>Gives back the space of what nothing in the image refers to, where the format can tell and nothing else is wrong. For a copy that goes on; no request may be
+    /// under way.</summary>
+    public virtual ValueTask GiveUpLeaksAsync(CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
+
     /// <summary>Ends writing: flushes, and brings the image into the state of one that was closed cleanly. Called once, before the driver is disposed.</summary>
     public virtual ValueTask CloseAsync(CancellationToken cancellationToken = default) => FlushAsync(cancellationToken);
 

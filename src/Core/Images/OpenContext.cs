@@ -47,6 +47,9 @@ public sealed class OpenContext
     /// <summary>Open the top image even if it says that it is an unfinished copy; only to go on with it.</summary>
     public bool AllowUnfinished { get; init; }
 
+    /// <summary>What an image gives up keeps its space on the host (<c>discard=ignore</c>).</summary>
+    public bool KeepsSpace { get; init; }
+
     /// <summary>Ignore image locks (<c>-U</c>).</summary>
     public bool ForceShare { get; init; }
 

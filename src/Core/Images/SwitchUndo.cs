@@ -135,7 +135,7 @@ public sealed class SwitchUndo : RepairUndo
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{storage.Name}: the repair did not take place or has been taken back already");
         }
 
-        if (!sector.AsSpan().SequenceEqual(_sectorAfter) || storage.Length != _lengthAfter
+        if (!sector.AsSpan().SequenceEqual(_sectorAfter) || (storage.Length != _lengthAfter && !storage.HasFixedLength)
             || !(await HashAsync(storage, _ranges, cancellationToken).ConfigureAwait(false)).AsSpan().SequenceEqual(_hash))
         {
             throw NotAsLeft(storage, _name);
@@ -144,6 +144,11 @@ public sealed class SwitchUndo : RepairUndo
         cancellationToken.ThrowIfCancellationRequested();
         await storage.WriteAsync(default, _sectorBefore, CancellationToken.None).ConfigureAwait(false);
         await storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+        if (storage.HasFixedLength)
+        {
+            return;
+        }
+
         await storage.SetLengthAsync(_lengthBefore, CancellationToken.None).ConfigureAwait(false);
         await storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);
     }

@@ -89,6 +89,20 @@ public sealed class MemoryStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        lock (_gate)
+        {
+            if (!IsReadOnly && at.Value < _length)
+            {
+                _bytes.AsSpan((int)at.Value, (int)Math.Min(length, _length - at.Value)).Clear();
+            }
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default)
     {
         if (IsReadOnly)

@@ -190,10 +190,12 @@ internal sealed class Qcow2Image : ImageDriver
         new Qcow2Check(Storage, _metadata, report, progress).RunAsync(cancellationToken);
 
     /// <inheritdoc/>
-    public override ValueTask<RepairReport> RepairAsync(
+    public override async ValueTask<RepairReport> RepairAsync(
         RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         _writer is null && !Storage.IsReadOnly
-            ? new Qcow2Repair(Storage, _metadata, options, report, progress).RunAsync(cancellationToken)
+            ? await new Qcow2Repair(
+                await DeviceEnd.OfAsync(Storage, _metadata, cancellationToken).ConfigureAwait(false), _metadata, options, report, progress)
+                .RunAsync(cancellationToken).ConfigureAwait(false)
             : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Storage.Name}: was not opened for repair");
 
     /// <inheritdoc/>

@@ -105,7 +105,8 @@ internal static class Qcow2Opening
     private static async ValueTask<Qcow2Metadata> RepairDirtyAsync(Storage storage, Qcow2Metadata metadata, OpenContext context, CancellationToken cancellationToken)
     {
         context.Warn($"{storage.Name}: the image was not closed cleanly; its refcounts are repaired");
-        await new Qcow2Repair(storage, metadata, new(RepairMode.All), static _ => { }, null).RunAsync(cancellationToken).ConfigureAwait(false);
+        var image = await DeviceEnd.OfAsync(storage, metadata, cancellationToken).ConfigureAwait(false);
+        await new Qcow2Repair(image, metadata, new(RepairMode.All), static _ => { }, null).RunAsync(cancellationToken).ConfigureAwait(false);
         metadata = await ReadMetadataAsync(storage, lenient: false, forRepair: false, cancellationToken).ConfigureAwait(false);
         return await ReadListsAsync(storage, new TableReader(storage, metadata.Geometry), metadata, context, cancellationToken).ConfigureAwait(false);
     }

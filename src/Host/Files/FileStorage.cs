@@ -213,6 +213,17 @@ public sealed partial class FileStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        if (HostCalls.Linux && !IsReadOnly && !_noPunch && length > 0)
+        {
+            _ = LinuxCalls.Fallocate(_handle, LinuxCalls.FALLOC_FL_PUNCH_HOLE | LinuxCalls.FALLOC_FL_KEEP_SIZE, at.Value, length);
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default)
     {
         if (IsReadOnly)

@@ -12,7 +12,7 @@ namespace Platter.Operations.Copy;
 /// <remarks>
 /// Workers take turns at a cursor that skips what the target has already (zeros) and claims the next chunk with data; each then maps, reads
 /// and writes its chunk alone. Chunks start and end at multiples of their size, so a cluster is decoded and allocated once. The order of writes is free:
-/// nothing points to the bytes of a raw target, and a disk orders its own. The target is flushed once at the end; until then an interrupted copy is not a copy.
+/// nothing points to the bytes of a raw target, and a disk orders its own. The target is flushed at the end; until then an interrupted copy is not a copy.
 /// </remarks>
 public sealed class CopyEngine
 {
@@ -36,6 +36,7 @@ public sealed class CopyEngine
     private GuestOffset _cursor;
     private long _done;
     private long _written;
+    private long _flushed;
 
     private CopyEngine(BlockNode source, CopyTarget target, CopyOptions options, IProgress<CopyProgress>? progress)
     {
@@ -110,6 +111,18 @@ public sealed class CopyEngine
                 await CopyExtentAsync(extent, segment, cancellationToken).ConfigureAwait(false);
                 at = extent.End;
             }
+
+            await FlushIfDueAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    // By one worker, while the others go on.
+    private async ValueTask FlushIfDueAsync(CancellationToken cancellationToken)
+    {
+        var (flushed, written) = (Interlocked.Read(ref _flushed), Interlocked.Read(ref _written));
+        if (_options.FlushEveryBytes > 0 && written - flushed >= _options.FlushEveryBytes && Interlocked.CompareExchange(ref _flushed, written, flushed) == flushed)
+        {
+            await _target.FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 

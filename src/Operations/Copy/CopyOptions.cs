@@ -31,6 +31,9 @@ public sealed record CopyOptions
     /// <summary>Given every byte of the disk as it is copied, if not null; what a salvage replaced is in it as zeros.</summary>
     public DigestTree? Digest { get; init; }
 
+    /// <summary>The target is flushed whenever so many bytes more were written, so that an interrupted copy has them; 0 flushes once, at the end.</summary>
+    public long FlushEveryBytes { get; init; }
+
     /// <summary>What the source's images from this depth on hold is left out: below the target there is the same (<c>-B</c>: 1, its backing file), or they are
     /// the target (commit). 0 copies everything.</summary>
     public int SharedDepth { get; init; }

@@ -27,6 +27,10 @@ public sealed record DiskOpenOptions
     // An unfinished copy is opened by whoever goes on with it, and by nobody else.
     internal bool AllowUnfinished { get; init; }
 
+    /// <summary>What the image gives up (discarded, deleted with a snapshot, cut off) keeps its space on the host and is used again by the image alone; otherwise it becomes a hole
+    /// in the file.</summary>
+    public bool KeepsSpace { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

@@ -1,3 +1,4 @@
+using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
 using Platter.TestKit;
@@ -5,11 +6,14 @@ using Platter.TestKit;
 namespace Platter.Tests.CrashSim;
 
 /// <summary>Internal snapshots are taken, applied and deleted, with writes between; each of these happens wholly or not at all.</summary>
-internal sealed class SnapshotEdits(DiskShape shape, bool exhaustive) : CrashScenario
+/// <param name="shape">The disk.</param>
+/// <param name="exhaustive">Few edits, every state of them.</param>
+/// <param name="full">Snapshots are deleted while the host's disk is full.</param>
+internal sealed class SnapshotEdits(DiskShape shape, bool exhaustive, bool full = false) : CrashScenario
 {
-    public override string Name => $"snapshots-{(exhaustive ? "few-" : string.Empty)}{shape.Name}";
+    public override string Name => $"snapshots-{(exhaustive ? "few-" : string.Empty)}{(full ? "full-" : string.Empty)}{shape.Name}";
 
-    public override string Operation => "snapshot -c, -a, -d";
+    public override string Operation => full ? "snapshot -d on a full disk" : "snapshot -c, -a, -d";
 
     public override bool IsExhaustive => exhaustive;
 
@@ -40,8 +44,7 @@ internal sealed class SnapshotEdits(DiskShape shape, bool exhaustive) : CrashSce
                     break;
                 case 3:
                     others.Remove(chosen);
-                    world = new($"deleted '{chosen}'", world.Content, others);
-                    await run.StepAsync(world, async () => await node.DeleteSnapshotAsync(SnapshotSelector.Parse(chosen)));
+                    world = await DeleteAsync(run, node, world, chosen, new($"deleted '{chosen}'", world.Content, others));
                     break;
                 default:
                     world = new($"applied '{chosen}'", others[chosen], others);
@@ -49,6 +52,32 @@ internal sealed class SnapshotEdits(DiskShape shape, bool exhaustive) : CrashSce
                     break;
             }
         }
+    }
+
+    private async Task<CrashWorld> DeleteAsync(CrashRun run, BlockNode node, CrashWorld before, string chosen, CrashWorld after)
+    {
+        var file = run.Disk.Find(CrashImage.Top)!;
+        file.Room = full ? file.Length : long.MaxValue;
+        var done = false;
+        await run.StepAsync(after, async () =>
+        {
+            try
+            {
+                await node.DeleteSnapshotAsync(SnapshotSelector.Parse(chosen));
+                done = true;
+            }
+            catch (BlockException e) when (full && e.Kind == BlockErrorKind.NoSpace)
+            {
+                // Its list is too long to be changed where it is: it stays.
+            }
+        });
+        file.Room = long.MaxValue;
+        if (!done)
+        {
+            await run.StepAsync(before, () => Task.CompletedTask);
+        }
+
+        return done ? after : before;
     }
 
     private async Task<CrashWorld> WriteAsync(CrashRun run, BlockNode node, CrashWorld world)

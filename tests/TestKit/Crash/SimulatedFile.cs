@@ -37,6 +37,9 @@ public sealed class SimulatedFile
         }
     }
 
+    /// <summary>Where the disk is full: nothing can be written from there on.</summary>
+    public long Room { get; set; } = long.MaxValue;
+
     /// <summary>Every change so far, in the order in which they were begun.</summary>
     public IReadOnlyList<SimulatedWrite> Writes => _writes;
 

@@ -1,3 +1,4 @@
+using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 
@@ -42,6 +43,11 @@ public sealed class SimulatedStorage : Storage
         _writable ? RecordAsync(at.Value, null, length, setsLength: false) : base.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
 
     /// <inheritdoc/>
+    /// <remarks>A hole is zeros that arrive when they like, as any write.</remarks>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
+        _writable && at.Value < Length ? RecordAsync(at.Value, null, Math.Min(length, Length - at.Value), setsLength: false) : ValueTask.CompletedTask;
+
+    /// <inheritdoc/>
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) =>
         _writable ? RecordAsync(length, null, 0, setsLength: true) : base.SetLengthAsync(length, cancellationToken);
 
@@ -55,6 +61,11 @@ public sealed class SimulatedStorage : Storage
 
     private async ValueTask RecordAsync(long at, byte[]? bytes, long length, bool setsLength)
     {
+        if (!setsLength && at + length > _file.Room)
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, $"{Name}: no space left (by order of a test)");
+        }
+
         var write = _file.Begin(at, bytes, length, setsLength);
         await DelayAsync().ConfigureAwait(false);
         _file.Complete(write);

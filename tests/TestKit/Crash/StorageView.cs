@@ -32,5 +32,9 @@ public sealed class StorageView(Storage inner, bool writable, string? name = nul
         writable ? inner.SetLengthAsync(length, cancellationToken) : base.SetLengthAsync(length, cancellationToken);
 
     /// <inheritdoc/>
+    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
+        writable ? inner.DiscardAsync(at, length, cancellationToken) : ValueTask.CompletedTask;
+
+    /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => inner.FlushAsync(cancellationToken);
 }

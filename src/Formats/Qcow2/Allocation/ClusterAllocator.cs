@@ -11,6 +11,7 @@ namespace Platter.Formats.Qcow2.Allocation;
 /// <see cref="MayReuse"/> is set: the refcounts were compared with every pointer of the image. Used by one caller at a time.
 /// Nothing is handed out, or taken back, while a table that this needs shares a cluster with other metadata or lies behind the end of the file: what was
 /// written there would be lost, or would overwrite the other.
+/// A device does not end where the image does: there it is behind the last cluster with a refcount that nothing can be, once the refcounts have been compared.
 /// </remarks>
 internal sealed class ClusterAllocator
 {
@@ -23,10 +24,20 @@ internal sealed class ClusterAllocator
     private readonly Action<long, long> _retire;
     private readonly Action<BlockException> _giveUp;
     private readonly Func<string, ValueTask<BlockException>> _refuse;
+    private readonly Func<CancellationToken, ValueTask<bool>> _areRefcountsTrue;
+
+    // The first cluster that the storage cannot have.
+    private readonly long _limit;
+    private bool _isEndKnown;
+    private bool _wasSearched;
+
+    // Behind it lies nothing but what this opening has handed out.
+    private readonly long _endBefore;
 
     // Runs of freed clusters: length by first cluster, and first cluster by the one behind the run, to join neighbours.
     private readonly SortedDictionary<long, long> _free = [];
     private readonly Dictionary<long, long> _freeByEnd = [];
+    private readonly List<(long First, long Count)> _aside = [];
     private long _end;
     private readonly long _lostBlock = -1;
 
@@ -37,33 +48,54 @@ internal sealed class ClusterAllocator
     /// <param name="storage">The file.</param>
     /// <param name="geometry">Its cluster size.</param>
     /// <param name="refcounts">Who has been handed out.</param>
+    /// <param name="end">Behind the last cluster with a refcount; counts on storages that cannot change their length.</param>
     /// <param name="regions">Told of new refcount blocks and tables.</param>
     /// <param name="retire">Told of clusters (first, count) whose last pointer goes with the next checkpoint: an old refcount table.</param>
     /// <param name="giveUp">Told of an error after which refcounts must never be written again: blocks or the table are half made.</param>
     /// <param name="refuse">Marks the image corrupt, and makes the error that is thrown.</param>
+    /// <param name="areRefcountsTrue">Compares the refcounts on the disk with every pointer.</param>
     public ClusterAllocator(
-        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp,
-        Func<string, ValueTask<BlockException>> refuse)
+        Storage storage, Qcow2Geometry geometry, RefcountStore refcounts, long end, MetadataRegions regions, Action<long, long> retire, Action<BlockException> giveUp,
+        Func<string, ValueTask<BlockException>> refuse, Func<CancellationToken, ValueTask<bool>> areRefcountsTrue)
     {
-        _refuse = refuse;
+        (_refuse, _areRefcountsTrue) = (refuse, areRefcountsTrue);
         _retire = retire;
         _giveUp = giveUp;
         _storage = storage;
         _geometry = geometry;
         _refcounts = refcounts;
         _regions = regions;
-        _end = Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
+        _isEndKnown = !storage.HasFixedLength;
+        _limit = storage.HasFixedLength ? storage.Length >> geometry.ClusterBits : long.MaxValue;
+        _end = storage.HasFixedLength ? end : Sizes.DivideRoundingUp(storage.Length, geometry.ClusterSize);
         foreach (var block in refcounts.BlockClusters)
         {
-            _lostBlock = block >= _end ? block : _lostBlock;
+            _lostBlock = block >= (storage.HasFixedLength ? _limit : _end) ? block : _lostBlock;
         }
+
+        _endBefore = _end;
     }
 
     /// <summary>Whether freed clusters may be handed out again.</summary>
     public bool MayReuse { get; set; }
 
     /// <summary>Whether there are freed clusters.</summary>
-    public bool HasFree => _free.Count > 0;
+    public bool HasFree => _free.Count > 0 || _aside.Count > 0;
+
+    /// <summary>Clusters that were taken back and are kept aside until <see cref="BringIn"/>: nobody gets them meanwhile.</summary>
+    public IReadOnlyList<(long First, long Count)> Aside => _aside;
+
+    /// <summary>Runs of free clusters that are known.</summary>
+    public IEnumerable<(long First, long Count)> Free => _free.Select(run => (run.Key, run.Value));
+
+    /// <summary>How many clusters that are.</summary>
+    public long FreeInside => _free.Values.Sum();
+
+    /// <summary>Whether neighbouring clusters, too, are taken from inside the file where there is room for them.</summary>
+    public bool PrefersInside { get; set; }
+
+    /// <summary>Whether anything was handed out or taken back.</summary>
+    public bool HasChanged { get; private set; }
 
     /// <summary>Behind the last cluster that was ever handed out, in clusters.</summary>
     public long End => _end;
@@ -86,11 +118,27 @@ internal sealed class ClusterAllocator
 
     /// <summary>Hands out some neighbouring clusters: at least one, at most as many as wanted.</summary>
     /// <returns>The first, how many, and whether they lie behind the old end of the file, where everything reads as zeros.</returns>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: the format cannot address more, or the device has no more.</exception>
     public async ValueTask<(long First, int Count, bool IsNew)> AllocateAsync(int wanted, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await AllocateOnceAsync(wanted, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _storage.HasFixedLength && !_wasSearched && _aside.Count == 0)
+        {
+            // A device that is full to its end may have room inside; its refcounts were compared before anything was handed out.
+            _wasSearched = true;
+            await FindFreeAsync(cancellationToken).ConfigureAwait(false);
+            return await AllocateOnceAsync(wanted, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask<(long First, int Count, bool IsNew)> AllocateOnceAsync(int wanted, CancellationToken cancellationToken)
     {
         _storage.Announce(StorageEvent.ClusterAlloc);
         await ThrowIfUnsoundAsync().ConfigureAwait(false);
+        HasChanged = true;
         if (MayReuse && TakeFree(wanted) is { Count: > 0 } free)
         {
             await ThrowIfMetadataAsync(free.First, free.Count).ConfigureAwait(false);
@@ -98,16 +146,18 @@ internal sealed class ClusterAllocator
             return (free.First, free.Count, false);
         }
 
+        await KnowEndAsync(cancellationToken).ConfigureAwait(false);
         while (true)
         {
             var first = _end;
+            ThrowIfBeyond(first + 1);
             if (!_refcounts.HasBlock(first))
             {
                 await MakeBlocksAsync(first, 1, cancellationToken).ConfigureAwait(false);
                 continue;
             }
 
-            var count = await _refcounts.CountFreeAsync(first, wanted, cancellationToken).ConfigureAwait(false);
+            var count = await _refcounts.CountFreeAsync(first, (int)Math.Min(wanted, _limit - first), cancellationToken).ConfigureAwait(false);
             if (count == 0)
             {
                 // Refcounts behind the end of the file: a cut before the data came. Leaks, so go past them.
@@ -115,11 +165,11 @@ internal sealed class ClusterAllocator
                 continue;
             }
 
-            ThrowIfBeyondFormat(first + count);
+            ThrowIfBeyond(first + count);
             await ThrowIfMetadataAsync(first, count).ConfigureAwait(false);
             await _refcounts.AddAsync(first, count, raise: true, null, cancellationToken).ConfigureAwait(false);
             _end = first + count;
-            return (first, count, true);
+            return (first, count, !_storage.HasFixedLength);
         }
     }
 
@@ -127,7 +177,17 @@ internal sealed class ClusterAllocator
     public async ValueTask<long> AllocateContiguousAsync(long count, CancellationToken cancellationToken)
     {
         await ThrowIfUnsoundAsync().ConfigureAwait(false);
+        await KnowEndAsync(cancellationToken).ConfigureAwait(false);
+        HasChanged = true;
+        if (PrefersInside && TakeNeighbours(count) is >= 0 and var inside)
+        {
+            await ThrowIfMetadataAsync(inside, count).ConfigureAwait(false);
+            await _refcounts.AddAsync(inside, count, raise: true, null, cancellationToken).ConfigureAwait(false);
+            return inside;
+        }
+
         var first = await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false);
+        ThrowIfBeyond(first + count);
         for (var at = first; at < first + count;)
         {
             var free = await _refcounts.CountFreeAsync(at, (int)Math.Min(int.MaxValue, first + count - at), cancellationToken).ConfigureAwait(false);
@@ -189,23 +249,79 @@ internal sealed class ClusterAllocator
     {
         _free.Clear();
         _freeByEnd.Clear();
+        _aside.Clear();
         _packedAt = -1;
         MayReuse = false;
     }
 
-    /// <summary>The file was cut: new clusters come from here on.</summary>
+    /// <summary>New clusters come from here on again.</summary>
     public void CutTo(long end) => _end = end;
 
+    /// <summary>Takes back what nobody has at the end of the file: new clusters come from there on, and the file may be cut there.</summary>
+    /// <returns>The first cluster that is free, with all behind it; never within what was there before this opening, unless the refcounts are known to be true.</returns>
+    public async ValueTask<long> CutAsync(CancellationToken cancellationToken)
+    {
+        if (_aside.Count > 0)
+        {
+            // Somebody is making holes of them; they are not to be handed out as new meanwhile.
+            return _end;
+        }
+
+        var end = Math.Max(MayReuse ? 0 : Math.Min(_end, _endBefore), await _refcounts.FindEndAsync(_end, cancellationToken).ConfigureAwait(false));
+        foreach (var (first, count) in _free.Where(run => run.Key + run.Value > end).ToList())
+        {
+            _free.Remove(first);
+            _freeByEnd.Remove(first + count);
+            if (first < end)
+            {
+                InsertFree(first, end - first);
+            }
+        }
+
+        return _end = end;
+    }
+
+    /// <summary>Looks for free clusters inside the file, to be handed out before the file grows. Only where the refcounts were compared with every pointer.</summary>
+    public async ValueTask FindFreeAsync(CancellationToken cancellationToken)
+    {
+        Forget();
+        for (long first = 0; first < _end;)
+        {
+            var count = await _refcounts.CountFreeAsync(first, (int)Math.Min(int.MaxValue, _end - first), cancellationToken).ConfigureAwait(false);
+            if (count > 0)
+            {
+                AddFree(first, count);
+            }
+
+            first += Math.Max(count, 1);
+        }
+
+        (MayReuse, HasChanged) = (true, true);
+    }
+
     /// <summary>Takes references away. Only when the last pointer is gone from the disk, or never was made.</summary>
-    public async ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null)
+    public async ValueTask ReleaseAsync(long first, long count, Action<long>? reachedZero = null, bool putsAside = false)
     {
         _storage.Announce(StorageEvent.ClusterFree);
         await ThrowIfUnsoundAsync().ConfigureAwait(false);
+        HasChanged = true;
         await _refcounts.AddAsync(
             first, count, raise: false,
             cluster =>
             {
-                AddFree(cluster);
+                if (!putsAside)
+                {
+                    AddFree(cluster);
+                }
+                else if (_aside.Count > 0 && _aside[^1] is var last && last.First + last.Count == cluster)
+                {
+                    _aside[^1] = (last.First, last.Count + 1);
+                }
+                else
+                {
+                    _aside.Add((cluster, 1));
+                }
+
                 reachedZero?.Invoke(cluster);
                 if (_packedAt >= 0 && _packedAt >> _geometry.ClusterBits == cluster)
                 {
@@ -213,6 +329,30 @@ internal sealed class ClusterAllocator
                 }
             },
             CancellationToken.None).ConfigureAwait(false);
+    }
+
+    /// <summary>What was kept aside may be handed out.</summary>
+    public void BringIn()
+    {
+        foreach (var (first, count) in _aside)
+        {
+            AddFree(first, count);
+        }
+
+        _aside.Clear();
+    }
+
+    // Where nobody but the refcounts tells what is free, they are compared with all that they count before the first cluster is handed out.
+    private async ValueTask KnowEndAsync(CancellationToken cancellationToken)
+    {
+        if (!_isEndKnown && !await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
+        {
+            throw new BlockException(
+                BlockErrorKind.CorruptImage,
+                $"{_storage.Name}: its refcounts do not agree with what refers to its clusters, so that no free ones can be found on a device; 'check -r all' repairs it");
+        }
+
+        _isEndKnown = true;
     }
 
     // Blocks for all clusters from `at` on for `count` of them, the blocks themselves first. Returns the first cluster behind the blocks.
@@ -243,7 +383,8 @@ internal sealed class ClusterAllocator
         }
 
         _storage.Announce(StorageEvent.RefblockAlloc);
-        ThrowIfBeyondFormat(at + missing + count);
+        var places = missing;
+        ThrowIfBeyond(at + missing + count);
         await ThrowIfMetadataAsync(at, missing).ConfigureAwait(false);
         var last = (at + missing + count - 1) >> _refcounts.BlockBits;
         var oldTable = (First: _refcounts.TableOffset.Value >> _geometry.ClusterBits, Count: _refcounts.TableClusters);
@@ -251,7 +392,17 @@ internal sealed class ClusterAllocator
         if (grows)
         {
             _storage.Announce(StorageEvent.ReftableGrow);
-            GrowTable(last + 1);
+            var table = NewTableLength(last + 1);
+            var clusters = table * RefcountTableEntry.Size >> _geometry.ClusterBits;
+            places += clusters + (clusters >> _refcounts.BlockBits) + 2;
+            ThrowIfBeyond(at + places + count);
+            await GiveSpaceAsync(at, places, cancellationToken).ConfigureAwait(false);
+            _refcounts.GrowTable(table);
+        }
+
+        else
+        {
+            await GiveSpaceAsync(at, places, cancellationToken).ConfigureAwait(false);
         }
 
         try
@@ -277,6 +428,10 @@ internal sealed class ClusterAllocator
         return grows ? await MakeBlocksAsync(_end, count, cancellationToken).ConfigureAwait(false) : _end;
     }
 
+    // A full disk has to be noticed here, where nothing is lost: a checkpoint then writes to places that have their space.
+    private ValueTask GiveSpaceAsync(long first, long count, CancellationToken cancellationToken) =>
+        _storage.GiveSpaceAsync(new(first << _geometry.ClusterBits), count << _geometry.ClusterBits, mayReserve: false, cancellationToken);
+
     // Nothing stops between the first block and the last: they count each other.
     private async ValueTask PlaceBlocksAsync(long at, long last)
     {
@@ -295,14 +450,13 @@ internal sealed class ClusterAllocator
     }
 
     // Half as much again, so that a growing image moves its table rarely, and room for the blocks of the new table's own clusters.
-    private void GrowTable(long needed)
+    private long NewTableLength(long needed)
     {
         var perCluster = _geometry.ClusterSize / RefcountTableEntry.Size;
         var most = Qcow2Header.MaxRefcountTableBytes / RefcountTableEntry.Size;
         var wanted = Math.Max(needed, _refcounts.TableLength) * 3 / 2;
         wanted += 4 + Sizes.DivideRoundingUp(wanted / perCluster, 1L << _refcounts.BlockBits);
-        wanted = Sizes.DivideRoundingUp(Math.Max(Math.Min(wanted, most), needed), perCluster) * perCluster;
-        _refcounts.GrowTable(wanted);
+        return Sizes.DivideRoundingUp(Math.Max(Math.Min(wanted, most), needed), perCluster) * perCluster;
     }
 
     private long CountMissing(long at, long clusters)
@@ -346,9 +500,31 @@ internal sealed class ClusterAllocator
         return (best.First, taken);
     }
 
-    private void AddFree(long cluster)
+    // The first run that has room for all of them; -1 for none.
+    private long TakeNeighbours(long count)
     {
-        var (first, count) = (cluster, 1L);
+        foreach (var (first, length) in _free)
+        {
+            if (length >= count)
+            {
+                _free.Remove(first);
+                _freeByEnd.Remove(first + length);
+                if (count < length)
+                {
+                    InsertFree(first + count, length - count);
+                }
+
+                return first;
+            }
+        }
+
+        return -1;
+    }
+
+    private void AddFree(long cluster, long count = 1)
+    {
+        var first = cluster;
+        var behind = cluster + count;
         if (_freeByEnd.Remove(first, out var left))
         {
             count += first - left;
@@ -356,9 +532,9 @@ internal sealed class ClusterAllocator
             _free.Remove(first);
         }
 
-        if (_free.Remove(cluster + 1, out var right))
+        if (_free.Remove(behind, out var right))
         {
-            _freeByEnd.Remove(cluster + 1 + right);
+            _freeByEnd.Remove(behind + right);
             count += right;
         }
 
@@ -379,8 +555,13 @@ internal sealed class ClusterAllocator
         }
     }
 
-    private void ThrowIfBeyondFormat(long endCluster)
+    private void ThrowIfBeyond(long endCluster)
     {
+        if (endCluster > _limit)
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, $"{_storage.Name}: No space left on device: all of its {_limit} clusters are in use");
+        }
+
         // Offsets in L1, L2 and refcount table entries have 56 bits.
         if (endCluster > 1L << (56 - _geometry.ClusterBits))
         {

@@ -121,6 +121,55 @@ internal sealed class RefcountStore
         return count;
     }
 
+    /// <summary>The first cluster behind the last one of those before <paramref name="limit"/> that has a refcount.</summary>
+    public async ValueTask<long> FindEndAsync(long limit, CancellationToken cancellationToken)
+    {
+        for (var index = Math.Min(_table.Length - 1, (limit - 1) >> BlockBits); index >= 0; index--)
+        {
+            var first = index << BlockBits;
+            if (!HasBlock(first))
+            {
+                continue;
+            }
+
+            var block = await BlockAsync((int)index, cancellationToken).ConfigureAwait(false);
+            for (var at = (int)Math.Min(limit - first, 1L << BlockBits) - 1; at >= 0; at--)
+            {
+                if (RefcountBlock.Get(block.Bytes, at, _geometry.RefcountOrder) != 0)
+                {
+                    return first + at + 1;
+                }
+            }
+        }
+
+        return 0;
+    }
+
+    /// <summary>Lowers every refcount that is higher than it should be.</summary>
+    /// <param name="counted">The references to a cluster, on the disk and in memory.</param>
+    /// <param name="cancellationToken">Stops between blocks.</param>
+    public async ValueTask LowerAsync(Func<long, ulong> counted, CancellationToken cancellationToken)
+    {
+        for (var index = 0; index < _table.Length; index++)
+        {
+            var first = (long)index << BlockBits;
+            if (!HasBlock(first))
+            {
+                continue;
+            }
+
+            var block = await BlockAsync(index, cancellationToken).ConfigureAwait(false);
+            for (var at = 0; at < 1 << BlockBits; at++)
+            {
+                var refcount = RefcountBlock.Get(block.Bytes, at, _geometry.RefcountOrder);
+                if (refcount != 0 && counted(first + at) is var references && references < refcount)
+                {
+                    SetNow(block, at, references);
+                }
+            }
+        }
+    }
+
     /// <summary>Raises the refcounts of neighbouring clusters, all of them or (when one is at its maximum) none; or lowers them, up to the first that is 0.</summary>
     /// <param name="first">The first cluster.</param>
     /// <param name="count">How many.</param>
@@ -270,6 +319,29 @@ internal sealed class RefcountStore
                 (await BlockAsync(index, cancellationToken).ConfigureAwait(false)).IsNew = false;
             }
         }
+    }
+
+    /// <summary>Every block is to be written, and so moved by <see cref="MoveAsync"/>; while all are in memory.</summary>
+    public void MarkAll()
+    {
+        foreach (var block in _blocks.Values)
+        {
+            block.MarkDirty(0, block.Bytes.Length);
+        }
+    }
+
+    /// <summary>Forgets all changes that were not written: the disk's table and blocks are the truth. All blocks are in memory afterwards, as before.</summary>
+    public async ValueTask ReloadAsync(HostOffset tableOffset, long tableBytes, CancellationToken cancellationToken)
+    {
+        var bytes = new byte[tableBytes];
+        await _reader.ReadAsync(tableOffset, bytes, "refcount table", -1, cancellationToken).ConfigureAwait(false);
+        _table = BigEndianWords.ToHost(bytes).ToArray();
+        (TableOffset, _placedClusters, TableMoved) = (tableOffset, TableClusters, false);
+        _blocks.Clear();
+        _clock.Clear();
+        _dirtyEntries.Clear();
+        _moved.Clear();
+        await LoadAllAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Blocks may be dropped from memory again.</summary>

@@ -29,7 +29,8 @@ internal static class BitmapExtensionSwitch
             return;
         }
 
-        var changed = HeaderCluster.Parse(cluster, storage.Name) with { Bitmaps = extension?.ToBytes() };
+        // A null array would become an empty memory, which is an extension without content, and no bitmaps at all.
+        var changed = HeaderCluster.Parse(cluster, storage.Name) with { Bitmaps = extension is null ? default(ReadOnlyMemory<byte>?) : extension.Value.ToBytes() };
         _ = changed.ToBytes(storage.Name);
         await SetAutoclearAsync(header, checkpoint, false).ConfigureAwait(false);
         header.Header.WriteTo(cluster);

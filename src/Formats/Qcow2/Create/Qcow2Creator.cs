@@ -310,6 +310,8 @@ internal static class Qcow2Creator
     {
         if (layout.L2Tables == 0)
         {
+            // Whoever writes to the image finds out before that there is no space, and not when he has to say where his data are.
+            await storage.GiveSpaceAsync(layout.L1Table, layout.L1Entries * L1Entry.Size, mayReserve: false, cancellationToken).ConfigureAwait(false);
             return;
         }
 

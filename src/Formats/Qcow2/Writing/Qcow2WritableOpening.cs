@@ -42,10 +42,12 @@ internal static class Qcow2WritableOpening
             Tables = new TableStore(
                 reader, geometry, metadata.HasDataFile, new((long)header.L1TableOffset), l1, CacheBytes(storage, options, "l2-cache-size", TableStore.DefaultCacheBytes)),
             Refcounts = refcounts,
+            End = storage.HasFixedLength ? await refcounts.FindEndAsync(long.MaxValue, cancellationToken).ConfigureAwait(false) : 0,
             Regions = regions,
             Codecs = context.Codecs,
             CompressionLevel = context.CompressionLevel,
             HasBacking = metadata.BackingName is not null || options.HasChild("backing"),
+            GivesBackSpace = !context.KeepsSpace && options["discard"] is not ("ignore" or "off"),
             AreRefcountsTrue = token => AreRefcountsTrueAsync(storage, token),
         });
         await writer.LoadBitmapsAsync(metadata, cancellationToken).ConfigureAwait(false);

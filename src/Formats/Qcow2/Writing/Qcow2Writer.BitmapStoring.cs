@@ -449,7 +449,7 @@ internal sealed partial class Qcow2Writer
         await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
         foreach (var (first, count) in clusters)
         {
-            Retire(first, count);
+            Retire(first, count, givesSpace: true);
         }
 
         _changing.Release();

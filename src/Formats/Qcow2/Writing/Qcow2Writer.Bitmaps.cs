@@ -115,7 +115,30 @@ internal sealed partial class Qcow2Writer
         cancellationToken);
 
     /// <inheritdoc/>
-    public override ValueTask RemoveBitmapAsync(string name, CancellationToken cancellationToken = default) => ChangeBitmapsAsync(
+    public override async ValueTask RemoveBitmapAsync(string name, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            await RemoveAsync(name, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
+        {
+            // There is no room for another list. The last one of a list goes without; becoming that is mostly the matter of one sector.
+            await ChangeBitmapsAsync(
+                change =>
+                {
+                    var index = IndexOf(change.Next, name);
+                    var bitmap = change.Next[index];
+                    change.Next.RemoveAt(index);
+                    change.Next.Add(bitmap);
+                    return ValueTask.CompletedTask;
+                },
+                cancellationToken).ConfigureAwait(false);
+            await RemoveAsync(name, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private ValueTask RemoveAsync(string name, CancellationToken cancellationToken) => ChangeBitmapsAsync(
         async change =>
         {
             var index = IndexOf(change.Next, name);

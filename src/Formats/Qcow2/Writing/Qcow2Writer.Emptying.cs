@@ -1,5 +1,3 @@
-using Platter.Core.Units;
-
 namespace Platter.Formats.Qcow2.Writing;
 
 // Letting go of everything, in one switch of the header (see Qcow2Writer.Shadow.cs).
@@ -14,42 +12,4 @@ internal sealed partial class Qcow2Writer
         },
         cancellationToken,
         givesUpSpace: true);
-
-    // A lie in the refcounts must not cost data, so every pointer is counted first; with little left in the image that is little work. The switch is durable by now.
-    private async ValueTask GiveUpFreeSpaceAsync(CancellationToken cancellationToken)
-    {
-        if (!await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
-        {
-            return;
-        }
-
-        var end = Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize);
-        while (end > 0 && _refcounts.GetNow(end - 1) == 0)
-        {
-            end--;
-        }
-
-        if (!_storage.HasFixedLength && end << _geometry.ClusterBits < _storage.Length)
-        {
-            await _storage.SetLengthAsync(end << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
-            _allocator.CutTo(end);
-        }
-
-        for (long first = 0; first < end;)
-        {
-            var behind = first;
-            while (behind < end && _refcounts.GetNow(behind) == 0)
-            {
-                behind++;
-            }
-
-            if (behind > first)
-            {
-                await _storage.WriteZeroesAsync(
-                    new(first << _geometry.ClusterBits), (behind - first) << _geometry.ClusterBits, mayUnmap: true, cancellationToken).ConfigureAwait(false);
-            }
-
-            first = behind + 1;
-        }
-    }
 }

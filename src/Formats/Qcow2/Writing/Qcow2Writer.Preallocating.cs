@@ -22,6 +22,7 @@ internal sealed partial class Qcow2Writer
 
         var start = (old + _geometry.ClusterMask) & ~_geometry.ClusterMask;
         var end = Sizes.TryAlignUp(virtualSize, _geometry.ClusterSize, out var aligned) ? aligned : virtualSize;
+        var (unused, unusedClusters) = (default(HostOffset), 0L);
         try
         {
             for (var at = start; at < end;)
@@ -29,17 +30,23 @@ internal sealed partial class Qcow2Writer
                 cancellationToken.ThrowIfCancellationRequested();
                 var clusters = Math.Min((end - at) >> _geometry.ClusterBits, MaxPreallocatedRunClusters);
                 var host = await NewPlaceAsync(at, clusters, cancellationToken).ConfigureAwait(false);
+                (unused, unusedClusters) = (host, clusters);
                 await SpaceForAsync(host, Math.Min(clusters << _geometry.ClusterBits, _hasDataFile ? virtualSize - at : long.MaxValue), mode, cancellationToken).ConfigureAwait(false);
                 var from = at;
                 await ForEachClusterAsync(
                     at, at + (clusters << _geometry.ClusterBits), create: true,
-                    (cluster, _, _) => Preallocated(host + (cluster.Value - from)),
+                    (cluster, _, _) =>
+                    {
+                        (unused, unusedClusters) = (unused + _geometry.ClusterSize, unusedClusters - 1);
+                        return Preallocated(host + (cluster.Value - from));
+                    },
                     cancellationToken).ConfigureAwait(false);
                 at += clusters << _geometry.ClusterBits;
             }
         }
-        catch (BlockException e) when (_checkpoint.Broken is null && e.Kind != BlockErrorKind.CorruptImage)
+        catch (Exception e) when (_checkpoint.Broken is null && e is not BlockException { Kind: BlockErrorKind.CorruptImage })
         {
+            await ReturnPlaceAsync(unused, unusedClusters).ConfigureAwait(false);
             await ForEachClusterAsync(start, end, create: false, static (_, _, _) => (default, default, true), CancellationToken.None).ConfigureAwait(false);
             throw;
         }
@@ -56,6 +63,26 @@ internal sealed partial class Qcow2Writer
         try
         {
             return new(await _allocator.AllocateContiguousAsync(clusters, cancellationToken).ConfigureAwait(false) << _geometry.ClusterBits);
+        }
+        finally
+        {
+            _changing.Release();
+        }
+    }
+
+    // Nothing points there yet. The space on the host goes first: what has to be written now may need it.
+    private async ValueTask ReturnPlaceAsync(HostOffset host, long clusters)
+    {
+        if (_hasDataFile || clusters == 0)
+        {
+            return;
+        }
+
+        await _changing.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            await _allocator.ReleaseAsync(host.Value >> _geometry.ClusterBits, clusters).ConfigureAwait(false);
+            await CutBehindAsync().ConfigureAwait(false);
         }
         finally
         {

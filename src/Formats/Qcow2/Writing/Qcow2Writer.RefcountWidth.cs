@@ -21,12 +21,22 @@ internal sealed partial class Qcow2Writer
             await _allocator.ThrowIfUnsoundAsync().ConfigureAwait(false);
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             var (blocks, table, place) = RefcountsOf(order, cancellationToken);
-            foreach (var (at, bytes) in blocks)
+            var lengthBefore = _storage.Length;
+            try
             {
-                await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+                foreach (var (at, bytes) in blocks)
+                {
+                    await _storage.WriteAsync(at, bytes, cancellationToken).ConfigureAwait(false);
+                }
+
+                await _storage.WriteAsync(place, table, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                await CutToAsync(lengthBefore).ConfigureAwait(false);
+                throw;
             }
 
-            await _storage.WriteAsync(place, table, cancellationToken).ConfigureAwait(false);
             await _storage.FlushAsync(cancellationToken).ConfigureAwait(false);
             _header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)place.Value);
             _header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)(table.Length >> _geometry.ClusterBits));
@@ -49,7 +59,7 @@ internal sealed partial class Qcow2Writer
         var geometry = new Qcow2Geometry(_geometry.ClusterBits, order, _geometry.HasExtendedL2, _geometry.Version);
         var (bits, mask) = (geometry.RefcountBlockEntryBits, (1 << geometry.RefcountBlockEntryBits) - 1);
         var blocks = new SortedDictionary<long, byte[]>();
-        var end = Math.Max(_allocator.End, Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize));
+        var end = _storage.HasFixedLength ? _allocator.End : Math.Max(_allocator.End, Sizes.DivideRoundingUp(_storage.Length, _geometry.ClusterSize));
         var old = new HashSet<long>(_refcounts.BlockClusters);
         var (oldTable, oldTableClusters) = (_refcounts.TableOffset.Value >> _geometry.ClusterBits, _refcounts.TableClusters);
         var oldBits = _geometry.RefcountBlockEntryBits;

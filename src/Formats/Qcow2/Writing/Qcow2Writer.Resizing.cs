@@ -87,7 +87,7 @@ internal sealed partial class Qcow2Writer
                 if (!entry.IsAbsent)
                 {
                     _tables.SetL1(index, default);
-                    Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1);
+                    Retire(entry.TableOffset.Value >> _geometry.ClusterBits, 1, givesSpace: true);
                 }
             }
         }
@@ -121,7 +121,16 @@ internal sealed partial class Qcow2Writer
             }
 
             _storage.Announce(StorageEvent.L1GrowWriteTable);
-            await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
+            try
+            {
+                await _storage.WriteAsync(place, bytes, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                await _allocator.ReleaseAsync(first, clusters).ConfigureAwait(false);
+                throw;
+            }
+
             _regions.Add(first, clusters, MetadataKind.L1Table);
         }
         finally

@@ -36,34 +36,24 @@ internal sealed partial class Qcow2Writer
             await ThrowIfAnyTableOverlapsAsync().ConfigureAwait(false);
             await _refcounts.LoadAllAsync(cancellationToken).ConfigureAwait(false);
             _allocator.MayReuse = false;
-            var state = new ShadowState(_storage, _geometry, _refcounts, _allocator, _header, _tables.CopyL1(), _tables.L1Offset, VirtualSize, _hasDataFile);
             try
             {
-                await change(state).ConfigureAwait(false);
-                await state.SwitchAsync(cancellationToken).ConfigureAwait(false);
+                await TryShadowAsync(change, cancellationToken).ConfigureAwait(false);
             }
-            catch (Exception e)
+            catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
             {
-                // What is in memory is neither the old state nor the new one.
-                _checkpoint.GiveUp(e as BlockException ?? new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: the operation was stopped", e));
-                throw;
+                // The file cannot grow. What is free inside will do, if that is known.
+                if (!await _areRefcountsTrue(cancellationToken).ConfigureAwait(false))
+                {
+                    throw;
+                }
+
+                await _allocator.FindFreeAsync(cancellationToken).ConfigureAwait(false);
+                (_allocator.MayReuse, _allocator.PrefersInside) = (false, true);
+                await TryShadowAsync(change, cancellationToken).ConfigureAwait(false);
             }
 
-            _tables.ReplaceL1(state.L1Offset, state.L1);
-            VirtualSize = state.VirtualSize;
-            _regions.Clear();
-            _soleTables.Clear();
-            _allocator.Forget();
-            _reuseWasJudged = false;
-            var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
-            Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
-            Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
-            foreach (var bitmap in _bitmaps)
-            {
-                bitmap.AddTo(_regions, _geometry);
-            }
-
-            Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+            _allocator.PrefersInside = false;
             if (givesUpSpace)
             {
                 await GiveUpFreeSpaceAsync(cancellationToken).ConfigureAwait(false);
@@ -71,9 +61,86 @@ internal sealed partial class Qcow2Writer
         }
         finally
         {
+            _allocator.PrefersInside = false;
             _refcounts.UnpinAll();
             _changing.Release();
             _checkpointing.Release();
+        }
+    }
+
+    // Once. If it fails before the switch everything is as it was, in memory too, unless the disk itself failed.
+    private async ValueTask TryShadowAsync(Func<ShadowState, ValueTask> change, CancellationToken cancellationToken)
+    {
+        var (lengthBefore, endBefore) = (_storage.Length, _allocator.End);
+        var state = new ShadowState(_storage, _geometry, _refcounts, _allocator, _header, _tables.CopyL1(), _tables.L1Offset, VirtualSize, _hasDataFile);
+        try
+        {
+            await change(state).ConfigureAwait(false);
+            await state.SwitchAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            if (!state.MayHaveSwitched)
+            {
+                await CutToAsync(lengthBefore).ConfigureAwait(false);
+                if (e is BlockException { Kind: BlockErrorKind.NoSpace } && await TryGoBackAsync(endBefore).ConfigureAwait(false))
+                {
+                    throw;
+                }
+            }
+
+            // What is in memory is neither the old state nor the new one.
+            _checkpoint.GiveUp(e as BlockException ?? new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: the operation was stopped", e));
+            throw;
+        }
+
+        _tables.ReplaceL1(state.L1Offset, state.L1);
+        VirtualSize = state.VirtualSize;
+        _regions.Clear();
+        _soleTables.Clear();
+        _allocator.Forget();
+        _reuseWasJudged = false;
+        var metadata = await Qcow2Opening.ReadForCheckAsync(_storage, CancellationToken.None).ConfigureAwait(false);
+        Qcow2WritableOpening.AddRegions(_regions, metadata, _refcounts, state.L1);
+        Qcow2WritableOpening.AddBitmapRegions(_regions, metadata, _storage.Name);
+        foreach (var bitmap in _bitmaps)
+        {
+            bitmap.AddTo(_regions, _geometry);
+        }
+
+        Snapshots = [.. metadata.Snapshots.Select(s => SnapshotTable.ToInfo(s, VirtualSize))];
+    }
+
+    private async ValueTask<bool> TryGoBackAsync(long end)
+    {
+        try
+        {
+            await _header.ReloadAsync(CancellationToken.None).ConfigureAwait(false);
+            var header = _header.Header;
+            await _refcounts.ReloadAsync(new((long)header.RefcountTableOffset), header.RefcountTableBytes, CancellationToken.None).ConfigureAwait(false);
+            _allocator.Forget();
+            _allocator.CutTo(end);
+            return true;
+        }
+        catch (BlockException)
+        {
+            return false;
+        }
+    }
+
+    // What was appended for a change that has not happened is nobody's. The error that led here is the one to tell.
+    private async ValueTask CutToAsync(long length)
+    {
+        try
+        {
+            if (_storage.Length > length && !_storage.HasFixedLength)
+            {
+                await _storage.SetLengthAsync(length, CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+        catch (BlockException)
+        {
+            // Nobody knows of the bytes behind the end; they cost space and nothing else.
         }
     }
 }
@@ -108,6 +175,9 @@ internal sealed class ShadowState
 
     /// <summary>The header's other fields: changes go to the disk with the switch.</summary>
     public Metadata.HeaderSector Header => _header;
+
+    /// <summary>Whether the disk may have the new state already.</summary>
+    public bool MayHaveSwitched { get; private set; }
 
     /// <summary>Whether guest data are in a file of their own.</summary>
     public bool HasDataFile => _hasDataFile;
@@ -202,6 +272,7 @@ internal sealed class ShadowState
         _header.Set64(Qcow2Header.SizeAt, (ulong)VirtualSize);
         _header.Set64(Qcow2Header.RefcountTableOffsetAt, (ulong)_refcounts.TableOffset.Value);
         _header.Set32(Qcow2Header.RefcountTableClustersAt, (uint)_refcounts.TableClusters);
+        MayHaveSwitched = true;
         await _header.WriteAsync(CancellationToken.None).ConfigureAwait(false);
         _storage.Announce(StorageEvent.FlushToDisk);
         await _storage.FlushAsync(CancellationToken.None).ConfigureAwait(false);

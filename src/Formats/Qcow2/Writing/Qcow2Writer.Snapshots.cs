@@ -73,10 +73,26 @@ internal sealed partial class Qcow2Writer
 
             (state.L1, state.VirtualSize) = (l1, size);
         },
-        cancellationToken);
+        cancellationToken,
+        givesUpSpace: true);
 
     /// <inheritdoc/>
-    public override ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default) => ShadowAsync(
+    public override async ValueTask DeleteSnapshotAsync(SnapshotSelector selector, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            await DeleteAtOnceAsync(selector, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
+        {
+            if (!await TryDeleteInStepsAsync(selector, cancellationToken).ConfigureAwait(false))
+            {
+                throw;
+            }
+        }
+    }
+
+    private ValueTask DeleteAtOnceAsync(SnapshotSelector selector, CancellationToken cancellationToken) => ShadowAsync(
         async state =>
         {
             var (entries, raw) = await ReadSnapshotsAsync(state, cancellationToken).ConfigureAwait(false);
@@ -88,12 +104,15 @@ internal sealed partial class Qcow2Writer
             raw.RemoveAt(index);
             await WriteSnapshotsAsync(state, entries, raw, cancellationToken).ConfigureAwait(false);
         },
-        cancellationToken);
+        cancellationToken,
+        givesUpSpace: true);
 
     // The entries, and their bytes as they are: what we do not know in them is kept.
-    private async ValueTask<(IReadOnlyList<SnapshotTableEntry> Entries, List<byte[]> Raw)> ReadSnapshotsAsync(ShadowState state, CancellationToken cancellationToken)
+    private ValueTask<(IReadOnlyList<SnapshotTableEntry> Entries, List<byte[]> Raw)> ReadSnapshotsAsync(ShadowState state, CancellationToken cancellationToken) =>
+        ReadSnapshotsAsync(state.Header.Header, cancellationToken);
+
+    private async ValueTask<(IReadOnlyList<SnapshotTableEntry> Entries, List<byte[]> Raw)> ReadSnapshotsAsync(Qcow2Header header, CancellationToken cancellationToken)
     {
-        var header = state.Header.Header;
         var reader = new TableReader(_storage, _geometry);
         var entries = await SnapshotTable.ReadAsync(reader, header, long.MaxValue, cancellationToken).ConfigureAwait(false);
         var raw = new List<byte[]>();

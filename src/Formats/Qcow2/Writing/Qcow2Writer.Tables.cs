@@ -69,7 +69,7 @@ internal sealed partial class Qcow2Writer
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{_storage.Name}: guest offset {at} lies beyond the L1 table");
         }
 
-        var (cluster, _, isNew) = await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false);
+        var (cluster, _, _) = await _allocator.AllocateAsync(1, cancellationToken).ConfigureAwait(false);
         var table = new HostOffset(cluster << _geometry.ClusterBits);
         try
         {
@@ -78,8 +78,9 @@ internal sealed partial class Qcow2Writer
             {
                 await CopyTableAsync(entry.TableOffset, table, index, cancellationToken).ConfigureAwait(false);
             }
-            else if (!isNew)
+            else
             {
+                // Zeros where there are zeros already, too: a full disk has to be noticed now, and not when the first entries are to be written.
                 await _storage.WriteAsync(table, new byte[_geometry.ClusterSize], cancellationToken).ConfigureAwait(false);
             }
 
@@ -104,7 +105,7 @@ internal sealed partial class Qcow2Writer
     private ValueTask CoverAllocatedAsync(CancellationToken cancellationToken)
     {
         var end = _allocator.End << _geometry.ClusterBits;
-        return _storage.Length < end ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
+        return _storage.Length < end && !_storage.HasFixedLength ? _storage.SetLengthAsync(end, cancellationToken) : ValueTask.CompletedTask;
     }
 
     private async ValueTask CopyTableAsync(HostOffset from, HostOffset to, long index, CancellationToken cancellationToken)

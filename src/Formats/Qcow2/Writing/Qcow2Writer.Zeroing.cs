@@ -121,7 +121,7 @@ internal sealed partial class Qcow2Writer
                     await _tables.SetEntryAsync(cluster, newEntry, newBitmap, cancellationToken).ConfigureAwait(false);
                     if (retires)
                     {
-                        RetireEntry(entry);
+                        RetireEntry(entry, givesSpace: true);
                     }
                 }
             }

@@ -43,7 +43,8 @@ internal sealed partial class Qcow2Writer : ImageWriter
     // One change of tables or refcounts at a time; one checkpoint at a time. Taken in this order: checkpointing, changing.
     private readonly SemaphoreSlim _changing = new(1, 1);
     private readonly SemaphoreSlim _checkpointing = new(1, 1);
-    private List<(long First, long Count)> _retired = [];
+    private readonly bool _givesBackSpace;
+    private List<(long First, long Count, bool GivesSpace)> _retired = [];
     private bool _reuseWasJudged;
     private bool _isClosing;
 
@@ -62,10 +63,11 @@ internal sealed partial class Qcow2Writer : ImageWriter
         _checkpoint = new(state.Storage, state.DataFile, state.Header);
         _lazyRefcounts = (state.Header.Header.Compatible & CompatibleFeatures.LazyRefcounts) != 0;
         (_codecs, _compressionLevel) = (state.Codecs, state.CompressionLevel);
-        _areRefcountsTrue = state.AreRefcountsTrue;
+        (_areRefcountsTrue, _givesBackSpace) = (state.AreRefcountsTrue, state.GivesBackSpace);
         _password = state.Password;
         VirtualSize = state.Header.Header.VirtualSize;
-        _allocator = new(state.Storage, state.Geometry, state.Refcounts, state.Regions, Retire, _checkpoint.GiveUp, MarkCorruptAsync);
+        _allocator = new(
+            state.Storage, state.Geometry, state.Refcounts, state.End, state.Regions, Retire, _checkpoint.GiveUp, MarkCorruptAsync, state.AreRefcountsTrue);
     }
 
     /// <inheritdoc/>
@@ -127,6 +129,11 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 ? await PlanInOwnAsync(at, length, entry, bitmap, cancellationToken).ConfigureAwait(false)
                 : await PlanInNewAsync(at, length, cancellationToken).ConfigureAwait(false);
         }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.NoSpace && _checkpoint.Broken is null)
+        {
+            await CutBehindAsync().ConfigureAwait(false);
+            throw;
+        }
         finally
         {
             _changing.Release();
@@ -179,6 +186,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
             try
             {
                 await _allocator.ReleaseAsync(reserved.Host.Value >> _geometry.ClusterBits, reserved.Count).ConfigureAwait(false);
+                await CutBehindAsync().ConfigureAwait(false);
             }
             finally
             {
@@ -216,6 +224,13 @@ internal sealed partial class Qcow2Writer : ImageWriter
         // The second one writes the refcounts that the first one allowed to lower.
         await CheckpointAsync(cancellationToken).ConfigureAwait(false);
         await CheckpointAsync(cancellationToken, final: true).ConfigureAwait(false);
+        if (_allocator.Aside.Count > 0)
+        {
+            await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
+            await GiveBackAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        await CutBehindAsync().ConfigureAwait(false);
         if (lost is not null)
         {
             throw new BlockException(lost.Kind, $"{_storage.Name}: its dirty bitmaps could not be stored and are inconsistent now: {lost.Message}", lost);
@@ -335,19 +350,22 @@ internal sealed partial class Qcow2Writer : ImageWriter
         return (host, got, isNew);
     }
 
-    private void Retire(long first, long count)
+    private void Retire(long first, long count) => Retire(first, count, false);
+
+    // What is given up for good gives its space to the host; what makes room for something else is likely to be used again soon.
+    private void Retire(long first, long count, bool givesSpace)
     {
-        if (_retired.Count > 0 && _retired[^1] is var last && last.First + last.Count == first)
+        if (_retired.Count > 0 && _retired[^1] is var last && last.First + last.Count == first && last.GivesSpace == givesSpace)
         {
-            _retired[^1] = (last.First, last.Count + count);
+            _retired[^1] = (last.First, last.Count + count, givesSpace);
             return;
         }
 
-        _retired.Add((first, count));
+        _retired.Add((first, count, givesSpace));
     }
 
     // What an entry points to loses a reference with the next checkpoint.
-    private void RetireEntry(L2Entry entry)
+    private void RetireEntry(L2Entry entry, bool givesSpace = false)
     {
         if (_hasDataFile || IsEmpty(entry))
         {
@@ -356,13 +374,13 @@ internal sealed partial class Qcow2Writer : ImageWriter
 
         if (!entry.IsCompressed)
         {
-            Retire(entry.Offset.Value >> _geometry.ClusterBits, 1);
+            Retire(entry.Offset.Value >> _geometry.ClusterBits, 1, givesSpace);
             return;
         }
 
         var first = entry.CompressedOffset(_geometry).Value >> _geometry.ClusterBits;
         var last = (entry.CompressedOffset(_geometry).Value + entry.CompressedLength(_geometry) - 1) >> _geometry.ClusterBits;
-        Retire(first, last - first + 1);
+        Retire(first, last - first + 1, givesSpace);
     }
 
     private ValueTask CheckpointIfFullAsync(CancellationToken cancellationToken) =>
@@ -375,7 +393,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
         {
             TableChanges tables;
             var refcounts = new RefcountChanges();
-            List<(long First, long Count)> retired;
+            List<(long First, long Count, bool GivesSpace)> retired;
             bool defers;
             await _changing.WaitAsync(cancellationToken).ConfigureAwait(false);
             try
@@ -419,9 +437,9 @@ internal sealed partial class Qcow2Writer : ImageWriter
             {
                 _tables.Done(tables);
                 _refcounts.Done(refcounts);
-                foreach (var (first, count) in retired)
+                foreach (var (first, count, givesSpace) in retired)
                 {
-                    await _allocator.ReleaseAsync(first, count, cluster => _regions.Remove(cluster)).ConfigureAwait(false);
+                    await _allocator.ReleaseAsync(first, count, cluster => _regions.Remove(cluster), givesSpace && _givesBackSpace).ConfigureAwait(false);
                 }
             }
             finally
@@ -429,11 +447,12 @@ internal sealed partial class Qcow2Writer : ImageWriter
                 _changing.Release();
             }
 
-            if (!final)
+            if (!final && !_isClosing)
             {
                 await JudgeReuseAsync(cancellationToken).ConfigureAwait(false);
+                await GiveBackAsync(cancellationToken).ConfigureAwait(false);
             }
-            else if (_lazyRefcounts)
+            else if (_lazyRefcounts && final)
             {
                 await SetDirtyBitAsync(false, cancellationToken).ConfigureAwait(false);
             }
@@ -447,7 +466,7 @@ internal sealed partial class Qcow2Writer : ImageWriter
     // Once there is something to use again: may the refcounts be believed?
     private async ValueTask JudgeReuseAsync(CancellationToken cancellationToken)
     {
-        if (_reuseWasJudged || _isClosing || !_allocator.HasFree)
+        if (_reuseWasJudged || !_allocator.HasFree)
         {
             return;
         }

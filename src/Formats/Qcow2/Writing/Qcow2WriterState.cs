@@ -28,6 +28,9 @@ internal sealed record Qcow2WriterState
 
     public required RefcountStore Refcounts { get; init; }
 
+    /// <summary>Behind the last cluster with a refcount; looked up only where the storage does not end there.</summary>
+    public required long End { get; init; }
+
     public required MetadataRegions Regions { get; init; }
 
     public required CodecProvider Codecs { get; init; }
@@ -37,6 +40,9 @@ internal sealed record Qcow2WriterState
 
     /// <summary>Whether a backing file may show through where nothing is allocated.</summary>
     public required bool HasBacking { get; init; }
+
+    /// <summary>Whether the host gets back the space of what is given up.</summary>
+    public bool GivesBackSpace { get; init; }
 
     /// <summary>Counts every pointer on the disk and compares: true when no refcount is too low.</summary>
     public required Func<CancellationToken, ValueTask<bool>> AreRefcountsTrue { get; init; }

@@ -53,6 +53,19 @@ public sealed class Qcow2BitmapTests
     }
 
     [Fact]
+    public async Task With_the_last_bitmap_the_header_extension_goes()
+    {
+        var storage = Build(new Qcow2Bitmap("on"));
+        await using (var node = await WriteFixture.OpenAsync(storage))
+        {
+            await node.RemoveBitmapAsync("on");
+        }
+
+        Assert.Equal(-1, storage.ToArray().AsSpan(0, 1024).IndexOf(new byte[] { 0x23, 0x85, 0x28, 0x75 }));
+        await WriteFixture.AssertCleanAsync(storage);
+    }
+
+    [Fact]
     public async Task Storing_again_and_again_does_not_make_the_file_grow()
     {
         var storage = Build(new Qcow2Bitmap("on") { GranularityBits = 9 });

@@ -12,7 +12,7 @@ namespace Platter.Tests.Unit.Formats.Qcow2.Writing;
 /// <summary>Opens images in memory for writing or reading, and compares them with bytes.</summary>
 internal static class WriteFixture
 {
-    public static async Task<ImageNode> OpenAsync(Storage storage, MemoryStorage? data = null, ReferenceDisk? below = null, bool writable = true)
+    public static async Task<ImageNode> OpenAsync(Storage storage, MemoryStorage? data = null, ReferenceDisk? below = null, bool writable = true, bool keepsSpace = false)
     {
         var context = new OpenContext
         {
@@ -20,6 +20,7 @@ internal static class WriteFixture
             Storages = new OneStorage(data),
             Gate = new AnyName(),
             Codecs = HostCodecs.Instance,
+            KeepsSpace = keepsSpace,
         };
         var driver = await new Qcow2Format().OpenAsync(writable ? storage : new ReadOnly(storage), new NodeOptions(), context);
         return new ImageNode(driver, Backing(below));
