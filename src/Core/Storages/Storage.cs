@@ -59,6 +59,10 @@ public abstract class Storage : IAsyncDisposable
     public virtual ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
         throw NotWritable();
 
+    /// <summary>Says that the content of a range is no longer needed: it reads as zeros afterwards, or as before.</summary>
+    public virtual ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
+        WriteZeroesAsync(at, length, mayUnmap: true, cancellationToken);
+
     /// <summary>Makes every completed write durable.</summary>
     public virtual ValueTask FlushAsync(CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
 
