@@ -1,6 +1,10 @@
+using System.Buffers;
+using System.Text;
+using System.Text.Json;
 using Platter.Cli.Options;
 using Platter.Cli.Output;
 using Platter.Core.Errors;
+using Platter.Core.Faults;
 using Platter.Core.Images;
 using Platter.Operations.Copy;
 using Platter.Operations.Digest;
@@ -301,7 +305,8 @@ internal sealed class ConvertCommand : Command
             options["backing_fmt"] = backingFormat;
         }
 
-        return new NamedCreateOptions(format, options)
+        // A filter's disk is written to as if it were a raw image, wherever it comes from.
+        return new NamedCreateOptions(format == FaultOptions.Driver ? "raw" : format, options)
         {
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
             Password = ImageArguments.PasswordOf(arguments, session),
@@ -349,6 +354,23 @@ internal sealed class ConvertCommand : Command
         }
     }
 
+    private static string JsonName(NodeOptions options)
+    {
+        var text = new ArrayBufferWriter<byte>();
+        using (var json = new Utf8JsonWriter(text))
+        {
+            json.WriteStartObject();
+            foreach (var key in options.Keys)
+            {
+                json.WriteString(key, options[key]);
+            }
+
+            json.WriteEndObject();
+        }
+
+        return "json:" + Encoding.UTF8.GetString(text.WrittenSpan);
+    }
+
     private static (string Format, string Path, string? KeySecret) TargetOf(Arguments arguments)
     {
         var name = arguments.Operands[^1];
@@ -370,6 +392,12 @@ internal sealed class ConvertCommand : Command
         var options = NodeOptions.ParseKeyValues(name);
         var format = "raw";
         var keySecret = options["encrypt.key-secret"];
+        if (options.Driver == FaultOptions.Driver && options.HasChild("image"))
+        {
+            // Over an image or a file: what is written to is what the filter shows.
+            return (FaultOptions.Driver, JsonName(options), null);
+        }
+
         if (options.Driver is not ("file" or "host_device"))
         {
             format = Target.FormatOf(options.Driver);

@@ -55,7 +55,7 @@ internal sealed partial class IoShell
     private async ValueTask OpenAsync(IoOpening opening)
     {
         _disk = await IoDisk.OpenAsync(opening, _images, _stop).ConfigureAwait(false);
-        if (opening is { Format: null, ReadOnly: false, Overlay: false } && _disk.Node.FormatName == "raw" && !opening.Source.HasChild("file"))
+        if (opening is { Format: null, ReadOnly: false, Overlay: false } && _disk.Node.FormatName == "raw" && !opening.Source.HasChild("file") && !opening.Source.HasChild("image"))
         {
             _session.Warn($"the format of '{opening.Name}' was not given, and it is taken for raw: a guest can make a raw disk look like anything, so give it with -f raw");
         }

@@ -18,7 +18,7 @@ public enum FaultTargets
     /// <summary><c>write-zeroes</c>.</summary>
     WriteZeroes = 4,
 
-    /// <summary><c>discard</c>: storages give up space by <see cref="Storage.WriteZeroesAsync"/> with <c>mayUnmap</c>, which is that kind; nothing is this.</summary>
+    /// <summary><c>discard</c>.</summary>
     Discard = 8,
 
     /// <summary><c>flush</c>.</summary>

@@ -6,7 +6,7 @@ using Platter.Core.Units;
 
 namespace Platter.Core.Faults;
 
-/// <summary>A filter around a storage that makes requests fail by rules, or wait at breakpoints: QEMU's <c>blkdebug</c>. Sits below a format, like any storage.</summary>
+/// <summary>A filter around a storage that makes requests fail by rules, or wait at breakpoints: QEMU's <c>blkdebug</c>. Sits below a format, like any storage, or over an image.</summary>
 /// <remarks>What the format says its accesses are for (<see cref="Announce"/>) are the events; <see cref="StorageEvent.Pwritev"/> and the like happen here. Where requests run
 /// side by side, an event counts for whichever comes next.</remarks>
 public sealed class FaultStorage : Storage
@@ -15,6 +15,7 @@ public sealed class FaultStorage : Storage
 
     private readonly Storage _inner;
     private readonly FaultOptions _options;
+    private readonly bool _isTop;
 
     // Only for misaligned requests: what they read and write back must not change between.
     private readonly RequestTracker? _ranges;
@@ -23,8 +24,10 @@ public sealed class FaultStorage : Storage
     /// <param name="inner">What fails.</param>
     /// <param name="options">When.</param>
     /// <param name="configurationName">The configuration file, for the name.</param>
-    public FaultStorage(Storage inner, FaultOptions options, string? configurationName = null)
+    /// <param name="isTop">Over an image: no format says what accesses are for, and what is announced all the same does not count.</param>
+    public FaultStorage(Storage inner, FaultOptions options, string? configurationName = null, bool isTop = false)
     {
+        _isTop = isTop;
         _inner = inner;
         _options = options;
         _ranges = options.Align > 1 ? new() : null;
@@ -58,10 +61,9 @@ public sealed class FaultStorage : Storage
     /// <inheritdoc/>
     public override void Announce(StorageEvent purpose)
     {
-        if (purpose != StorageEvent.None)
+        if (purpose != StorageEvent.None && !_isTop)
         {
-            _options.Rules.Happen(purpose);
-            Breakpoints.Happen(purpose);
+            Happen(purpose);
         }
     }
 
@@ -106,16 +108,16 @@ public sealed class FaultStorage : Storage
             var bytes = new byte[end - start];
             if (start < at.Value)
             {
-                Announce(StorageEvent.PwritevRmwHead);
+                Happen(StorageEvent.PwritevRmwHead);
                 _ = await ReadPiecesAsync(new(start), bytes.AsMemory(0, _options.Align), cancellationToken).ConfigureAwait(false);
-                Announce(StorageEvent.PwritevRmwAfterHead);
+                Happen(StorageEvent.PwritevRmwAfterHead);
             }
 
             if (end > at.Value + buffer.Length && (end - start > _options.Align || start == at.Value))
             {
-                Announce(StorageEvent.PwritevRmwTail);
+                Happen(StorageEvent.PwritevRmwTail);
                 _ = await ReadPiecesAsync(new(end - _options.Align), bytes.AsMemory(bytes.Length - _options.Align), cancellationToken).ConfigureAwait(false);
-                Announce(StorageEvent.PwritevRmwAfterTail);
+                Happen(StorageEvent.PwritevRmwAfterTail);
             }
 
             buffer.CopyTo(bytes.AsMemory((int)(at.Value - start)));
@@ -132,10 +134,10 @@ public sealed class FaultStorage : Storage
         while (start < end)
         {
             var part = Math.Min(end - start, _options.MaxWriteZero);
-            Announce(StorageEvent.PwritevZero);
+            Happen(StorageEvent.PwritevZero);
             await JudgeAsync(FaultTargets.WriteZeroes, new(start), part, cancellationToken).ConfigureAwait(false);
             await _inner.WriteZeroesAsync(new(start), part, mayUnmap, cancellationToken).ConfigureAwait(false);
-            Announce(StorageEvent.PwritevDone);
+            Happen(StorageEvent.PwritevDone);
             start += part;
         }
 
@@ -143,8 +145,16 @@ public sealed class FaultStorage : Storage
     }
 
     /// <inheritdoc/>
-    public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
-        _inner.DiscardAsync(at, length, cancellationToken);
+    public override async ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        var start = Math.Min(AlignUp(at.Value), at.Value + length);
+        var end = Math.Max(Sizes.AlignDown(at.Value + length, _options.Align), start);
+        if (start < end)
+        {
+            await JudgeAsync(FaultTargets.Discard, new(start), end - start, cancellationToken).ConfigureAwait(false);
+            await _inner.DiscardAsync(new(start), end - start, cancellationToken).ConfigureAwait(false);
+        }
+    }
 
     /// <inheritdoc/>
     public override async ValueTask FlushAsync(CancellationToken cancellationToken = default)
@@ -197,7 +207,7 @@ public sealed class FaultStorage : Storage
 
     private async ValueTask WritePiecesAsync(HostOffset at, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
     {
-        Announce(StorageEvent.Pwritev);
+        Happen(StorageEvent.Pwritev);
         do
         {
             var piece = buffer[..(int)Math.Min(buffer.Length, _options.MaxTransfer)];
@@ -207,7 +217,7 @@ public sealed class FaultStorage : Storage
             buffer = buffer[piece.Length..];
         }
         while (!buffer.IsEmpty);
-        Announce(StorageEvent.PwritevDone);
+        Happen(StorageEvent.PwritevDone);
     }
 
     private async ValueTask WriteBytesAsync(long at, long length, CancellationToken cancellationToken)
@@ -219,6 +229,12 @@ public sealed class FaultStorage : Storage
             at += part;
             length -= part;
         }
+    }
+
+    private void Happen(StorageEvent what)
+    {
+        _options.Rules.Happen(what);
+        Breakpoints.Happen(what);
     }
 
     private async ValueTask JudgeAsync(FaultTargets kind, HostOffset at, long length, CancellationToken cancellationToken)

@@ -53,12 +53,24 @@ public sealed class ImageOpener
             return await OpenBundleAsync(directory, options, format, request, cancellationToken).ConfigureAwait(false);
         }
 
-        var storage = await _context.Storages.OpenAsync(
-            storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable || _context.ForRepair), cancellationToken).ConfigureAwait(false);
+        Storage storage;
+        var isOverImage = IsOverImage(storageOptions);
+        if (isOverImage)
+        {
+            // What the guest wrote decides nothing.
+            format ??= "raw";
+            storage = await OpenFilterAsync(storageOptions, request, above, cancellationToken).ConfigureAwait(false);
+        }
+        else
+        {
+            storage = await _context.Storages.OpenAsync(
+                storageOptions, new StorageOpenMode(_context.ForceShare, request.NamedByImage, request.Writable || _context.ForRepair), cancellationToken).ConfigureAwait(false);
+        }
+
         try
         {
             RefuseLoop(storage, above);
-            var head = await ReadHeadAsync(storage, cancellationToken).ConfigureAwait(false);
+            var head = isOverImage ? default : await ReadHeadAsync(storage, cancellationToken).ConfigureAwait(false);
             if (format is null || _context.Formats.Bundles.Any(b => b.Name == format))
             {
                 var bundle = DescriptorOf(storage, head.Span);
@@ -78,6 +90,26 @@ public sealed class ImageOpener
         catch
         {
             await storage.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // A filter whose child is an image: "image.driver" is a format.
+    private bool IsOverImage(NodeOptions options) =>
+        options.Driver is { } driver && _context.Storages.IsStorageDriver(driver) && options.HasChild("image") && options.Child("image") is var image
+        && (image.HasChild("file") || (image.Driver is { } below && _context.Formats.Knows(below)));
+
+    private async ValueTask<Storage> OpenFilterAsync(NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
+    {
+        var below = new OpenRequest { Options = options.Child("image"), Writable = request.Writable, NamedByImage = request.NamedByImage };
+        var disk = new NodeStorage(await OpenAsync(below, above, cancellationToken).ConfigureAwait(false));
+        try
+        {
+            return _context.Storages.OpenFilter(options, disk);
+        }
+        catch
+        {
+            await disk.DisposeAsync().ConfigureAwait(false);
             throw;
         }
     }

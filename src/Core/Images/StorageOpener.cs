@@ -28,4 +28,11 @@ public abstract class StorageOpener
 
     /// <summary>Whether <paramref name="driver"/> names a kind of storage (<c>file</c>, <c>nbd</c>) and not an image format.</summary>
     public abstract bool IsStorageDriver(string driver);
+
+    /// <summary>Puts a filter, which the options name, over a disk instead of a storage.</summary>
+    /// <param name="options">The filter's; its child is under <c>image</c>.</param>
+    /// <param name="disk">The child; taken over, unless this throws.</param>
+    /// <exception cref="Errors.BlockException">There is no such filter, or an option is wrong.</exception>
+    public virtual Storage OpenFilter(NodeOptions options, Storage disk) =>
+        throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"driver '{Errors.SafeText.Clean(options.Driver ?? string.Empty, 64)}' is no filter");
 }

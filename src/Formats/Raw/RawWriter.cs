@@ -47,7 +47,7 @@ internal sealed class RawWriter(Storage storage, HostOffset start, long virtualS
     /// <inheritdoc/>
     /// <remarks>A hole, where the host can make one.</remarks>
     public override ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
-        storage.WriteZeroesAsync(start + at.Value, length, mayUnmap: true, cancellationToken);
+        storage.DiscardAsync(start + at.Value, length, cancellationToken);
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => storage.FlushAsync(cancellationToken);

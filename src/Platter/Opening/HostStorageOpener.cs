@@ -52,12 +52,19 @@ internal sealed class HostStorageOpener : StorageOpener
         if (image.Driver is { } driver && !IsStorageDriver(driver))
         {
             throw new BlockException(
-                BlockErrorKind.Unsupported, $"driver 'blkdebug' works below a format: its 'image' is a file or an export, not '{SafeText.Clean(driver, 64)}'");
+                BlockErrorKind.Unsupported, $"'blkdebug' below a format works on a file or an export, not on '{SafeText.Clean(driver, 64)}'");
         }
 
-        var settings = FaultOptions.Parse(options, options["config"] is { Length: > 0 } path ? ReadConfiguration(path) : null);
+        var settings = Faults(options);
         return new FaultStorage(await OpenAsync(image, mode, cancellationToken).ConfigureAwait(false), settings, options["config"]);
     }
+
+    // Nobody above such a filter says what its requests are for.
+    public override Storage OpenFilter(NodeOptions options, Storage disk) =>
+        options.Driver == FaultOptions.Driver ? new FaultStorage(disk, Faults(options), options["config"], isTop: true) : base.OpenFilter(options, disk);
+
+    private static FaultOptions Faults(NodeOptions options) =>
+        FaultOptions.Parse(options, options["config"] is { Length: > 0 } path ? ReadConfiguration(path) : null);
 
     private static string ReadConfiguration(string path)
     {

@@ -35,7 +35,7 @@ public sealed class CommandLineTests
     [InlineData("Backing file not supported for file format 'raw'", "convert", "-B", "x", "a", "b")]
     [InlineData("Format driver 'raw' does not support bitmaps", "convert", "--bitmaps", "a", "b")]
     [InlineData("Use of --skip-broken-bitmaps requires --bitmaps", "convert", "--skip-broken-bitmaps", "a", "b")]
-    [InlineData("writing vmdk is not in this version yet: the target can be raw, qcow2, parallels or parallels-bundle", "convert", "-O", "vmdk", "a", "b")]
+    [InlineData("writing vmdk is not in this version yet: the target can be raw, qcow2, parallels or parallels-bundle (-O)", "convert", "-O", "vmdk", "a", "b")]
     [InlineData("Unknown file format 'nosuch'", "convert", "-O", "nosuch", "a", "b")]
     [InlineData("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16", "convert", "-m", "17", "a", "b")]
     [InlineData("Invalid cache option: bogus", "convert", "-t", "bogus", "a", "b")]

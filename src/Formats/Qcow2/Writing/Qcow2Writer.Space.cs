@@ -55,7 +55,14 @@ internal sealed partial class Qcow2Writer
 
             if (end > start)
             {
-                await _storage.DiscardAsync(new(start << _geometry.ClusterBits), (end - start) << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
+                try
+                {
+                    await _storage.DiscardAsync(new(start << _geometry.ClusterBits), (end - start) << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
+                }
+                catch (BlockException)
+                {
+                    // The host keeps it; the clusters are free all the same.
+                }
             }
 
             (start, end) = (first, first + count);

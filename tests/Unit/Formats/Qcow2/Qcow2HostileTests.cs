@@ -49,7 +49,7 @@ public sealed class Qcow2HostileTests
         { Qcow2Field.Size, 1UL << 41, BlockErrorKind.CorruptImage, "l1_size", "needs 4096 entries" },
         { Qcow2Field.CompressionType, 1, BlockErrorKind.CorruptImage, "compression_type", "bit 3 is not set" },
         { Qcow2Field.IncompatibleFeatures, 8, BlockErrorKind.CorruptImage, "compression_type", "demands" },
-        { Qcow2Field.IncompatibleFeatures, 1UL << 63, BlockErrorKind.Unsupported, "incompatible_features", "bit 63" },
+        { Qcow2Field.IncompatibleFeatures, 1UL << 62, BlockErrorKind.Unsupported, "incompatible_features", "bit 62" },
         { Qcow2Field.BackingFileOffset, 65537, BlockErrorKind.CorruptImage, "backing_file_offset", "first cluster" },
         { Qcow2Field.BackingFileOffset, ulong.MaxValue, BlockErrorKind.CorruptImage, "backing_file_offset", "first cluster" },
         { Qcow2Field.BackingFileSize, 1024, BlockErrorKind.CorruptImage, "backing_file_size", "1023" },
