@@ -49,7 +49,7 @@ public sealed class Qcow2HostileTests
         { Qcow2Field.Size, 1UL << 41, BlockErrorKind.CorruptImage, "l1_size", "needs 4096 entries" },
         { Qcow2Field.CompressionType, 1, BlockErrorKind.CorruptImage, "compression_type", "bit 3 is not set" },
         { Qcow2Field.IncompatibleFeatures, 8, BlockErrorKind.CorruptImage, "compression_type", "demands" },
-        { Qcow2Field.IncompatibleFeatures, 1UL << 63, BlockErrorKind.Unsupported, "incompatible_features", "bit 63" },
+        { Qcow2Field.IncompatibleFeatures, 1UL << 62, BlockErrorKind.Unsupported, "incompatible_features", "bit 62" },
         { Qcow2Field.BackingFileOffset, 65537, BlockErrorKind.CorruptImage, "backing_file_offset", "first cluster" },
         { Qcow2Field.BackingFileOffset, ulong.MaxValue, BlockErrorKind.CorruptImage, "backing_file_offset", "first cluster" },
         { Qcow2Field.BackingFileSize, 1024, BlockErrorKind.CorruptImage, "backing_file_size", "1023" },
@@ -62,6 +62,16 @@ public sealed class Qcow2HostileTests
     {
         var image = Good().Set(field, value);
         await AssertRefusedAsync(image, kind, "header", name, words);
+    }
+
+    [Fact]
+    public async Task An_unfinished_copy_is_refused_as_what_it_is_unless_the_feature_has_another_name()
+    {
+        var error = await Assert.ThrowsAsync<BlockException>(async () => await OpenDriverAsync(Good().Set(Qcow2Field.IncompatibleFeatures, 1UL << 63)));
+        Assert.Equal(BlockErrorKind.Unsupported, error.Kind);
+        Assert.StartsWith("test.qcow2: an unfinished copy (platter convert --resume): ", error.Message, StringComparison.Ordinal);
+        var other = new Qcow2Builder { IncompatibleFeatures = 1UL << 63, FeatureNames = [(0, 63, "something else")] }.Build();
+        await AssertRefusedAsync(other, BlockErrorKind.Unsupported, "header", "incompatible_features", "bit 63 'something else'");
     }
 
     [Theory]
