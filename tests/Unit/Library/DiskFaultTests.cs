@@ -50,6 +50,27 @@ public sealed class DiskFaultTests : IDisposable
     }
 
     [Fact]
+    public async Task Over_an_image_requests_of_its_disk_fail_and_nothing_is_guessed_from_what_the_guest_wrote()
+    {
+        var path = _folder["disk.qcow2"];
+        await Disk.CreateAsync(path, 10 << 20, new Qcow2CreateOptions());
+        var content = File.ReadAllBytes(path);
+        var options = NodeOptions.ParseKeyValues(
+            $"driver=blkdebug,image.driver=qcow2,image.file.driver=file,image.file.filename={path},inject-error.0.event=none,inject-error.0.iotype=discard,inject-error.0.errno=28");
+        for (var round = 0; round < 2; round++)
+        {
+            await using var disk = await Disk.OpenAsync(options, new DiskOpenOptions { Writable = true });
+            Assert.Equal((10 << 20, "raw"), (disk.Size, disk.Node.FormatName));
+            await disk.WriteAsync(0, content.AsMemory(0, 4096));
+            var error = await Assert.ThrowsAsync<BlockException>(async () => await disk.DiscardAsync(0, 1 << 20));
+            Assert.Equal((BlockErrorKind.NoSpace, 28), (error.Kind, error.HostErrorNumber));
+            var back = new byte[4096];
+            await disk.ReadAsync(0, back);
+            Assert.Equal(content[..4096], back);
+        }
+    }
+
+    [Fact]
     public void An_image_cannot_ask_for_faults()
     {
         foreach (var name in new[] { """json:{"driver":"blkdebug","image":{"driver":"file","filename":"x"}}""", "blkdebug::x" })

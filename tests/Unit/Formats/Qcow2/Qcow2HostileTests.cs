@@ -64,6 +64,16 @@ public sealed class Qcow2HostileTests
         await AssertRefusedAsync(image, kind, "header", name, words);
     }
 
+    [Fact]
+    public async Task An_unfinished_copy_is_refused_as_what_it_is_unless_the_feature_has_another_name()
+    {
+        var error = await Assert.ThrowsAsync<BlockException>(async () => await OpenDriverAsync(Good().Set(Qcow2Field.IncompatibleFeatures, 1UL << 63)));
+        Assert.Equal(BlockErrorKind.Unsupported, error.Kind);
+        Assert.StartsWith("test.qcow2: an unfinished copy (platter convert --resume): ", error.Message, StringComparison.Ordinal);
+        var other = new Qcow2Builder { IncompatibleFeatures = 1UL << 63, FeatureNames = [(0, 63, "something else")] }.Build();
+        await AssertRefusedAsync(other, BlockErrorKind.Unsupported, "header", "incompatible_features", "bit 63 'something else'");
+    }
+
     [Theory]
     [InlineData("fooo", "x", "does not support the option 'fooo'")]
     [InlineData("l2-cache-sizes", "1M", "does not support the option 'l2-cache-sizes'")]
