@@ -145,6 +145,9 @@ public sealed class FaultStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override bool PassesDiscards => true;
+
+    /// <inheritdoc/>
     public override async ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
     {
         var start = Math.Min(AlignUp(at.Value), at.Value + length);

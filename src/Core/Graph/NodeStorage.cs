@@ -41,6 +41,9 @@ internal sealed class NodeStorage(BlockNode node) : Storage
         node.WriteZeroesAsync(new(at.Value), length, mayUnmap ? WriteFlags.MayUnmap : WriteFlags.None, cancellationToken);
 
     /// <inheritdoc/>
+    public override bool PassesDiscards => true;
+
+    /// <inheritdoc/>
     public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
         node.DiscardAsync(new(at.Value), length, cancellationToken);
 

@@ -59,10 +59,12 @@ public abstract class Storage : IAsyncDisposable
     public virtual ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
         throw NotWritable();
 
-    /// <summary>Tells the host that nobody needs a range any more: it may take back the space. Afterwards the range reads as zeros, or as before. A hint: that the host could not is no
+    /// <summary>Tells the host that nobody needs a range any more: it may take back the space. Afterwards the range reads as before or as zeros. A hint: that the host could not is no
     /// error, unless somebody wants to see it (fault injection).</summary>
-    public virtual ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
-        WriteZeroesAsync(at, length, mayUnmap: true, cancellationToken);
+    public virtual ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) => ValueTask.CompletedTask;
+
+    /// <summary>Whether a guest's discards are to arrive here as what they are, because something below wants to see them, and not as zeros.</summary>
+    public virtual bool PassesDiscards => false;
 
     /// <summary>Makes every completed write durable.</summary>
     public virtual ValueTask FlushAsync(CancellationToken cancellationToken = default) => ValueTask.CompletedTask;

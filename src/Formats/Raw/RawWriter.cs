@@ -47,7 +47,9 @@ internal sealed class RawWriter(Storage storage, HostOffset start, long virtualS
     /// <inheritdoc/>
     /// <remarks>A hole, where the host can make one.</remarks>
     public override ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
-        storage.DiscardAsync(start + at.Value, length, cancellationToken);
+        storage.PassesDiscards
+            ? storage.DiscardAsync(start + at.Value, length, cancellationToken)
+            : storage.WriteZeroesAsync(start + at.Value, length, mayUnmap: true, cancellationToken);
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => storage.FlushAsync(cancellationToken);
