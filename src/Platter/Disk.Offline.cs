@@ -192,6 +192,11 @@ public sealed partial class Disk
         var states = await SnapshotLineage.FindAsync(
             source.Node, async (snapshot, token) => (await OpenAsync(name, again with { Snapshot = snapshot }, token).ConfigureAwait(false)).Node,
             form, options.Warn, cancellationToken).ConfigureAwait(false);
+        if (target.Format == "parallels-bundle")
+        {
+            states = await SnapshotLineage.WithOneSizeAsync(states, options.Warn, cancellationToken).ConfigureAwait(false);
+        }
+
         SnapshotTarget to = (target.Format, form) switch
         {
             ("qcow2", SnapshotForm.Internal) or ("parallels-bundle", SnapshotForm.Internal or SnapshotForm.Chain) => new InternalSnapshots(path, target, options),

@@ -147,6 +147,11 @@ public sealed class DiskCreation
 
     private async ValueTask MakeBundleAsync(BundleFormat bundle, CancellationToken cancellationToken)
     {
+        if (Path.TrimEnd('/').EndsWith(".pvm", StringComparison.OrdinalIgnoreCase))
+        {
+            throw Invalid("a .pvm is a machine, not a disk; name one of its disks: MACHINE.pvm/NAME.hdd");
+        }
+
         bundle.CheckCreate(Size, NamedOptions);
         var directory = FileDirectory.Create(Path, out var isNew);
         try

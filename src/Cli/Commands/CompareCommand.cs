@@ -1,6 +1,7 @@
 using Platter.Cli.Options;
 using Platter.Cli.Output;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 using Platter.Operations.Offline;
 
 namespace Platter.Cli.Commands;
@@ -15,6 +16,8 @@ internal sealed class CompareCommand : Command
 
     private static readonly Option s_firstFormat = CommonOptions.Format with { Help = "The first image's format; without it the format is recognised." };
     private static readonly Option s_secondFormat = new('F', "second-format", "FMT", "The second image's format.");
+    private static readonly Option s_firstSnapshot = CommonOptions.LoadSnapshot with { Help = "Take IMAGE1 as it was at this snapshot." };
+    private static readonly Option s_secondSnapshot = new('\0', "second-snapshot", "SNAPSHOT", "Take IMAGE2 as it was at this snapshot.");
     private static readonly Option s_strict = new('s', "strict", null, "Sizes must be equal too, and what one image has allocated the other must have.");
 
     public override string Name => "compare";
@@ -26,7 +29,7 @@ internal sealed class CompareCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_firstFormat, s_secondFormat, s_strict, CommonOptions.Progress, CommonOptions.Quiet, CommonOptions.ImageOpts,
-        CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.SourceCache, CommonOptions.Untrusted,
+        CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.SourceCache, CommonOptions.Untrusted, s_firstSnapshot, s_secondSnapshot,
     ];
 
     public override string Details =>
@@ -55,7 +58,8 @@ internal sealed class CompareCommand : Command
             throw new UsageException("--image-opts and --format are mutually exclusive");
         }
 
-        var images = ImageArguments.From(arguments, session);
+        var secondSnapshot = arguments.Get(s_secondSnapshot) is { } name ? SnapshotSelector.Parse(name) : null;
+        var images = ImageArguments.From(arguments, session, s_firstSnapshot);
         Disk first, second;
         try
         {
@@ -69,7 +73,7 @@ internal sealed class CompareCommand : Command
         await using var closingFirst = first.ConfigureAwait(false);
         try
         {
-            second = await images.OpenAsync(arguments.Operands[1], options => options with { Format = secondFormat }, stop).ConfigureAwait(false);
+            second = await images.OpenAsync(arguments.Operands[1], options => options with { Format = secondFormat, Snapshot = secondSnapshot }, stop).ConfigureAwait(false);
         }
         catch (BlockException e)
         {

@@ -32,7 +32,7 @@ internal sealed class IoCommand(string name = "io") : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_command, CommonOptions.Format, s_readOnly, s_overlay, s_noCache, s_copyOnRead, s_misalign, s_nativeAio, s_aio, s_cache, s_discard,
-        CommonOptions.ForceShare, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, s_trace, CommonOptions.Version,
+        CommonOptions.ForceShare, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.LoadSnapshot, s_trace, CommonOptions.Version,
     ];
 
     public override string Details =>
@@ -56,14 +56,14 @@ internal sealed class IoCommand(string name = "io") : Command
             session.Warn("tracing is not supported");
         }
 
-        var images = ImageArguments.From(arguments, session);
+        var images = ImageArguments.From(arguments, session, CommonOptions.LoadSnapshot);
         var opening = IoSettings.Apply(
             new()
             {
                 Name = string.Empty,
                 Source = new NodeOptions(),
                 Format = arguments.Get(CommonOptions.Format),
-                ReadOnly = arguments.Has(s_readOnly),
+                ReadOnly = arguments.Has(s_readOnly) || arguments.Has(CommonOptions.LoadSnapshot),
                 Overlay = arguments.Has(s_overlay),
                 CopiesOnRead = arguments.Has(s_copyOnRead),
                 ForceShare = arguments.Has(CommonOptions.ForceShare),

@@ -21,7 +21,7 @@ internal sealed class MapCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, CommonOptions.Format, CommonOptions.Output, s_start, s_length, CommonOptions.ImageOpts, CommonOptions.ForceShare,
-        CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted,
+        CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk, CommonOptions.Untrusted, CommonOptions.LoadSnapshot,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
@@ -30,7 +30,7 @@ internal sealed class MapCommand : Command
         var name = OneImage(arguments);
         var start = arguments.Get(s_start) is { } from ? SizeText.Parse(from, "start offset") : 0;
         var length = arguments.Get(s_length) is { } most ? SizeText.Parse(most, "max length") : long.MaxValue;
-        var images = ImageArguments.From(arguments, session);
+        var images = ImageArguments.From(arguments, session, CommonOptions.LoadSnapshot);
         var disk = await images.OpenAsync(name).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
         var entries = start < disk.Size && length > 0 ? MapOperation.EnumerateAsync(disk.Node, new GuestOffset(start), length) : NothingAsync();

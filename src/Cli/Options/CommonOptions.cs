@@ -39,6 +39,9 @@ internal static class CommonOptions
     public static readonly Option Snapshot = new(
         'l', "snapshot", "SNAPSHOT", "Read this snapshot: its id or name (a bundle's: GUID or name), or snapshot.id=ID,snapshot.name=NAME.");
 
+    /// <summary>The same for commands that mean something else by -l.</summary>
+    public static readonly Option LoadSnapshot = new('\0', "load-snapshot", "SNAPSHOT", "Take IMAGE as it was at this snapshot, which can only be read.");
+
     public static readonly Option SourceCache = new(
         'T', "source-cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
 

@@ -31,6 +31,33 @@ internal static class SnapshotLineage
             : await OfSnapshotsAsync(source, open, cancellationToken).ConfigureAwait(false);
     }
 
+    /// <summary>The same states with the size of the largest, for a target that has one size: what a smaller one lacks reads as zeros.</summary>
+    /// <param name="states">As <see cref="FindAsync"/> finds them.</param>
+    /// <param name="warn">Told of each state that becomes larger.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public static async ValueTask<IReadOnlyList<DiskState>> WithOneSizeAsync(
+        IReadOnlyList<DiskState> states, Action<string> warn, CancellationToken cancellationToken)
+    {
+        var sizes = new long[states.Count];
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            var node = await states[i].OpenAsync(cancellationToken).ConfigureAwait(false);
+            await using var closing = node.ConfigureAwait(false);
+            sizes[i] = node.VirtualSize;
+        }
+
+        var size = sizes.Max();
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            if (sizes[i] < size)
+            {
+                warn($"'{SafeText.Clean(states[i].Name, 256)}' has {sizes[i]} bytes; all states of a bundle have one size, {size} bytes, and the rest reads as zeros");
+            }
+        }
+
+        return [.. states.Select(state => state with { OpenAsync = async token => new PaddedNode(await state.OpenAsync(token).ConfigureAwait(false), size) })];
+    }
+
     // A snapshot whose parent is not one (the current state, in a bundle that says so) is copied on top of the first: any state will do.
     private static List<DiskState> OfTree(BlockNode source, Func<SnapshotSelector?, CancellationToken, ValueTask<BlockNode>> open)
     {

@@ -147,6 +147,19 @@ public sealed class ConvertSnapshotsTests : IDisposable
         }
 
         ToolRunner.RunChecked("qemu-img", "compare", source, Target);
+
+        // A bundle has one size, and says so; what is told is what is there.
+        var bundle = _folder["resized.hdd"];
+        var run = PlatterCli.RunChecked("convert", "--snapshots=internal", "--digest", "--verify", "-O", "parallels-bundle", source, bundle);
+        Assert.Contains("'small' has 8388608 bytes; all states of a bundle have one size, 20971520 bytes", run.Error, StringComparison.Ordinal);
+        foreach (var line in run.Text.Split('\n').Where(line => line.EndsWith("small", StringComparison.Ordinal) || line.EndsWith("large", StringComparison.Ordinal)))
+        {
+            var (digest, name) = (line.Split(' ')[0], line.Split(' ')[^1]);
+            Assert.StartsWith(digest, PlatterCli.RunChecked("digest", "-l", name, bundle).Text, StringComparison.Ordinal);
+        }
+
+        PlatterCli.RunChecked("compare", "--load-snapshot=large", "--second-snapshot=large", source, bundle);
+        Assert.Equal(1, PlatterCli.Run("compare", "--load-snapshot=small", "--second-snapshot=large", source, bundle).ExitCode);
     }
 
     [Theory]

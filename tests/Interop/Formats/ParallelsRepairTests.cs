@@ -66,6 +66,20 @@ public sealed class ParallelsRepairTests : IDisposable
     }
 
     [Fact]
+    public void A_table_that_is_too_short_costs_no_data()
+    {
+        MakeDamaged("leak");
+        var damaged = File.ReadAllBytes(Ours);
+        damaged[32] = 3;
+        File.WriteAllBytes(Ours, damaged);
+        foreach (var mode in new[] { "leaks", "all" })
+        {
+            Assert.Equal(2, PlatterCli.Run("check", "-r", mode, Ours).ExitCode);
+            Assert.Equal(damaged, File.ReadAllBytes(Ours));
+        }
+    }
+
+    [Fact]
     public void A_bundle_is_repaired_image_by_image_and_taken_back()
     {
         var machine = _folder["vm.pvm"];

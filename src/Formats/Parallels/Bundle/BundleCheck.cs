@@ -191,8 +191,11 @@ internal sealed class BundleCheck
         var isTop = image.Id == _tree.TopId;
         if (SizeProblem(storage.EndSector - storage.StartSector, expandable.VirtualSize, expandable.ClusterSize) is { } problem)
         {
-            // A disk that was resized leaves older snapshots with another size.
-            Add(isTop ? CheckSeverity.Corruption : CheckSeverity.Note, file, problem);
+            // A disk that has grown leaves older snapshots with a smaller size.
+            if (isTop || expandable.VirtualSize > (storage.EndSector - storage.StartSector) * Sizes.SectorBytes)
+            {
+                Add(isTop ? CheckSeverity.Corruption : CheckSeverity.Note, file, problem);
+            }
         }
 
         if (expandable.IsDirty && !isTop)

@@ -70,7 +70,7 @@ internal sealed class BundleFiles
                 throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy");
             }
 
-            var backup = Directory.FileExists(BackupName) ? $"; there is a {BackupName}" : string.Empty;
+            var backup = Directory.FileExists(BackupName) ? $"; there is a {BackupName}: copied to that name it is used" : string.Empty;
             throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}{backup}");
         }
 

@@ -42,7 +42,7 @@ internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDir
         if (disk is null && names.Count > 1)
         {
             throw new BlockException(
-                BlockErrorKind.InvalidRequest, $"{directory.Name}: has {names.Count} disks, choose one with option 'disk': {Listed(names)}");
+                BlockErrorKind.InvalidRequest, $"{directory.Name}: has {names.Count} disks, choose one with --disk (option 'disk'): {Listed(names)}");
         }
 
         var chosen = disk is null ? names[0] : names.Find(name => name == disk || name.Equals(disk + ".hdd", StringComparison.OrdinalIgnoreCase));

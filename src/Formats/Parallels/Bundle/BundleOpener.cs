@@ -115,6 +115,16 @@ internal sealed class BundleOpener
             throw NotWritable($"{_descriptor.Storages[^1].Path} ends at sector {_descriptor.Storages[^1].EndSector}, Disk_size is {_descriptor.DiskSizeSectors}");
         }
 
+        var files = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var image in _descriptor.Storages.SelectMany(storage => storage.Images.Values))
+        {
+            // A write to one would change the other.
+            if (_files.NameInside(image) is { } file && !files.TryAdd(file, image.Path))
+            {
+                throw NotWritable($"{image.Path} and {files[file]} name one file, '{SafeText.Clean(file, 256)}'");
+            }
+        }
+
         if (_tree.Shots.FirstOrDefault(s => s.ParentId == top.Id) is { } child)
         {
             throw NotWritable($"the snapshot {child.Id:B} was made on the current state, and would change with it");
@@ -325,6 +335,12 @@ internal sealed class BundleOpener
             if (_writable)
             {
                 throw NotWritable($"{image.Storage.Name}: {problem}");
+            }
+
+            if (top.Shot.Id != _tree.TopId && image.VirtualSize < (endSector - storage.StartSector) * Sizes.SectorBytes)
+            {
+                // The disk has grown since; what the snapshot did not have reads as zeros.
+                return;
             }
 
             _context.Warn($"{image.Storage.Name}: {problem}; Disk_size ({_descriptor.DiskSizeSectors}) counts");

@@ -206,7 +206,7 @@ internal sealed class ImageCheck
             _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
         }
 
-        if (_extension.Clusters.Length > 0)
+        if (_extension.Clusters.Length > 0 && !_plan.DropsExtension)
         {
             _usedEnd = _extension.Clusters[^1] + _geometry.ClusterSizeBytes;
             _highest = IndexOf(_extension.Clusters[^1]);
@@ -294,11 +294,12 @@ internal sealed class ImageCheck
             return;
         }
 
-        // Holes in the middle are not leaks: the next allocation takes them.
+        // Holes in the middle are not leaks: the next allocation takes them. With a table that is too short nobody knows what the rest of it said.
+        var remedy = _geometry.VirtualSize > _geometry.BatCoverage ? Remedies.TailOfShortTable : Remedies.Tail;
         _tally.Leak(
-            $"space leaked at the end of the image {_length - _usedEnd}", Remedies.Tail, new HostOffset(_usedEnd),
+            $"space leaked at the end of the image {_length - _usedEnd}", remedy, new HostOffset(_usedEnd),
             Sizes.DivideRoundingUp(_length - _usedEnd, _geometry.ClusterSizeBytes));
-        _plan.CutAt = _tally.Mends(Remedies.Tail) ? _usedEnd : null;
+        _plan.CutAt = _tally.Mends(remedy) ? _usedEnd : null;
     }
 
     // Last: what does not hold for the header as it is may hold for the repaired one.

@@ -39,5 +39,8 @@ internal static class Remedies
     public static readonly Remedy StaleExtension = new(
         "The bitmaps are older than the last change of the image and must not be used. Some programs refuse the image because of them.", "the header stops referring to the extension");
 
+    public static readonly Remedy TailOfShortTable = new(
+        "Nothing refers to the end of the file, as far as the table goes; but that is shorter than the disk needs, and what it lacks may have referred to it.", null);
+
     public static readonly Remedy Tail = new("Nothing refers to the end of the file. No data are affected.", "the file is cut behind the last cluster in use") { IsForLeaks = true };
 }

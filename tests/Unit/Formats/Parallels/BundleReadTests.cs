@@ -174,7 +174,7 @@ public class BundleReadTests
         var directory = new MachineBuilder("vm").Add(first.Build()).Add(second.Build()).Build().ToDirectory();
 
         var error = await Assert.ThrowsAsync<BlockException>(() => OpenAsync(directory));
-        Assert.Equal("vm.pvm: has 2 disks, choose one with option 'disk': first.hdd, second.hdd", error.Message);
+        Assert.Equal("vm.pvm: has 2 disks, choose one with --disk (option 'disk'): first.hdd, second.hdd", error.Message);
         await using var node = await OpenAsync(directory, disk: "second");
         await ParallelsReadTests.SameAsModel(node, layer.Model);
     }

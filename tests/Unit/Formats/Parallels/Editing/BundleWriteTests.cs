@@ -97,6 +97,20 @@ public sealed class BundleWriteTests
     }
 
     [Fact]
+    public async Task A_file_that_a_snapshot_shares_with_the_current_state_is_not_written_to()
+    {
+        var builder = new BundleBuilder("vm", Sectors, 8) { EditDescriptor = root => root.Descendants("File").ElementAt(1).Value = root.Descendants("File").Last().Value };
+        var below = builder.AddLayer();
+        builder.AddLayer(null, below);
+        builder.AddTop(below).Fill(1, 0, 4096);
+        var fixture = EditFixture.Of(builder.Build());
+        var error = await Assert.ThrowsAsync<BlockException>(() => fixture.OpenAsync());
+        Assert.Equal(BlockErrorKind.ReadOnly, error.Kind);
+        Assert.Contains("name one file", error.Message, StringComparison.Ordinal);
+        await using var node = await fixture.OpenAsync(writable: false);
+    }
+
+    [Fact]
     public async Task A_snapshot_is_not_written_to()
     {
         var builder = new BundleBuilder("vm", Sectors, 8);
