@@ -39,6 +39,8 @@ internal static class Remedies
     public static readonly Remedy StaleExtension = new(
         "The bitmaps are older than the last change of the image and must not be used. Some programs refuse the image because of them.", "the header stops referring to the extension");
 
+    public static readonly Remedy Hole = new("Space inside the file that nothing refers to. No data are affected, and the next writes take it.", null);
+
     public static readonly Remedy TailOfShortTable = new(
         "Nothing refers to the end of the file, as far as the table goes; but that is shorter than the disk needs, and what it lacks may have referred to it.", null);
 

@@ -25,7 +25,11 @@ internal sealed class UsedClusters
     {
         _start = start;
         _bits.AsSpan().Clear();
+        Taken = 0;
     }
+
+    /// <summary>Clusters of the window that were taken.</summary>
+    public long Taken { get; private set; }
 
     /// <summary>Takes a cluster; false when it was taken. Clusters outside the window are always free.</summary>
     public bool TryTake(long cluster)
@@ -44,6 +48,7 @@ internal sealed class UsedClusters
         }
 
         word |= mask;
+        Taken++;
         return true;
     }
 }
