@@ -110,7 +110,10 @@ public sealed class DirtyBits
     }
 
     /// <summary>The first bit from <paramref name="from"/> on that is set (or clear); <paramref name="end"/> if there is none before it.</summary>
-    private long Find(long from, long end, bool set)
+    /// <param name="from">Number of a bit.</param>
+    /// <param name="end">Number of a bit, at most <see cref="Count"/>.</param>
+    /// <param name="set">What is looked for.</param>
+    public long Find(long from, long end, bool set)
     {
         while (from < end)
         {

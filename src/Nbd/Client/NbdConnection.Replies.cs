@@ -54,10 +54,10 @@ internal sealed partial class NbdConnection
             case NbdProtocol.SimpleReplyMagic:
                 await TakeSimpleReplyAsync(NbdSimpleReply.Parse(scratch)).ConfigureAwait(false);
                 break;
-            case NbdProtocol.StructuredReplyMagic when Export.StructuredReplies:
-                const int rest = NbdChunkHeader.Size - NbdSimpleReply.Size;
+            case NbdProtocol.StructuredReplyMagic when Export.Style != NbdHeaderStyle.Simple:
+                var rest = NbdChunkHeader.SizeOf(Export.Style) - NbdSimpleReply.Size;
                 await _input.ReadAsync(scratch.AsMemory(NbdSimpleReply.Size, rest), CancellationToken.None).ConfigureAwait(false);
-                await TakeChunkAsync(NbdChunkHeader.Parse(scratch), scratch).ConfigureAwait(false);
+                await TakeChunkAsync(NbdChunkHeader.Parse(scratch, Export.Style), scratch).ConfigureAwait(false);
                 break;
             case NbdProtocol.StructuredReplyMagic:
                 throw Violation("the server sent a structured reply, which was not agreed on");
@@ -69,7 +69,7 @@ internal sealed partial class NbdConnection
     private async ValueTask TakeSimpleReplyAsync(NbdSimpleReply reply)
     {
         var request = Find(reply.Cookie);
-        if (Export.StructuredReplies && (request.Command == NbdCommand.Read || reply.Error == NbdError.None))
+        if (Export.Style != NbdHeaderStyle.Simple && (request.Command == NbdCommand.Read || reply.Error == NbdError.None))
         {
             throw Violation($"the server answered {request.Command} with a simple reply though structured replies were agreed on");
         }
@@ -96,7 +96,7 @@ internal sealed partial class NbdConnection
                 break;
             case NbdChunkType.OffsetData when request.Command == NbdCommand.Read && chunk.Length > NbdOffsetData.PrefixSize:
                 await _input.ReadAsync(scratch.AsMemory(0, NbdOffsetData.PrefixSize), CancellationToken.None).ConfigureAwait(false);
-                var dataLength = chunk.Length - NbdOffsetData.PrefixSize;
+                var dataLength = (uint)Math.Min(chunk.Length - NbdOffsetData.PrefixSize, uint.MaxValue);
                 var dataAt = Place(request, BinaryPrimitives.ReadUInt64BigEndian(scratch), dataLength, "data");
                 await ReceiveDataAsync(request, dataAt, (int)dataLength).ConfigureAwait(false);
                 break;
@@ -106,7 +106,7 @@ internal sealed partial class NbdConnection
                 Clear(request, Place(request, holeOffset, holeLength, "a hole"), (int)holeLength);
                 break;
             case NbdChunkType.BlockStatus when request.Command == NbdCommand.BlockStatus:
-                await TakeStatusAsync(request, chunk.Length, scratch).ConfigureAwait(false);
+                await TakeStatusAsync(request, chunk, scratch).ConfigureAwait(false);
                 break;
             case var type when (type & NbdChunkType.ErrorBit) != 0:
                 await TakeErrorAsync(request, chunk, scratch).ConfigureAwait(false);
@@ -166,36 +166,39 @@ internal sealed partial class NbdConnection
         }
     }
 
-    private async ValueTask TakeStatusAsync(NbdPendingRequest request, uint length, byte[] scratch)
+    private async ValueTask TakeStatusAsync(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
     {
-        var count = (length - NbdStatusDescriptor.ContextIdSize) / NbdStatusDescriptor.Size;
-        if (length < NbdStatusDescriptor.ContextIdSize + NbdStatusDescriptor.Size || count > NbdProtocol.MaxStatusDescriptors
-            || length != NbdStatusDescriptor.ContextIdSize + (count * NbdStatusDescriptor.Size))
+        var prefix = NbdStatusDescriptor.PrefixSizeOf(Export.Style);
+        var size = NbdStatusDescriptor.SizeOf(Export.Style);
+        var length = chunk.Length;
+        var count = length < (ulong)prefix ? 0 : (length - (ulong)prefix) / (ulong)size;
+        if (count == 0 || count > NbdProtocol.MaxStatusDescriptors
+            || length != (ulong)prefix + (count * (ulong)size))
         {
             throw Violation($"a block status of {length} bytes");
         }
 
-        await _input.ReadAsync(scratch.AsMemory(0, NbdStatusDescriptor.ContextIdSize), CancellationToken.None).ConfigureAwait(false);
+        await _input.ReadAsync(scratch.AsMemory(0, prefix), CancellationToken.None).ConfigureAwait(false);
         var context = BinaryPrimitives.ReadUInt32BigEndian(scratch);
         if (context != Export.AllocationContext || request.Extents is not null)
         {
             throw Violation(request.Extents is null ? $"a block status of context {context}, which was not selected" : "two block statuses for one request");
         }
 
-        var extents = new List<NbdStatusDescriptor>((int)Math.Min(count, MaxExtentsKept));
+        var extents = new List<NbdStatusDescriptor>((int)Math.Min(count, (ulong)MaxExtentsKept));
         request.Extents = extents;
-        long covered = 0;
+        ulong covered = 0;
         while (count > 0)
         {
-            var batch = (int)Math.Min(count, ScratchBytes / NbdStatusDescriptor.Size);
-            await _input.ReadAsync(scratch.AsMemory(0, batch * NbdStatusDescriptor.Size), CancellationToken.None).ConfigureAwait(false);
-            count -= (uint)batch;
+            var batch = (int)Math.Min(count, (ulong)(ScratchBytes / size));
+            await _input.ReadAsync(scratch.AsMemory(0, batch * size), CancellationToken.None).ConfigureAwait(false);
+            count -= (ulong)batch;
             for (var i = 0; i < batch; i++)
             {
-                var extent = NbdStatusDescriptor.Parse(scratch.AsSpan(i * NbdStatusDescriptor.Size));
+                var extent = NbdStatusDescriptor.Parse(scratch.AsSpan(i * size), Export.Style);
                 if (extent.Length == 0 || covered >= request.Length)
                 {
-                    throw Violation($"a block status describes {(extent.Length == 0 ? "an empty extent" : $"more than the {request.Length} bytes asked for")} at {request.Offset + covered}");
+                    throw Violation($"a block status describes {(extent.Length == 0 ? "an empty extent" : $"more than the {request.Length} bytes asked for")} at {(ulong)request.Offset + covered}");
                 }
 
                 covered += extent.Length;
@@ -235,7 +238,7 @@ internal sealed partial class NbdConnection
 
     private void Finish(NbdPendingRequest request)
     {
-        if (request.Error is null && Export.StructuredReplies)
+        if (request.Error is null && Export.Style != NbdHeaderStyle.Simple)
         {
             if (request.Command == NbdCommand.Read && !request.Coverage.Covers((int)request.Length))
             {

@@ -29,7 +29,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     private readonly SemaphoreSlim _sendLock = new(1);
     private readonly Lock _gate = new();
     private readonly NbdPendingRequest?[] _pending = new NbdPendingRequest?[MaxInFlight];
-    private readonly byte[] _requestBytes = new byte[NbdRequest.Size];
+    private readonly byte[] _requestBytes = new byte[NbdRequest.ExtendedSize];
     private ulong _nextSerial;
     private BlockException? _failure;
     private bool _loopEnded;
@@ -100,9 +100,9 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         {
             try
             {
-                new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(_requestBytes);
+                var size = new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(_requestBytes, Export.Style);
                 using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-                await _socket.SendAsync(_requestBytes, SocketFlags.None, limit.Token).ConfigureAwait(false);
+                await _socket.SendAsync(_requestBytes.AsMemory(0, size), SocketFlags.None, limit.Token).ConfigureAwait(false);
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
             {
@@ -282,8 +282,8 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         {
             // From here on the reader loop gives back the slot, unless the connection was dead already.
             request = Register(command, offset, length, buffer);
-            new NbdRequest(NbdCommandFlags.None, command, request.Cookie, (ulong)offset, length).WriteTo(_requestBytes);
-            await SendRequestAsync().ConfigureAwait(false);
+            var size = new NbdRequest(NbdCommandFlags.None, command, request.Cookie, (ulong)offset, length).WriteTo(_requestBytes, Export.Style);
+            await SendRequestAsync(_requestBytes.AsMemory(0, size)).ConfigureAwait(false);
         }
         finally
         {
@@ -316,11 +316,10 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     }
 
     // Not cancellable: half a request would leave the server waiting for the rest of it.
-    private async ValueTask SendRequestAsync()
+    private async ValueTask SendRequestAsync(ReadOnlyMemory<byte> rest)
     {
         try
         {
-            ReadOnlyMemory<byte> rest = _requestBytes;
             while (rest.Length > 0)
             {
                 rest = rest[await _socket.SendAsync(rest, SocketFlags.None).ConfigureAwait(false)..];

@@ -26,8 +26,8 @@ internal sealed class NbdExtentCache
         foreach (var extent in extents)
         {
             // Other bits have no meaning yet and must not keep equal neighbours apart.
-            var state = extent.State & (NbdBlockState.Hole | NbdBlockState.Zero);
-            at = Math.Min(end, at + extent.Length);
+            var state = (NbdBlockState)extent.Status & (NbdBlockState.Hole | NbdBlockState.Zero);
+            at = extent.Length > (ulong)(end - at) ? end : at + (long)extent.Length;
             if (states.Count > 0 && states[^1] == state)
             {
                 ends[^1] = at;

@@ -135,8 +135,8 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
                 return context;
             }
 
-            if (data.Length < NbdStatusDescriptor.ContextIdSize
-                || !NbdText.TryRead(data.AsSpan(NbdStatusDescriptor.ContextIdSize), out var selected)
+            if (data.Length < NbdProtocol.ContextIdSize
+                || !NbdText.TryRead(data.AsSpan(NbdProtocol.ContextIdSize), out var selected)
                 || selected != NbdProtocol.AllocationContext || context is not null)
             {
                 throw Violation("the server selected a metadata context that was not asked for");
@@ -235,7 +235,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         }
 
         // A server that names no sizes should take single bytes; whole sectors are what the protocol advises to ask it for.
-        return new((long)details.ExportSize, details.Flags, sizes ?? NbdBlockSizes.Default with { Minimum = 512 }, structured, context);
+        return new((long)details.ExportSize, details.Flags, sizes ?? NbdBlockSizes.Default with { Minimum = 512 }, structured ? NbdHeaderStyle.Structured : NbdHeaderStyle.Simple, context);
     }
 
     private NbdListedExport ParseListed(ReadOnlySpan<byte> data) =>

@@ -7,6 +7,7 @@ internal enum NbdChunkType : ushort
     OffsetData = 1,
     OffsetHole = 2,
     BlockStatus = 5,
+    BlockStatusExt = 6,
     ErrorBit = 0x8000,
     Error = ErrorBit + 1,
     ErrorOffset = ErrorBit + 2,

@@ -11,4 +11,7 @@ internal enum NbdCommand : ushort
     Cache = 5,
     WriteZeroes = 6,
     BlockStatus = 7,
+
+    /// <summary>Extension <c>RESIZE</c>; no peer ships it, and it is refused like any command that was not offered.</summary>
+    Resize = 8,
 }

@@ -10,4 +10,5 @@ internal enum NbdCommandFlags : ushort
     DontFragment = 1 << 2,
     RequestOne = 1 << 3,
     FastZero = 1 << 4,
+    PayloadLength = 1 << 5,
 }

@@ -34,15 +34,18 @@ internal readonly record struct NbdErrorChunk(NbdError Error, string Message)
         return true;
     }
 
+    /// <summary>Bytes of a chunk without its message, at most.</summary>
+    public const int MaxOverhead = NbdChunkHeader.ExtendedSize + PrefixSize;
+
     /// <summary>Writes a whole final chunk of type <see cref="NbdChunkType.Error"/>.</summary>
-    /// <returns>Bytes written; at most <see cref="NbdChunkHeader.Size"/> + <see cref="PrefixSize"/> + three times the message's length.</returns>
-    public int WriteFinalChunk(Span<byte> bytes, ulong cookie)
+    /// <returns>Bytes written; at most <see cref="MaxOverhead"/> + three times the message's length.</returns>
+    public int WriteFinalChunk(Span<byte> bytes, NbdHeaderStyle style, in NbdRequest request)
     {
-        var payload = bytes[NbdChunkHeader.Size..];
-        var length = Encoding.UTF8.GetBytes(Message, payload[PrefixSize..]);
-        BinaryPrimitives.WriteUInt32BigEndian(payload, (uint)Error);
-        BinaryPrimitives.WriteUInt16BigEndian(payload[4..], (ushort)length);
-        new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.Error, cookie, (uint)(PrefixSize + length)).WriteTo(bytes);
-        return NbdChunkHeader.Size + PrefixSize + length;
+        var head = NbdChunkHeader.SizeOf(style);
+        var length = Encoding.UTF8.GetBytes(Message, bytes[(head + PrefixSize)..]);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[head..], (uint)Error);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes[(head + 4)..], (ushort)length);
+        new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.Error, request.Cookie, request.Offset, (ulong)(PrefixSize + length)).WriteTo(bytes, style);
+        return head + PrefixSize + length;
     }
 }

@@ -3,18 +3,23 @@ using System.Buffers.Binary;
 namespace Platter.Nbd.Protocol;
 
 /// <summary>A chunk of type <see cref="NbdChunkType.OffsetData"/>: its header, the 64-bit offset on the export, then the data.</summary>
-internal readonly record struct NbdOffsetData(ulong Cookie, NbdChunkFlags Flags, ulong Offset, uint DataLength)
+internal readonly record struct NbdOffsetData(ulong Cookie, ulong RequestOffset, NbdChunkFlags Flags, ulong Offset, uint DataLength)
 {
     /// <summary>Bytes of the payload before the data.</summary>
     public const int PrefixSize = 8;
 
+    /// <summary>Bytes of the chunk before the data, at most.</summary>
+    public const int MaxHeadSize = NbdChunkHeader.ExtendedSize + PrefixSize;
+
     /// <summary>Bytes of the chunk before the data.</summary>
-    public const int HeadSize = NbdChunkHeader.Size + PrefixSize;
+    public static int HeadSizeOf(NbdHeaderStyle style) => NbdChunkHeader.SizeOf(style) + PrefixSize;
 
     /// <summary>Writes everything before the data.</summary>
-    public void WriteTo(Span<byte> bytes)
+    /// <returns>Bytes written.</returns>
+    public int WriteTo(Span<byte> bytes, NbdHeaderStyle style)
     {
-        new NbdChunkHeader(Flags, NbdChunkType.OffsetData, Cookie, PrefixSize + DataLength).WriteTo(bytes);
-        BinaryPrimitives.WriteUInt64BigEndian(bytes[NbdChunkHeader.Size..], Offset);
+        var head = new NbdChunkHeader(Flags, NbdChunkType.OffsetData, Cookie, RequestOffset, (ulong)PrefixSize + DataLength).WriteTo(bytes, style);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[head..], Offset);
+        return head + PrefixSize;
     }
 }

@@ -6,10 +6,14 @@ internal enum NbdOption : uint
     ExportName = 1,
     Abort = 2,
     List = 3,
+
+    /// <summary>Withdrawn from the protocol.</summary>
+    PeekExport = 4,
     StartTls = 5,
     Info = 6,
     Go = 7,
     StructuredReply = 8,
     ListMetaContext = 9,
     SetMetaContext = 10,
+    ExtendedHeaders = 11,
 }

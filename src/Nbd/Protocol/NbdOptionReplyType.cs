@@ -17,4 +17,5 @@ internal enum NbdOptionReplyType : uint
     ErrShutdown = ErrorBit + 7,
     ErrBlockSizeRequired = ErrorBit + 8,
     ErrTooBig = ErrorBit + 9,
+    ErrExtendedHeadersRequired = ErrorBit + 10,
 }

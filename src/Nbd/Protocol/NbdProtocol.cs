@@ -27,6 +27,12 @@ internal static class NbdProtocol
     /// <summary>Start of a chunk of a structured reply.</summary>
     public const uint StructuredReplyMagic = 0x668e33ef;
 
+    /// <summary>Start of an extended request.</summary>
+    public const uint ExtendedRequestMagic = 0x21e41c71;
+
+    /// <summary>Start of a chunk of an extended reply.</summary>
+    public const uint ExtendedReplyMagic = 0x6e8a278c;
+
     /// <summary>Longest string (export name, error message, context name), in bytes.</summary>
     public const int MaxStringBytes = 4096;
 
@@ -39,6 +45,15 @@ internal static class NbdProtocol
     /// <summary>Zeros after the answer to <see cref="NbdOption.ExportName"/> unless both sides agreed to leave them out.</summary>
     public const int ExportNameZeroes = 124;
 
-    /// <summary>The one metadata context that the protocol defines.</summary>
+    /// <summary>Bytes of a metadata context's id.</summary>
+    public const int ContextIdSize = 4;
+
+    /// <summary>The one metadata context that the protocol defines: see <see cref="NbdBlockState"/>.</summary>
     public const string AllocationContext = "base:allocation";
+
+    /// <summary>QEMU's context of how deep in the backing chain a range lies: 0 unallocated, 1 the top image, 2 the one under it ...</summary>
+    public const string DepthContext = "qemu:allocation-depth";
+
+    /// <summary>Start of QEMU's contexts of dirty bitmaps; the bitmap's name follows. Status bit 0: dirty.</summary>
+    public const string BitmapContextPrefix = "qemu:dirty-bitmap:";
 }

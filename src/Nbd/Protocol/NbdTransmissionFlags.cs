@@ -34,9 +34,15 @@ public enum NbdTransmissionFlags : ushort
     /// <summary>Several connections see one state; a flush on one covers all.</summary>
     CanMultiConn = 1 << 8,
 
+    /// <summary>RESIZE is understood (an extension that no peer ships).</summary>
+    SendResize = 1 << 9,
+
     /// <summary>CACHE is understood.</summary>
     SendCache = 1 << 10,
 
     /// <summary>The FAST_ZERO command flag is understood.</summary>
     SendFastZero = 1 << 11,
+
+    /// <summary>BLOCK_STATUS may name the contexts it wants (extended headers only).</summary>
+    BlockStatusPayload = 1 << 12,
 }

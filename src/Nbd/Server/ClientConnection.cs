@@ -4,6 +4,7 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using Platter.Core.Errors;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Server;
 
@@ -17,6 +18,9 @@ internal sealed class ClientConnection
     private const int MaxSkippedBytes = 1 << 20;
 
     private readonly Socket _socket;
+
+    // Replaced once, by this connection's thread, when encryption begins.
+    private volatile NbdWire _wire;
     private readonly NbdServer _server;
     private readonly NbdServerOptions _options;
     private readonly Lock _gate = new();
@@ -27,6 +31,7 @@ internal sealed class ClientConnection
     public ClientConnection(Socket socket, NbdServer server, int number)
     {
         _socket = socket;
+        _wire = new SocketWire(socket);
         _server = server;
         _options = server.Options;
         Number = number;
@@ -55,17 +60,7 @@ internal sealed class ClientConnection
     }
 
     /// <summary>Ends it now, whatever it is doing.</summary>
-    public void Cut()
-    {
-        try
-        {
-            _socket.Shutdown(SocketShutdown.Both);
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
-        {
-            // Already gone.
-        }
-    }
+    public void Cut() => _wire.Cut();
 
     private void Run()
     {
@@ -91,7 +86,7 @@ internal sealed class ClientConnection
         }
         finally
         {
-            _socket.Dispose();
+            _wire.Dispose();
             _server.Remove(this);
         }
     }
@@ -152,6 +147,11 @@ internal sealed class ClientConnection
             {
                 case HandshakeStep.Transmission:
                     return handshake;
+                case HandshakeStep.StartTls:
+                    // Nothing was read ahead: what a client sent behind its STARTTLS in plain text is no TLS, and ends the connection.
+                    _wire = _options.Tls!.Accept((SocketWire)_wire, TimeLeft());
+                    handshake.BeginEncrypted();
+                    break;
                 case HandshakeStep.Close:
                     return null;
                 default:
@@ -162,10 +162,10 @@ internal sealed class ClientConnection
 
     private void Transmit(ServerHandshake agreed)
     {
-        _socket.ReceiveTimeout = 0;
-        _socket.SendTimeout = (int)_options.SendTimeout.TotalMilliseconds;
+        _wire.LimitReceiving(Timeout.InfiniteTimeSpan);
+        _wire.LimitSending(_options.SendTimeout);
         using var transmission = new Transmission(
-            _socket, agreed, _server, message => _server.Report($"client {Number}: {message}"));
+            _wire, agreed, _server, message => _server.Report($"client {Number}: {message}"));
         lock (_gate)
         {
             if (_stopping)
@@ -208,8 +208,8 @@ internal sealed class ClientConnection
     {
         while (bytes.Length > 0)
         {
-            _socket.ReceiveTimeout = MillisecondsLeft();
-            var count = _socket.Receive(bytes);
+            _wire.LimitReceiving(TimeLeft());
+            var count = _wire.Receive(bytes);
             if (count == 0)
             {
                 throw new BlockException(BlockErrorKind.Protocol, "the client closed during the handshake");
@@ -221,21 +221,18 @@ internal sealed class ClientConnection
 
     private void SendReply(ArrayBufferWriter<byte> reply)
     {
-        var bytes = reply.WrittenSpan;
-        while (bytes.Length > 0)
+        if (reply.WrittenCount > 0)
         {
-            _socket.SendTimeout = MillisecondsLeft();
-            bytes = bytes[_socket.Send(bytes)..];
+            _wire.LimitSending(TimeLeft());
+            _wire.Send(reply.WrittenSpan);
         }
 
         reply.ResetWrittenCount();
     }
 
-    private int MillisecondsLeft()
+    private TimeSpan TimeLeft()
     {
         var left = _options.HandshakeTimeout - Stopwatch.GetElapsedTime(_started);
-        return left > TimeSpan.Zero
-            ? (int)Math.Max(1, left.TotalMilliseconds)
-            : throw new BlockException(BlockErrorKind.Protocol, "the handshake took too long");
+        return left > TimeSpan.Zero ? left : throw new BlockException(BlockErrorKind.Protocol, "the handshake took too long");
     }
 }

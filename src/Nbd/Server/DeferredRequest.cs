@@ -11,16 +11,22 @@ namespace Platter.Nbd.Server;
 /// <remarks>Pooled by its connection. The reply is prepared whole before any of it is sent, so that an error is an ordinary reply.</remarks>
 internal sealed class DeferredRequest(Transmission owner)
 {
-    private const int MaxDescriptors = 16384;
+    // Zeros and discards are done in pieces of this size, so that a client that has gone does not keep a disk busy.
+    private const long PieceBytes = 1L << 30;
 
+    private readonly byte[] _short = new byte[ReplyWriter.MaxErrorBytes];
     private NbdRequest _request;
     private GuestOffset _from;
     private int _length;
+    private IReadOnlyList<uint>? _contexts;
+
+    // A write's payload, or a reply that is longer than a short one.
     private byte[] _buffer = [];
+    private bool _isShort;
     private int _used;
 
     /// <summary>The whole reply, once it is prepared.</summary>
-    public ReadOnlySpan<byte> Reply => _buffer.AsSpan(0, _used);
+    public ReadOnlySpan<byte> Reply => (_isShort ? _short : _buffer).AsSpan(0, _used);
 
     /// <summary>Bytes that it counts against the connection's budget.</summary>
     public int Cost { get; private set; }
@@ -29,24 +35,36 @@ internal sealed class DeferredRequest(Transmission owner)
     /// <param name="request">As received; its range was checked.</param>
     /// <param name="from">Where to start: for a read whose first part was answered, behind that part.</param>
     /// <param name="cost">Bytes of budget that were taken for it.</param>
-    public void Begin(in NbdRequest request, GuestOffset from, int cost)
+    /// <param name="contexts">Ids that a block status is to tell of; null for all that were agreed.</param>
+    public void Begin(in NbdRequest request, GuestOffset from, int cost, IReadOnlyList<uint>? contexts = null)
     {
         _request = request;
         _from = from;
-        _length = request.Command == NbdCommand.Read ? (int)((long)request.Offset + request.Length - from.Value) : 0;
+        _length = request.Command switch
+        {
+            NbdCommand.Read => (int)((long)request.Offset + (long)request.Length - from.Value),
+            NbdCommand.Write => (int)request.Length,
+            _ => 0,
+        };
+        _contexts = contexts;
         _used = 0;
         Cost = cost;
+    }
+
+    /// <summary>Where the payload of a write goes before it runs.</summary>
+    public Span<byte> RentPayload(int length)
+    {
+        Rent(length);
+        return _buffer.AsSpan(0, length);
     }
 
     /// <summary>Prepares the reply on this thread, as far as nothing really suspends, and posts it.</summary>
     public void Run()
     {
-        if (!TryFinishNow())
+        if (TryFinishNow())
         {
-            return;
+            owner.Sender.Post(this);
         }
-
-        owner.Sender.Post(this);
     }
 
     /// <summary>Prepares the reply; false if that goes on elsewhere and the reply will be posted from there.</summary>
@@ -85,7 +103,7 @@ internal sealed class DeferredRequest(Transmission owner)
     {
         try
         {
-            if (owner.Sender.HasFailed)
+            if (owner.Sender.HasFailed && _request.Command is NbdCommand.Read or NbdCommand.BlockStatus or NbdCommand.Cache)
             {
                 return;
             }
@@ -94,19 +112,39 @@ internal sealed class DeferredRequest(Transmission owner)
             {
                 case NbdCommand.Read:
                     await ReadAsync().ConfigureAwait(false);
-                    break;
+                    return;
                 case NbdCommand.BlockStatus:
                     await FindStatusAsync().ConfigureAwait(false);
+                    return;
+                case NbdCommand.Write:
+                    await WriteAsync().ConfigureAwait(false);
+                    break;
+                case NbdCommand.WriteZeroes:
+                    await ZeroAsync().ConfigureAwait(false);
+                    break;
+                case NbdCommand.Trim:
+                    await DiscardAsync().ConfigureAwait(false);
+                    break;
+                case NbdCommand.Flush:
+                    await owner.Node.FlushAsync().ConfigureAwait(false);
                     break;
                 default:
                     await PrefetchAsync().ConfigureAwait(false);
                     break;
             }
+
+            _isShort = true;
+            _used = ReplyWriter.WriteSuccess(_short, _request, owner.Style);
         }
         catch (BlockException e)
         {
-            owner.ReportError(_request, e.Message);
-            Fail(NbdErrors.ToWire(e.Kind));
+            var fast = (_request.Flags & NbdCommandFlags.FastZero) != 0 && e.Kind == BlockErrorKind.Unsupported;
+            if (!fast)
+            {
+                owner.ReportError(_request, e.Message);
+            }
+
+            Fail(fast ? NbdError.NotSup : NbdErrors.ToWire(e.Kind));
         }
         catch (Exception e)
         {
@@ -118,59 +156,92 @@ internal sealed class DeferredRequest(Transmission owner)
 
     private async ValueTask ReadAsync()
     {
-        var head = owner.StructuredReplies ? NbdOffsetData.HeadSize : NbdSimpleReply.Size;
+        var head = owner.Style == NbdHeaderStyle.Simple ? NbdSimpleReply.Size : NbdOffsetData.HeadSizeOf(owner.Style);
         Rent(head + _length);
         await owner.Node.ReadAsync(_from, _buffer.AsMemory(head, _length)).ConfigureAwait(false);
-        if (owner.StructuredReplies)
-        {
-            new NbdOffsetData(_request.Cookie, NbdChunkFlags.Done, (ulong)_from.Value, (uint)_length).WriteTo(_buffer);
-        }
-        else
+        if (owner.Style == NbdHeaderStyle.Simple)
         {
             new NbdSimpleReply(NbdError.None, _request.Cookie).WriteTo(_buffer);
         }
+        else
+        {
+            new NbdOffsetData(_request.Cookie, _request.Offset, NbdChunkFlags.Done, (ulong)_from.Value, (uint)_length).WriteTo(_buffer, owner.Style);
+        }
 
+        _isShort = false;
         _used = head + _length;
+    }
+
+    private ValueTask WriteAsync()
+    {
+        var bytes = _buffer.AsMemory(0, _length);
+        if (owner.Export.DetectZeroes != NbdZeroDetection.Off && !bytes.Span.ContainsAnyExcept((byte)0))
+        {
+            return owner.Node.WriteZeroesAsync(
+                _from, _length, Durability() | (owner.Export.DetectZeroes == NbdZeroDetection.Unmap && owner.Export.Unmaps ? WriteFlags.MayUnmap : WriteFlags.None));
+        }
+
+        return owner.Node.WriteAsync(_from, bytes, Durability());
+    }
+
+    private async ValueTask ZeroAsync()
+    {
+        var flags = ((_request.Flags & NbdCommandFlags.NoHole) == 0 && owner.Export.Unmaps ? WriteFlags.MayUnmap : WriteFlags.None)
+            | ((_request.Flags & NbdCommandFlags.FastZero) != 0 ? WriteFlags.NoFallback : WriteFlags.None);
+        var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
+        for (long length; at < end; at += length)
+        {
+            ThrowIfGone();
+            length = Math.Min(PieceBytes, end - at);
+            await owner.Node.WriteZeroesAsync(new(at), length, at + length == end ? flags | Durability() : flags).ConfigureAwait(false);
+        }
+
+        // FUA covers the whole range, not its last piece.
+        if (end - (long)_request.Offset > PieceBytes && (Durability() & WriteFlags.ForceUnitAccess) != 0)
+        {
+            await owner.Node.FlushAsync().ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask DiscardAsync()
+    {
+        if (!owner.Export.Unmaps)
+        {
+            return;
+        }
+
+        var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
+        for (long length; at < end; at += length)
+        {
+            ThrowIfGone();
+            length = Math.Min(PieceBytes, end - at);
+            await owner.Node.DiscardAsync(new(at), length).ConfigureAwait(false);
+        }
+
+        if ((Durability() & WriteFlags.ForceUnitAccess) != 0)
+        {
+            await owner.Node.FlushAsync().ConfigureAwait(false);
+        }
     }
 
     private async ValueTask FindStatusAsync()
     {
-        var limit = (_request.Flags & NbdCommandFlags.RequestOne) != 0 ? 1 : MaxDescriptors;
-        Rent(NbdStatusDescriptor.HeadSize + (limit * NbdStatusDescriptor.Size));
-        var (at, end) = ((long)_request.Offset, (long)_request.Offset + _request.Length);
-        var count = 0;
-        var current = default(NbdStatusDescriptor);
-        while (at < end)
+        var contexts = _contexts ?? owner.Contexts;
+        var status = new StatusReply(owner, _request, contexts.Count);
+        for (var i = 0; i < contexts.Count; i++)
         {
-            var extent = await owner.Node.MapAsync(new(at), end - at, MapDetail.StorageHoles).ConfigureAwait(false);
-            var state = StateOf(extent);
-            var length = (uint)Math.Min(extent.Length, end - at);
-            if (current.Length > 0 && state == current.State)
-            {
-                current = current with { Length = current.Length + length };
-            }
-            else
-            {
-                if (count == limit)
-                {
-                    break;
-                }
-
-                count++;
-                current = new(length, state);
-            }
-
-            current.WriteTo(_buffer.AsSpan(NbdStatusDescriptor.HeadSize + ((count - 1) * NbdStatusDescriptor.Size)));
-            at += length;
+            await status.AddAsync(contexts[i], isLast: i == contexts.Count - 1).ConfigureAwait(false);
         }
 
-        NbdStatusDescriptor.WriteFinalHead(_buffer, _request.Cookie, ServerHandshake.AllocationContextId, count);
-        _used = NbdStatusDescriptor.HeadSize + (count * NbdStatusDescriptor.Size);
+        Rent(status.Bytes.Length);
+        status.Bytes.CopyTo(_buffer);
+        _isShort = false;
+        _used = status.Bytes.Length;
     }
 
     private async ValueTask PrefetchAsync()
     {
-        var (at, end) = ((long)_request.Offset, (long)_request.Offset + _request.Length);
+        var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
         while (at < end && !owner.Sender.HasFailed)
         {
             var extent = await owner.Node.MapAsync(new(at), end - at).ConfigureAwait(false);
@@ -181,15 +252,23 @@ internal sealed class DeferredRequest(Transmission owner)
 
             at += extent.Length;
         }
+    }
 
-        Rent(NbdSimpleReply.Size);
-        _used = ReplyWriter.WriteSimple(_buffer, NbdError.None, _request.Cookie);
+    private WriteFlags Durability() =>
+        ((_request.Flags & NbdCommandFlags.Fua) != 0 || owner.Export.WritesThrough) && !owner.Export.IgnoresFlush ? WriteFlags.ForceUnitAccess : WriteFlags.None;
+
+    private void ThrowIfGone()
+    {
+        if (owner.Sender.HasFailed)
+        {
+            throw new BlockException(BlockErrorKind.Protocol, "the client has gone");
+        }
     }
 
     private void Fail(NbdError error)
     {
-        Rent(ReplyWriter.MaxErrorBytes);
-        _used = ReplyWriter.WriteError(_buffer, _request, error, owner.StructuredReplies);
+        _isShort = true;
+        _used = ReplyWriter.WriteError(_short, _request, error, owner.Style);
     }
 
     private void Rent(int size)
@@ -204,10 +283,4 @@ internal sealed class DeferredRequest(Transmission owner)
             _buffer = ArrayPool<byte>.Shared.Rent(size);
         }
     }
-
-    // What map says in words: data false is a hole; allocated bytes that read as zeros are only "zero".
-    private static NbdBlockState StateOf(in Extent extent) =>
-        extent.Kind is ExtentKind.Zero or ExtentKind.Unallocated ? NbdBlockState.Hole | NbdBlockState.Zero
-        : (extent.Flags & ExtentFlags.StorageHole) != 0 ? NbdBlockState.Zero
-        : NbdBlockState.Data;
 }

@@ -9,6 +9,9 @@ internal enum HandshakeStep
     /// <summary>An export was chosen: requests follow.</summary>
     Transmission,
 
+    /// <summary>Both sides begin to encrypt; then the client starts anew.</summary>
+    StartTls,
+
     /// <summary>The connection ends once the answer is out.</summary>
     Close,
 }

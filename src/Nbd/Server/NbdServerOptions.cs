@@ -1,4 +1,5 @@
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Tls;
 
 namespace Platter.Nbd.Server;
 
@@ -17,10 +18,10 @@ public sealed record NbdServerOptions
     /// <summary>Data of one option, in bytes; longer options are refused unread.</summary>
     public int MaxOptionBytes { get; init; } = 64 << 10;
 
-    /// <summary>Longest read, in bytes; also what the export advertises as its maximum block size.</summary>
+    /// <summary>Longest read and longest write, in bytes; also what the export advertises as its maximum block size.</summary>
     public int MaxRequestBytes { get; init; } = NbdProtocol.MaxPayloadBytes;
 
-    /// <summary>Bytes of replies that are being prepared for one client; beyond that no more of its requests are read.
+    /// <summary>Bytes of requests and replies that are under way for one client; beyond that no more of its requests are read.
     /// At least one request is always served.</summary>
     public long MaxInFlightBytes { get; init; } = 32 << 20;
 
@@ -32,6 +33,9 @@ public sealed record NbdServerOptions
 
     /// <summary>Threads, shared by all clients, for requests that must wait for a device or be decoded.</summary>
     public int Workers { get; init; } = 32;
+
+    /// <summary>How to encrypt; null for not at all.</summary>
+    public NbdServerTls? Tls { get; init; }
 
     /// <summary>Told in one line, free of control characters, about clients that broke the protocol or were lost. Called from any thread.</summary>
     public Action<string>? Log { get; init; }

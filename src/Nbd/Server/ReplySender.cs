@@ -2,13 +2,14 @@ using System.Net.Sockets;
 using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Server;
 
 /// <summary>The sending half of a connection: whole replies, one after the other, from whichever thread has one.</summary>
 /// <remarks>Requests that were handed to a worker come back here. The worker sends them if the socket takes them at once; if not, a thread of
 /// this connection's own does, so that a client that does not read keeps no worker. Lock order: <see cref="_gate"/> and <see cref="_finishedGate"/> are never held together.</remarks>
-internal sealed class ReplySender(Socket socket) : IDisposable
+internal sealed class ReplySender(NbdWire wire) : IDisposable
 {
     private const int BatchBytes = 128 << 10;
 
@@ -62,7 +63,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
         lock (_gate)
         {
             SendAll(replies);
-            var sent = storage.TrySendTo(socket.SafeHandle, at, length);
+            var sent = wire.Descriptor is { } descriptor ? storage.TrySendTo(descriptor, at, length) : -1;
             if (sent < 0)
             {
                 otherwise(storage, at, length);
@@ -124,10 +125,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
 
         try
         {
-            while (bytes.Length > 0)
-            {
-                bytes = bytes[socket.Send(bytes)..];
-            }
+            wire.Send(bytes);
         }
         catch
         {
@@ -234,7 +232,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
             try
             {
                 // Writable means that a good part of the kernel's buffer is free, which is more than this.
-                if (!socket.Poll(0, SelectMode.SelectWrite))
+                if (!wire.CanSendNow)
                 {
                     return false;
                 }
@@ -252,7 +250,7 @@ internal sealed class ReplySender(Socket socket) : IDisposable
             // Wakes the thread that waits for requests; it reports.
             _failure = e;
             _failed = true;
-            Hangup();
+            wire.Cut();
             return true;
         }
     }
@@ -281,18 +279,6 @@ internal sealed class ReplySender(Socket socket) : IDisposable
             {
                 Monitor.Pulse(_finishedGate);
             }
-        }
-    }
-
-    private void Hangup()
-    {
-        try
-        {
-            socket.Shutdown(SocketShutdown.Both);
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
-        {
-            // Already gone: that is what was wanted.
         }
     }
 }

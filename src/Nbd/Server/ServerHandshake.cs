@@ -9,30 +9,25 @@ namespace Platter.Nbd.Server;
 /// <remarks>One per connection; not thread-safe. Nothing of an export is touched before a client has named it.</remarks>
 internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exports, NbdServerOptions options)
 {
-    /// <summary>The id by which block status chunks name <c>base:allocation</c>.</summary>
-    public const uint AllocationContextId = 1;
-
     private const NbdHandshakeFlags Offered = NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes;
 
+    private readonly bool _mayEncrypt = options.Tls is not null;
     private bool _noZeroes;
+    private bool _encrypted;
     private int _optionsSeen;
 
     // The export that metadata contexts were agreed for; contexts are void if another one is chosen in the end.
     private NbdExport? _contextExport;
+    private IReadOnlyList<uint> _contexts = [];
 
     /// <summary>The chosen export, once <see cref="HandshakeStep.Transmission"/> was reached.</summary>
     public NbdExport? Export { get; private set; }
 
-    /// <summary>Whether replies are structured.</summary>
-    public bool StructuredReplies { get; private set; }
+    /// <summary>How requests and replies look.</summary>
+    public NbdHeaderStyle Style { get; private set; }
 
-    /// <summary>Whether block status was agreed for the chosen export.</summary>
-    public bool BlockStatus => _contextExport is not null && ReferenceEquals(_contextExport, Export);
-
-    /// <summary>What the chosen export offers, as was told to the client.</summary>
-    public NbdTransmissionFlags Flags =>
-        NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly | NbdTransmissionFlags.CanMultiConn | NbdTransmissionFlags.SendCache
-        | (StructuredReplies ? NbdTransmissionFlags.SendDf : NbdTransmissionFlags.None);
+    /// <summary>Ids of the metadata contexts that were agreed for the chosen export.</summary>
+    public IReadOnlyList<uint> Contexts => Export is { } export ? ContextsOf(export) : [];
 
     /// <summary>What goes out first.</summary>
     public static void Greet(IBufferWriter<byte> reply)
@@ -66,6 +61,13 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
             return HandshakeStep.Close;
         }
 
+        if (options.Tls is { IsRequired: true } && !_encrypted && header.Option is not (NbdOption.StartTls or NbdOption.Abort))
+        {
+            return header.Option == NbdOption.ExportName
+                ? HandshakeStep.Close
+                : Refuse(header.Option, NbdOptionReplyType.ErrTlsRequired, "this server demands TLS: STARTTLS comes first", reply);
+        }
+
         switch (header.Option)
         {
             case NbdOption.ExportName:
@@ -73,19 +75,18 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
             case NbdOption.Abort:
                 Reply(header.Option, NbdOptionReplyType.Ack, [], reply);
                 return HandshakeStep.Close;
+            case NbdOption.StartTls:
+                return AcceptStartTls(data, reply);
             case NbdOption.List:
                 return AcceptList(data, reply);
             case NbdOption.Info or NbdOption.Go:
                 return AcceptInfo(header.Option, data, reply);
             case NbdOption.StructuredReply:
-                if (data.Length != 0)
-                {
-                    return Refuse(header.Option, NbdOptionReplyType.ErrInvalid, "this option takes no data", reply);
-                }
-
-                StructuredReplies = true;
-                Reply(header.Option, NbdOptionReplyType.Ack, [], reply);
-                return HandshakeStep.NextOption;
+                return Style == NbdHeaderStyle.Extended
+                    ? Refuse(header.Option, NbdOptionReplyType.ErrExtendedHeadersRequired, "extended headers were agreed already", reply)
+                    : AcceptStyle(header.Option, NbdHeaderStyle.Structured, data, reply);
+            case NbdOption.ExtendedHeaders:
+                return AcceptStyle(header.Option, NbdHeaderStyle.Extended, data, reply);
             case NbdOption.ListMetaContext or NbdOption.SetMetaContext:
                 return AcceptMetaContext(header.Option, data, reply);
             default:
@@ -93,10 +94,47 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
         }
     }
 
+    /// <summary>The connection is encrypted now: nothing of what was agreed before counts any more.</summary>
+    public void BeginEncrypted()
+    {
+        _encrypted = true;
+        Style = NbdHeaderStyle.Simple;
+        _contextExport = null;
+        _contexts = [];
+    }
+
+    private HandshakeStep AcceptStartTls(ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        if (!_mayEncrypt)
+        {
+            return Refuse(NbdOption.StartTls, NbdOptionReplyType.ErrPolicy, "this server has no TLS", reply);
+        }
+
+        if (_encrypted || data.Length != 0)
+        {
+            return Refuse(NbdOption.StartTls, NbdOptionReplyType.ErrInvalid, _encrypted ? "TLS is in use already" : "this option takes no data", reply);
+        }
+
+        Reply(NbdOption.StartTls, NbdOptionReplyType.Ack, [], reply);
+        return HandshakeStep.StartTls;
+    }
+
+    private HandshakeStep AcceptStyle(NbdOption option, NbdHeaderStyle style, ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
+    {
+        if (data.Length != 0)
+        {
+            return Refuse(option, NbdOptionReplyType.ErrInvalid, "this option takes no data", reply);
+        }
+
+        Style = style;
+        Reply(option, NbdOptionReplyType.Ack, [], reply);
+        return HandshakeStep.NextOption;
+    }
+
     private HandshakeStep AcceptExportName(ReadOnlySpan<byte> data, IBufferWriter<byte> reply)
     {
         // This option has no way to say no but to hang up.
-        if (!NbdText.TryRead(data, out var name) || Find(name) is not { } export)
+        if (Style == NbdHeaderStyle.Extended || !NbdText.TryRead(data, out var name) || Find(name) is not { } export)
         {
             return HandshakeStep.Close;
         }
@@ -177,9 +215,10 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
         {
             // A new selection replaces the old one, even when it fails.
             _contextExport = null;
+            _contexts = [];
         }
 
-        if (!StructuredReplies)
+        if (Style == NbdHeaderStyle.Simple)
         {
             return Refuse(option, NbdOptionReplyType.ErrInvalid, "structured replies must be agreed first", reply);
         }
@@ -195,20 +234,20 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
             return Refuse(option, NbdOptionReplyType.ErrUnknown, "no such export", reply);
         }
 
-        // Listing without queries asks for everything; so does a query of the bare namespace, but only in a list.
-        var wanted = query.Queries.Count == 0 && !set;
-        foreach (var text in query.Queries)
+        var found = MetaContexts.Find(export, query.Queries, set);
+        foreach (var id in found)
         {
-            wanted |= text == NbdProtocol.AllocationContext || (!set && text == "base:");
+            var name = MetaContexts.NameOf(export, id);
+            var body = new byte[NbdProtocol.ContextIdSize + Encoding.UTF8.GetByteCount(name)];
+            BinaryPrimitives.WriteUInt32BigEndian(body, set ? id : 0);
+            Encoding.UTF8.GetBytes(name, body.AsSpan(NbdProtocol.ContextIdSize));
+            Reply(option, NbdOptionReplyType.MetaContext, body, reply);
         }
 
-        if (wanted)
+        if (set && found.Count > 0)
         {
-            var body = new byte[4 + NbdProtocol.AllocationContext.Length];
-            BinaryPrimitives.WriteUInt32BigEndian(body, set ? AllocationContextId : 0);
-            Encoding.ASCII.GetBytes(NbdProtocol.AllocationContext, body.AsSpan(4));
-            Reply(option, NbdOptionReplyType.MetaContext, body, reply);
-            _contextExport = set ? export : _contextExport;
+            _contextExport = export;
+            _contexts = [.. found];
         }
 
         Reply(option, NbdOptionReplyType.Ack, [], reply);
@@ -239,7 +278,21 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
         return string.Empty;
     }
 
-    private NbdExportDetails Details(NbdExport export) => new((ulong)export.Node.VirtualSize, Flags);
+    private NbdExportDetails Details(NbdExport export) => new((ulong)export.Node.VirtualSize, FlagsOf(export));
+
+    /// <summary>What an export offers to this client.</summary>
+    private NbdTransmissionFlags FlagsOf(NbdExport export)
+    {
+        var flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.CanMultiConn | NbdTransmissionFlags.SendCache;
+        flags |= export.IsWritable
+            ? NbdTransmissionFlags.SendFlush | NbdTransmissionFlags.SendFua | NbdTransmissionFlags.SendTrim
+                | NbdTransmissionFlags.SendWriteZeroes | NbdTransmissionFlags.SendFastZero
+            : NbdTransmissionFlags.ReadOnly;
+        flags |= Style == NbdHeaderStyle.Simple ? NbdTransmissionFlags.None : NbdTransmissionFlags.SendDf;
+        return flags | (Style == NbdHeaderStyle.Extended && ContextsOf(export).Count > 0 ? NbdTransmissionFlags.BlockStatusPayload : NbdTransmissionFlags.None);
+    }
+
+    private IReadOnlyList<uint> ContextsOf(NbdExport export) => ReferenceEquals(_contextExport, export) ? _contexts : [];
 
     private static HandshakeStep Refuse(NbdOption option, NbdOptionReplyType type, string message, IBufferWriter<byte> reply)
     {

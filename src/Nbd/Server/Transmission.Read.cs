@@ -30,7 +30,7 @@ internal sealed partial class Transmission
 
     private void Read(in NbdRequest request)
     {
-        if (StructuredReplies && (request.Flags & NbdCommandFlags.DontFragment) == 0)
+        if (Style != NbdHeaderStyle.Simple && (request.Flags & NbdCommandFlags.DontFragment) == 0)
         {
             ReadInChunks(request);
         }
@@ -44,10 +44,10 @@ internal sealed partial class Transmission
     private void ReadInChunks(in NbdRequest request)
     {
         var at = (long)request.Offset;
-        var end = at + request.Length;
+        var end = at + (long)request.Length;
         while (at < end)
         {
-            var answered = TryMap(at, end - at, out var extent) ? TryAnswerExtent(request.Cookie, extent, end) : 0;
+            var answered = TryMap(at, end - at, out var extent) ? TryAnswerExtent(request, extent, end) : 0;
             if (answered == 0)
             {
                 Defer(request, new(at), (int)(end - at));
@@ -60,15 +60,14 @@ internal sealed partial class Transmission
 
     /// <summary>Answers with one chunk if that takes no waiting.</summary>
     /// <returns>Bytes of the disk answered; 0 if a worker must do it.</returns>
-    private int TryAnswerExtent(ulong cookie, in Extent extent, long end)
+    private int TryAnswerExtent(in NbdRequest request, in Extent extent, long end)
     {
         var at = extent.Offset.Value;
         var length = (int)Math.Min(extent.Length, end - at);
         if (extent.ReadsZero)
         {
             var flags = at + length == end ? NbdChunkFlags.Done : NbdChunkFlags.None;
-            new NbdOffsetHole(cookie, flags, (ulong)at, (uint)length).WriteTo(Room(NbdOffsetHole.Size));
-            _outUsed += NbdOffsetHole.Size;
+            _outUsed += new NbdOffsetHole(request.Cookie, request.Offset, flags, (ulong)at, (uint)length).WriteTo(Room(NbdOffsetHole.MaxSize), Style);
             return length;
         }
 
@@ -79,14 +78,15 @@ internal sealed partial class Transmission
 
         var sendsFile = MaySendFile(extent, length);
         length = sendsFile ? length : Math.Min(length, PieceBytes);
-        var room = Room(NbdOffsetData.HeadSize + (sendsFile ? 0 : length));
-        if (!sendsFile && !TryReadNow(extent, room.Slice(NbdOffsetData.HeadSize, length)))
+        var head = NbdOffsetData.HeadSizeOf(Style);
+        var room = Room(head + (sendsFile ? 0 : length));
+        if (!sendsFile && !TryReadNow(extent, room.Slice(head, length)))
         {
             return 0;
         }
 
-        new NbdOffsetData(cookie, at + length == end ? NbdChunkFlags.Done : NbdChunkFlags.None, (ulong)at, (uint)length).WriteTo(room);
-        _outUsed += NbdOffsetData.HeadSize;
+        _outUsed += new NbdOffsetData(
+            request.Cookie, request.Offset, at + length == end ? NbdChunkFlags.Done : NbdChunkFlags.None, (ulong)at, (uint)length).WriteTo(room, Style);
         if (sendsFile)
         {
             SendFile(extent, length);
@@ -118,7 +118,7 @@ internal sealed partial class Transmission
     private bool TryReadWhole(in NbdRequest request)
     {
         var length = (int)request.Length;
-        var room = Room(NbdOffsetData.HeadSize + length);
+        var room = Room(NbdOffsetData.MaxHeadSize + length);
         var before = _outUsed;
         WriteHead(request);
         var data = room.Slice(_outUsed - before, length);
@@ -152,16 +152,15 @@ internal sealed partial class Transmission
 
     private void WriteHead(in NbdRequest request)
     {
-        var room = Room(NbdOffsetData.HeadSize);
-        if (StructuredReplies)
-        {
-            new NbdOffsetData(request.Cookie, NbdChunkFlags.Done, request.Offset, request.Length).WriteTo(room);
-            _outUsed += NbdOffsetData.HeadSize;
-        }
-        else
+        var room = Room(NbdOffsetData.MaxHeadSize);
+        if (Style == NbdHeaderStyle.Simple)
         {
             new NbdSimpleReply(NbdError.None, request.Cookie).WriteTo(room);
             _outUsed += NbdSimpleReply.Size;
+        }
+        else
+        {
+            _outUsed += new NbdOffsetData(request.Cookie, request.Offset, NbdChunkFlags.Done, request.Offset, (uint)request.Length).WriteTo(room, Style);
         }
     }
 

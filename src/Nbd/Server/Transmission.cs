@@ -5,6 +5,7 @@ using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Units;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Server;
 
@@ -21,13 +22,13 @@ internal sealed partial class Transmission : IDisposable
     // How long a thread looks for the next request before it sleeps: waking it costs more than a client takes between two requests.
     private static readonly long s_spinTicks = Stopwatch.Frequency * 30 / 1_000_000;
 
-    private readonly Socket _socket;
+    private readonly NbdWire _wire;
     private readonly NbdServer _server;
     private readonly NbdServerOptions _options;
     private readonly RequestWorkers _workers;
     private readonly Action<string> _report;
-    private readonly bool _blockStatus;
     private readonly long _size;
+    private readonly int _requestSize;
 
     private readonly byte[] _in = new byte[ReceiveBytes];
     private readonly byte[] _out = new byte[PieceBytes + HeadBytes];
@@ -44,27 +45,35 @@ internal sealed partial class Transmission : IDisposable
     private long _inFlightBytes;
     private int _inFlight;
 
-    public Transmission(Socket socket, ServerHandshake agreed, NbdServer server, Action<string> report)
+    public Transmission(NbdWire wire, ServerHandshake agreed, NbdServer server, Action<string> report)
     {
-        _socket = socket;
+        _wire = wire;
         _server = server;
         _options = server.Options;
         _workers = server.Workers;
         _report = report;
-        Node = agreed.Export!.Node;
-        StructuredReplies = agreed.StructuredReplies;
-        _blockStatus = agreed.BlockStatus;
+        Export = agreed.Export!;
+        Style = agreed.Style;
+        Contexts = agreed.Contexts;
         _size = Node.VirtualSize;
+        _requestSize = NbdRequest.SizeOf(Style);
         _sendOtherwise = SendByReading;
-        _isElsewhere = IsElsewhere(socket);
-        Sender = new ReplySender(socket);
+        _cannotSendFiles = wire.Descriptor is null;
+        _isElsewhere = IsElsewhere(wire);
+        Sender = new ReplySender(wire);
     }
 
-    /// <summary>The disk.</summary>
-    public BlockNode Node { get; }
+    /// <summary>What is served.</summary>
+    public NbdExport Export { get; }
 
-    /// <summary>Whether replies are structured.</summary>
-    public bool StructuredReplies { get; }
+    /// <summary>The disk.</summary>
+    public BlockNode Node => Export.Node;
+
+    /// <summary>How requests and replies look.</summary>
+    public NbdHeaderStyle Style { get; }
+
+    /// <summary>Ids of the metadata contexts that a block status tells of.</summary>
+    public IReadOnlyList<uint> Contexts { get; }
 
     /// <summary>Where replies go out.</summary>
     public ReplySender Sender { get; }
@@ -78,14 +87,14 @@ internal sealed partial class Transmission : IDisposable
         {
             while (!_stopping)
             {
-                while (_inEnd - _inStart >= NbdRequest.Size)
+                while (_inEnd - _inStart >= _requestSize)
                 {
-                    if (!NbdRequest.TryParse(_in.AsSpan(_inStart), out var request))
+                    if (!NbdRequest.TryParse(_in.AsSpan(_inStart), Style, out var request))
                     {
                         throw new BlockException(BlockErrorKind.Protocol, "a request does not start with the magic number of requests");
                     }
 
-                    _inStart += NbdRequest.Size;
+                    _inStart += _requestSize;
                     _deviceReads = false;
                     if (request.Command == NbdCommand.Disconnect)
                     {
@@ -117,14 +126,7 @@ internal sealed partial class Transmission : IDisposable
     public void Stop()
     {
         _stopping = true;
-        try
-        {
-            _socket.Shutdown(SocketShutdown.Receive);
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
-        {
-            // Already gone.
-        }
+        _wire.StopReceiving();
     }
 
     /// <summary>Gives back what a request took of the budget, and the object for the next one.</summary>
@@ -148,42 +150,47 @@ internal sealed partial class Transmission : IDisposable
 
     private void Answer(in NbdRequest request)
     {
+        if (request.HasPayload(Style) || request.Command == NbdCommand.Write)
+        {
+            AnswerWithPayload(request);
+            return;
+        }
+
         switch (request.Command)
         {
             case NbdCommand.Read:
-                if (Check(request, StructuredReplies ? NbdCommandFlags.DontFragment : NbdCommandFlags.None, _options.MaxRequestBytes))
+                if (Check(request, NbdCommandFlags.Fua | (Style == NbdHeaderStyle.Simple ? NbdCommandFlags.None : NbdCommandFlags.DontFragment), _options.MaxRequestBytes))
                 {
                     Read(request);
                 }
 
                 break;
             case NbdCommand.BlockStatus:
-                if (!_blockStatus)
+                if (Contexts.Count == 0)
                 {
                     Fail(request, NbdError.Inval);
                 }
-                else if (Check(request, NbdCommandFlags.RequestOne, long.MaxValue))
+                else if (Check(request, NbdCommandFlags.Fua | NbdCommandFlags.RequestOne, long.MaxValue))
                 {
                     Defer(request, new((long)request.Offset), 0);
                 }
 
                 break;
             case NbdCommand.Cache:
-                if (Check(request, NbdCommandFlags.None, long.MaxValue))
+                if (Check(request, NbdCommandFlags.Fua, long.MaxValue))
                 {
                     Defer(request, new((long)request.Offset), 0);
                 }
 
                 break;
             case NbdCommand.Flush:
-                _outUsed += ReplyWriter.WriteSimple(Room(NbdSimpleReply.Size), NbdError.None, request.Cookie);
+                Flush(request);
                 break;
-            case NbdCommand.Write:
-                Skip(request.Length);
-                Fail(request, NbdError.Perm);
+            case NbdCommand.Trim:
+                Change(request, NbdCommandFlags.Fua);
                 break;
-            case NbdCommand.Trim or NbdCommand.WriteZeroes:
-                Fail(request, NbdError.Perm);
+            case NbdCommand.WriteZeroes:
+                Change(request, NbdCommandFlags.Fua | NbdCommandFlags.NoHole | NbdCommandFlags.FastZero);
                 break;
             default:
                 Fail(request, NbdError.Inval);
@@ -191,39 +198,63 @@ internal sealed partial class Transmission : IDisposable
         }
     }
 
-    /// <summary>Judges a request that reads; answers it when it is wrong.</summary>
+    /// <summary>Judges a request for a range; answers it when it is wrong.</summary>
     private bool Check(in NbdRequest request, NbdCommandFlags allowed, long maxLength)
     {
-        var isLegal = request.Offset <= (ulong)_size && request.Length <= (ulong)_size - request.Offset && request.Length > 0
-            && (request.Flags & ~allowed) == 0;
-        if (isLegal && request.Length <= maxLength)
+        var isInside = request.Offset <= (ulong)_size && request.Length <= (ulong)_size - request.Offset;
+        var isLegal = isInside && request.Length > 0 && (request.Flags & ~allowed) == 0;
+        if (isLegal && request.Length <= (ulong)maxLength)
         {
             return true;
         }
 
-        // Only clients that know structured replies can be expected to know the newer number.
-        Fail(request, isLegal && StructuredReplies ? NbdError.Overflow : NbdError.Inval);
+        // Writes beyond the end have an error of their own. Only clients that know chunks can be expected to know the newer number.
+        Fail(request, isLegal && Style != NbdHeaderStyle.Simple ? NbdError.Overflow
+            : !isInside && Export.IsWritable && request.Command is NbdCommand.Write or NbdCommand.WriteZeroes ? NbdError.NoSpc
+            : NbdError.Inval);
         return false;
     }
 
     private void Fail(in NbdRequest request, NbdError error) =>
-        _outUsed += ReplyWriter.WriteError(Room(ReplyWriter.MaxErrorBytes), request, error, StructuredReplies);
+        _outUsed += ReplyWriter.WriteError(Room(ReplyWriter.MaxErrorBytes), request, error, Style);
+
+    private void Succeed(in NbdRequest request) =>
+        _outUsed += ReplyWriter.WriteSuccess(Room(ReplyWriter.MaxErrorBytes), request, Style);
 
     /// <summary>Has the rest of a request answered where it may take its time.</summary>
-    private void Defer(in NbdRequest request, GuestOffset from, int bytes)
+    private void Defer(in NbdRequest request, GuestOffset from, int bytes, IReadOnlyList<uint>? contexts = null)
     {
         // When nobody waits for anything else, a change of thread would only cost time.
         var alone = IsAlone();
+        if (alone)
+        {
+            // What is ready does not wait with it.
+            Flush();
+        }
+
+        var deferred = Take(bytes);
+        deferred.Begin(request, from, bytes, contexts);
+        if (alone)
+        {
+            FinishHere(deferred);
+        }
+        else
+        {
+            _workers.Add(deferred, _deviceReads);
+        }
+    }
+
+    /// <summary>Waits until the client's budget has room, and takes it.</summary>
+    private DeferredRequest Take(int bytes)
+    {
         bool mustWait;
-        DeferredRequest? deferred;
         lock (_budget)
         {
             mustWait = MustWait(bytes);
         }
 
-        if (alone || mustWait)
+        if (mustWait)
         {
-            // What is ready does not wait with it.
             Flush();
         }
 
@@ -236,27 +267,35 @@ internal sealed partial class Transmission : IDisposable
 
             _inFlight++;
             _inFlightBytes += bytes;
-            if (!_pool.TryPop(out deferred))
-            {
-                deferred = new DeferredRequest(this);
-            }
+            return _pool.TryPop(out var deferred) ? deferred : new DeferredRequest(this);
+        }
+    }
+
+    /// <summary>Answers on this thread, unless something really suspends.</summary>
+    private void FinishHere(DeferredRequest deferred)
+    {
+        if (!deferred.TryFinishNow())
+        {
+            return;
         }
 
-        deferred.Begin(request, from, bytes);
-        if (!alone)
+        try
         {
-            _workers.Add(deferred, _deviceReads);
+            var reply = deferred.Reply;
+            if (reply.Length <= HeadBytes)
+            {
+                reply.CopyTo(Room(reply.Length));
+                _outUsed += reply.Length;
+            }
+            else
+            {
+                Flush();
+                Sender.Send(reply);
+            }
         }
-        else if (deferred.TryFinishNow())
+        finally
         {
-            try
-            {
-                Sender.Send(deferred.Reply);
-            }
-            finally
-            {
-                deferred.Release();
-            }
+            deferred.Release();
         }
     }
 
@@ -265,7 +304,7 @@ internal sealed partial class Transmission : IDisposable
     {
         lock (_budget)
         {
-            return _inFlight == 0 && _inEnd - _inStart < NbdRequest.Size;
+            return _inFlight == 0 && _inEnd - _inStart < _requestSize;
         }
     }
 
@@ -284,9 +323,9 @@ internal sealed partial class Transmission : IDisposable
     }
 
     /// <summary>Whether the client runs on another host, as far as addresses tell.</summary>
-    private static bool IsElsewhere(Socket socket) =>
-        socket.RemoteEndPoint is IPEndPoint client && !IPAddress.IsLoopback(client.Address)
-        && !(socket.LocalEndPoint is IPEndPoint here && here.Address.Equals(client.Address));
+    private static bool IsElsewhere(NbdWire wire) =>
+        wire.Remote is IPEndPoint client && !IPAddress.IsLoopback(client.Address)
+        && !(wire.Local is IPEndPoint here && here.Address.Equals(client.Address));
 
     /// <summary>Room for so many bytes behind the replies that wait to be sent; the caller counts them.</summary>
     private Span<byte> Room(int bytes)
@@ -316,7 +355,7 @@ internal sealed partial class Transmission : IDisposable
         _in.AsSpan(_inStart, left).CopyTo(_in);
         (_inStart, _inEnd) = (0, left);
         Spin();
-        var count = _socket.Receive(_in.AsSpan(left));
+        var count = _wire.Receive(_in.AsSpan(left));
         _inEnd += count;
         return count > 0;
     }
@@ -334,7 +373,7 @@ internal sealed partial class Transmission : IDisposable
         var start = Stopwatch.GetTimestamp();
         do
         {
-            if (_socket.Available > 0)
+            if (_wire.HasArrived)
             {
                 _fruitlessSpins = 0;
                 return;
@@ -345,9 +384,9 @@ internal sealed partial class Transmission : IDisposable
     }
 
     /// <summary>Drops the payload of a request that is refused.</summary>
-    private void Skip(uint length)
+    private void Skip(ulong length)
     {
-        long rest = length;
+        var rest = (long)length;
         while (true)
         {
             var here = (int)Math.Min(rest, _inEnd - _inStart);

@@ -58,9 +58,9 @@ internal sealed class NbdWireTarget : FuzzTarget
             }
         }
 
-        if (bytes.Length >= NbdRequest.Size)
+        if (bytes.Length >= NbdRequest.CompactSize)
         {
-            NbdRequest.TryParse(bytes[..NbdRequest.Size], out _);
+            NbdRequest.TryParse(bytes[..NbdRequest.CompactSize], NbdHeaderStyle.Structured, out _);
         }
 
         if (bytes.Length >= NbdOptionHeader.Size)

@@ -87,7 +87,7 @@ public sealed class DamagedSessionTests
             await peer.SendAsync(bytes);
         }
 
-        await peer.ReceiveAsync(2 * NbdRequest.Size);
+        await peer.ReceiveAsync(2 * NbdRequest.CompactSize);
         await peer.SendAsync(parts[4]);
     }
 
@@ -104,7 +104,7 @@ public sealed class DamagedSessionTests
         [.. Bytes(NbdOptionReplyHeader.Size, new NbdOptionReplyHeader(option, type, (uint)data.Length).WriteTo), .. data];
 
     private static byte[] Chunk(ulong cookie, NbdChunkType type, bool done, byte[] payload) =>
-        [.. Bytes(NbdChunkHeader.Size, new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, (uint)payload.Length).WriteTo), .. payload];
+        [.. Bytes(NbdChunkHeader.StructuredSize, b => new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, 0, (uint)payload.Length).WriteTo(b, NbdHeaderStyle.Structured)), .. payload];
 
     private static byte[] Bytes(int size, SpanWriter write)
     {

@@ -118,7 +118,7 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 
     public async Task<NbdRequest> ReadRequestAsync()
     {
-        Assert.True(NbdRequest.TryParse(await ReceiveAsync(NbdRequest.Size), out var request));
+        Assert.True(NbdRequest.TryParse(await ReceiveAsync(NbdRequest.CompactSize), NbdHeaderStyle.Structured, out var request));
         return request.Command == NbdCommand.Disconnect ? throw new EndOfStreamException() : request;
     }
 
@@ -135,9 +135,9 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 
     public Task ChunkAsync(ulong cookie, NbdChunkType type, bool done, uint claimed, byte[] payload)
     {
-        var bytes = new byte[NbdChunkHeader.Size + payload.Length];
-        new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, claimed).WriteTo(bytes);
-        payload.CopyTo(bytes, NbdChunkHeader.Size);
+        var bytes = new byte[NbdChunkHeader.StructuredSize + payload.Length];
+        new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, 0, claimed).WriteTo(bytes, NbdHeaderStyle.Structured);
+        payload.CopyTo(bytes, NbdChunkHeader.StructuredSize);
         return SendAsync(bytes);
     }
 

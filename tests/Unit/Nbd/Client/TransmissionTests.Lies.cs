@@ -141,7 +141,7 @@ public sealed partial class TransmissionTests
             "half an extent" => peer.ChunkAsync(request.Cookie, NbdChunkType.BlockStatus, true, Status(ContextId, (512, 0))[..8]),
             "4 GiB of extents" => peer.ChunkAsync(request.Cookie, NbdChunkType.BlockStatus, true, 0xffff_fffc, BigEndian(ContextId)),
             "empty extent" => peer.StatusAsync(request.Cookie, (512, 0), (0, 3)),
-            "more extents than asked for" => peer.StatusAsync(request.Cookie, (request.Length, 0), (512, 0)),
+            "more extents than asked for" => peer.StatusAsync(request.Cookie, ((uint)request.Length, 0), (512, 0)),
             "data" => peer.DataAsync(request.Cookie, request.Offset, new byte[512]),
             _ => peer.SimpleAsync(request.Cookie, NbdError.None),
         });

@@ -320,7 +320,7 @@ public sealed partial class TransmissionTests
         var halfWay = new TaskCompletionSource();
         await using var server = Server(async (peer, request) =>
         {
-            await peer.ChunkAsync(request.Cookie, NbdChunkType.OffsetData, true, 8 + request.Length, [.. BigEndian(request.Offset), 1, 2, 3]);
+            await peer.ChunkAsync(request.Cookie, NbdChunkType.OffsetData, true, 8 + (uint)request.Length, [.. BigEndian(request.Offset), 1, 2, 3]);
             halfWay.SetResult();
             await peer.WaitForeverAsync();
         });
@@ -380,7 +380,7 @@ public sealed partial class TransmissionTests
             await peer.EnterAsync(Size);
             await peer.ReadRequestAsync();
             asked.SetResult();
-            NbdRequest.TryParse(await peer.ReceiveAsync(NbdRequest.Size), out var request);
+            NbdRequest.TryParse(await peer.ReceiveAsync(NbdRequest.CompactSize), NbdHeaderStyle.Structured, out var request);
             goodbye.SetResult(request);
         });
         var storage = await server.OpenAsync();
@@ -399,8 +399,8 @@ public sealed partial class TransmissionTests
         await using var server = Server(async (peer, request) =>
         {
             byte[] chunk = [.. BigEndian(request.Offset), .. TestContent.Make(1, (long)request.Offset, (int)request.Length)];
-            var bytes = new byte[NbdChunkHeader.Size];
-            new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.OffsetData, request.Cookie, (uint)chunk.Length).WriteTo(bytes);
+            var bytes = new byte[NbdChunkHeader.StructuredSize];
+            new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.OffsetData, request.Cookie, 0, (uint)chunk.Length).WriteTo(bytes, NbdHeaderStyle.Structured);
             foreach (var b in (byte[])[.. bytes, .. chunk])
             {
                 await peer.SendAsync(b);

@@ -128,11 +128,56 @@ public sealed class GoldenBytesTests
     {
         const string Bytes = "25609513 0004 0000 0102030405060708 0000000000010000 00001000";
         var value = new NbdRequest(NbdCommandFlags.DontFragment, NbdCommand.Read, 0x0102030405060708, 65536, 4096);
-        AssertWrites(Bytes, NbdRequest.Size, value.WriteTo);
-        Assert.True(NbdRequest.TryParse(Hex(Bytes), out var parsed));
-        Assert.Equal(value, parsed);
-        Assert.False(NbdRequest.TryParse(Hex("25609514 0004 0000 0102030405060708 0000000000010000 00001000"), out _));
+        foreach (var style in new[] { NbdHeaderStyle.Simple, NbdHeaderStyle.Structured })
+        {
+            AssertWrites(Bytes, NbdRequest.SizeOf(style), b => value.WriteTo(b, style));
+            Assert.True(NbdRequest.TryParse(Hex(Bytes), style, out var parsed));
+            Assert.Equal(value, parsed);
+        }
+
+        Assert.False(NbdRequest.TryParse(Hex("25609514 0004 0000 0102030405060708 0000000000010000 00001000"), NbdHeaderStyle.Simple, out _));
     }
+
+    [Fact]
+    public void Extended_request()
+    {
+        const string Bytes = "21e41c71 0020 0001 0102030405060708 0000000000010000 0000000200000000";
+        var value = new NbdRequest(NbdCommandFlags.PayloadLength, NbdCommand.Write, 0x0102030405060708, 65536, 1UL << 33);
+        AssertWrites(Bytes, NbdRequest.SizeOf(NbdHeaderStyle.Extended), b => value.WriteTo(b, NbdHeaderStyle.Extended));
+        Assert.True(NbdRequest.TryParse(Hex(Bytes), NbdHeaderStyle.Extended, out var parsed));
+        Assert.Equal(value, parsed);
+        Assert.False(NbdRequest.TryParse(Hex("25609513 0020 0001 0102030405060708 0000000000010000 0000000200000000"), NbdHeaderStyle.Extended, out _));
+    }
+
+    [Fact]
+    public void Payloads_follow_compact_writes_and_what_has_the_flag_in_an_extended_header()
+    {
+        var write = new NbdRequest(NbdCommandFlags.None, NbdCommand.Write, 1, 0, 512);
+        var status = new NbdRequest(NbdCommandFlags.PayloadLength, NbdCommand.BlockStatus, 1, 0, 12);
+        Assert.True(write.HasPayload(NbdHeaderStyle.Simple));
+        Assert.True(write.HasPayload(NbdHeaderStyle.Structured));
+        Assert.False(write.HasPayload(NbdHeaderStyle.Extended));
+        Assert.False(status.HasPayload(NbdHeaderStyle.Structured));
+        Assert.True(status.HasPayload(NbdHeaderStyle.Extended));
+    }
+
+    [Fact]
+    public void Status_query()
+    {
+        const string Bytes = "0000000200000000 00000001 00000007";
+        var value = new NbdStatusQuery(1UL << 33, [1, 7]);
+        Assert.Equal(Hex(Bytes), value.ToArray());
+        Assert.True(NbdStatusQuery.TryParse(Hex(Bytes), out var parsed));
+        Assert.Equal(1UL << 33, parsed.EffectLength);
+        Assert.Equal([1u, 7u], parsed.ContextIds);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("00000002000000")]
+    [InlineData("0000000200000000 000000")]
+    [InlineData("0000000200000000 00000001 00000001")]
+    public void Malformed_status_queries_are_refused(string bytes) => Assert.False(NbdStatusQuery.TryParse(Hex(bytes), out _));
 
     [Fact]
     public void Simple_reply()
@@ -143,48 +188,62 @@ public sealed class GoldenBytesTests
         Assert.Equal(value, NbdSimpleReply.Parse(Hex(Bytes)));
     }
 
-    [Fact]
-    public void Chunk_header()
+    [Theory]
+    [InlineData(NbdHeaderStyle.Structured, "668e33ef 0001 8001 0102030405060708 00000006")]
+    [InlineData(NbdHeaderStyle.Extended, "6e8a278c 0001 8001 0102030405060708 0000000000010000 0000000000000006")]
+    internal void Chunk_header(NbdHeaderStyle style, string bytes)
     {
-        const string Bytes = "668e33ef 0001 8001 0102030405060708 00000006";
-        var value = new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.Error, 0x0102030405060708, 6);
-        AssertWrites(Bytes, NbdChunkHeader.Size, value.WriteTo);
-        Assert.Equal(value, NbdChunkHeader.Parse(Hex(Bytes)));
+        var value = new NbdChunkHeader(NbdChunkFlags.Done, NbdChunkType.Error, 0x0102030405060708, style == NbdHeaderStyle.Extended ? 65536u : 0, 6);
+        AssertWrites(bytes, NbdChunkHeader.SizeOf(style), b => value.WriteTo(b, style));
+        Assert.Equal(value, NbdChunkHeader.Parse(Hex(bytes), style));
     }
 
-    [Fact]
-    public void Data_chunk() => AssertWrites(
-        "668e33ef 0001 0001 0102030405060708 00001008 0000000000010000",
-        NbdOffsetData.HeadSize,
-        new NbdOffsetData(0x0102030405060708, NbdChunkFlags.Done, 65536, 4096).WriteTo);
+    [Theory]
+    [InlineData(NbdHeaderStyle.Structured, "668e33ef 0001 0001 0102030405060708 00001008 0000000000011000")]
+    [InlineData(NbdHeaderStyle.Extended, "6e8a278c 0001 0001 0102030405060708 0000000000010000 0000000000001008 0000000000011000")]
+    internal void Data_chunk(NbdHeaderStyle style, string bytes) => AssertWrites(
+        bytes,
+        NbdOffsetData.HeadSizeOf(style),
+        b => new NbdOffsetData(0x0102030405060708, 65536, NbdChunkFlags.Done, 69632, 4096).WriteTo(b, style));
 
-    [Fact]
-    public void Hole_chunk()
+    [Theory]
+    [InlineData(NbdHeaderStyle.Structured, "668e33ef 0000 0002 0102030405060708 0000000c 0000000000011000 00001000")]
+    [InlineData(NbdHeaderStyle.Extended, "6e8a278c 0000 0002 0102030405060708 0000000000010000 000000000000000c 0000000000011000 00001000")]
+    internal void Hole_chunk(NbdHeaderStyle style, string bytes)
     {
         AssertWrites(
-            "668e33ef 0000 0002 0102030405060708 0000000c 0000000000010000 00001000",
-            NbdOffsetHole.Size,
-            new NbdOffsetHole(0x0102030405060708, NbdChunkFlags.None, 65536, 4096).WriteTo);
-        Assert.Equal((65536ul, 4096u), NbdOffsetHole.ParsePayload(Hex("0000000000010000 00001000")));
+            bytes,
+            NbdChunkHeader.SizeOf(style) + NbdOffsetHole.PayloadSize,
+            b => new NbdOffsetHole(0x0102030405060708, 65536, NbdChunkFlags.None, 69632, 4096).WriteTo(b, style));
+        Assert.Equal((69632ul, 4096u), NbdOffsetHole.ParsePayload(Hex("0000000000011000 00001000")));
     }
 
-    [Fact]
-    public void Status_chunk()
+    [Theory]
+    [InlineData(NbdHeaderStyle.Structured, "668e33ef 0001 0005 0000000000000007 0000000c 00000001 00001000 00000003")]
+    [InlineData(NbdHeaderStyle.Extended, "6e8a278c 0001 0006 0000000000000007 0000000000010000 0000000000000018 00000001 00000001 0000000000001000 0000000000000003")]
+    internal void Status_chunk(NbdHeaderStyle style, string expected)
     {
-        var bytes = new byte[NbdStatusDescriptor.HeadSize + NbdStatusDescriptor.Size];
-        new NbdStatusDescriptor(4096, NbdBlockState.Hole | NbdBlockState.Zero).WriteTo(bytes.AsSpan(NbdStatusDescriptor.HeadSize));
-        NbdStatusDescriptor.WriteFinalHead(bytes, 7, 1, 1);
-        Assert.Equal(Hex("668e33ef 0001 0005 0000000000000007 0000000c 00000001 00001000 00000003"), bytes);
-        Assert.Equal(new(4096, (NbdBlockState)3), NbdStatusDescriptor.Parse(bytes.AsSpan(NbdStatusDescriptor.HeadSize)));
+        var head = NbdStatusDescriptor.HeadSizeOf(style);
+        var bytes = new byte[head + NbdStatusDescriptor.SizeOf(style)];
+        var value = new NbdStatusDescriptor(4096, (ulong)(NbdBlockState.Hole | NbdBlockState.Zero));
+        value.WriteTo(bytes.AsSpan(head), style);
+        var request = new NbdRequest(NbdCommandFlags.None, NbdCommand.BlockStatus, 7, 65536, 4096);
+        NbdStatusDescriptor.WriteHead(bytes, style, request, NbdChunkFlags.Done, 1, 1);
+        Assert.Equal(Hex(expected), bytes);
+        Assert.Equal(value, NbdStatusDescriptor.Parse(bytes.AsSpan(head), style));
     }
 
-    [Fact]
-    public void Error_chunk()
+    [Theory]
+    [InlineData(NbdHeaderStyle.Structured, "668e33ef 0001 8001 0000000000000007 00000009 00000005 0003 626164")]
+    [InlineData(NbdHeaderStyle.Extended, "6e8a278c 0001 8001 0000000000000007 0000000000010000 0000000000000009 00000005 0003 626164")]
+    internal void Error_chunk(NbdHeaderStyle style, string expected)
     {
         var bytes = new byte[64];
-        var length = new NbdErrorChunk(NbdError.IO, "bad").WriteFinalChunk(bytes, 7);
-        Assert.Equal(Hex("668e33ef 0001 8001 0000000000000007 00000009 00000005 0003 626164"), bytes[..length]);
-        Assert.True(NbdErrorChunk.TryParse(bytes.AsSpan(NbdChunkHeader.Size, length - NbdChunkHeader.Size), NbdChunkType.Error, out var parsed));
+        var request = new NbdRequest(NbdCommandFlags.None, NbdCommand.Read, 7, 65536, 4096);
+        var length = new NbdErrorChunk(NbdError.IO, "bad").WriteFinalChunk(bytes, style, request);
+        Assert.Equal(Hex(expected), bytes[..length]);
+        var head = NbdChunkHeader.SizeOf(style);
+        Assert.True(NbdErrorChunk.TryParse(bytes.AsSpan(head, length - head), NbdChunkType.Error, out var parsed));
         Assert.Equal(new NbdErrorChunk(NbdError.IO, "bad"), parsed);
     }
 

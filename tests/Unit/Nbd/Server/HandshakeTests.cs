@@ -30,9 +30,35 @@ public sealed class HandshakeTests
     public void Df_is_offered_with_structured_replies_only()
     {
         var handshake = Two();
-        Assert.Equal(NbdTransmissionFlags.None, handshake.Flags & NbdTransmissionFlags.SendDf);
+        Assert.Equal(NbdTransmissionFlags.None, Offered(handshake, "a") & NbdTransmissionFlags.SendDf);
         Assert.Equal(NbdOptionReplyType.Ack, Assert.Single(Send(handshake, NbdOption.StructuredReply, [], out _)).Type);
-        Assert.Equal(NbdTransmissionFlags.SendDf, handshake.Flags & NbdTransmissionFlags.SendDf);
+        Assert.Equal(NbdTransmissionFlags.SendDf, Offered(handshake, "a") & NbdTransmissionFlags.SendDf);
+    }
+
+    [Fact]
+    public void What_a_writable_export_offers()
+    {
+        var handshake = New(("w", s_a with { IsWritable = true }));
+        Assert.Equal(
+            NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.SendFlush | NbdTransmissionFlags.SendFua | NbdTransmissionFlags.SendTrim
+            | NbdTransmissionFlags.SendWriteZeroes | NbdTransmissionFlags.SendFastZero | NbdTransmissionFlags.SendCache | NbdTransmissionFlags.CanMultiConn,
+            Offered(handshake, "w"));
+    }
+
+    [Fact]
+    public void Extended_headers_rule_out_what_they_replace()
+    {
+        var handshake = Two();
+        Assert.Equal(NbdOptionReplyType.ErrInvalid, Last(handshake, NbdOption.ExtendedHeaders, [0], out _));
+        Assert.Equal(NbdOptionReplyType.Ack, Last(handshake, NbdOption.ExtendedHeaders, [], out _));
+        Assert.Equal(NbdHeaderStyle.Extended, handshake.Style);
+        Assert.Equal(NbdOptionReplyType.ErrExtendedHeadersRequired, Last(handshake, NbdOption.StructuredReply, [], out _));
+        Assert.Equal(NbdHeaderStyle.Extended, handshake.Style);
+        Assert.Equal(NbdTransmissionFlags.SendDf, Offered(handshake, "a") & (NbdTransmissionFlags.SendDf | NbdTransmissionFlags.BlockStatusPayload));
+        Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("a", ["base:allocation"]).ToArray(), out _);
+        Assert.Equal(NbdTransmissionFlags.BlockStatusPayload, Offered(handshake, "a") & NbdTransmissionFlags.BlockStatusPayload);
+        Assert.Equal(NbdTransmissionFlags.None, Offered(handshake, "b") & NbdTransmissionFlags.BlockStatusPayload);
+        Assert.Equal(HandshakeStep.Close, handshake.Accept(new(NbdOption.ExportName, 1), "a"u8, new ArrayBufferWriter<byte>()));
     }
 
     [Fact]
@@ -128,9 +154,9 @@ public sealed class HandshakeTests
             var handshake = Two();
             Send(handshake, NbdOption.StructuredReply, [], out _);
             var replies = Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("a", ["x:y", "base:allocation"]).ToArray(), out _);
-            Assert.Equal(Convert.FromHexString("00000001626173653a616c6c6f636174696f6e"), replies[0].Body);
+            Assert.Equal(Convert.FromHexString("00000000626173653a616c6c6f636174696f6e"), replies[0].Body);
             Send(handshake, NbdOption.Go, new NbdExportQuery(chosen, 0).ToArray(), out _);
-            Assert.Equal(expected, handshake.BlockStatus);
+            Assert.Equal(expected, handshake.Contexts.Count == 1);
         }
     }
 
@@ -142,7 +168,7 @@ public sealed class HandshakeTests
         Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("a", ["base:allocation"]).ToArray(), out _);
         Assert.Single(Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("a", []).ToArray(), out _));
         Send(handshake, NbdOption.Go, new NbdExportQuery("a", 0).ToArray(), out _);
-        Assert.False(handshake.BlockStatus);
+        Assert.Empty(handshake.Contexts);
     }
 
     [Theory]
@@ -170,9 +196,8 @@ public sealed class HandshakeTests
     }
 
     [Theory]
-    [InlineData(5u)]
-    [InlineData(11u)]
     [InlineData(4u)]
+    [InlineData(12u)]
     [InlineData(0u)]
     [InlineData(uint.MaxValue)]
     public void Unknown_options_are_unsupported(uint option)
@@ -238,6 +263,13 @@ public sealed class HandshakeTests
 
             Send(handshake, (NbdOption)random.Next(12), data, out _);
         }
+    }
+
+    /// <summary>The flags that INFO tells.</summary>
+    private static NbdTransmissionFlags Offered(ServerHandshake handshake, string export)
+    {
+        var body = Send(handshake, NbdOption.Info, new NbdExportQuery(export, 0).ToArray(), out _)[0].Body;
+        return NbdExportDetails.Parse(body.AsSpan(2)).Flags;
     }
 
     private static ServerHandshake Two() => New(("a", s_a), ("b", s_b));

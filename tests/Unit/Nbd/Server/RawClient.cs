@@ -84,8 +84,8 @@ internal sealed class RawClient : IDisposable
 
     public static byte[] Request(NbdCommand command, ulong offset, uint length, ulong cookie = 1, NbdCommandFlags flags = 0)
     {
-        var bytes = new byte[NbdRequest.Size];
-        new NbdRequest(flags, command, cookie, offset, length).WriteTo(bytes);
+        var bytes = new byte[NbdRequest.CompactSize];
+        new NbdRequest(flags, command, cookie, offset, length).WriteTo(bytes, NbdHeaderStyle.Structured);
         return bytes;
     }
 
@@ -102,13 +102,13 @@ internal sealed class RawClient : IDisposable
 
     public (NbdChunkHeader Header, byte[] Payload) ReceiveChunk()
     {
-        var bytes = Receive(NbdChunkHeader.Size);
+        var bytes = Receive(NbdChunkHeader.StructuredSize);
         if (BinaryPrimitives.ReadUInt32BigEndian(bytes) != NbdProtocol.StructuredReplyMagic)
         {
             throw new InvalidOperationException($"no chunk: {Convert.ToHexString(bytes)}");
         }
 
-        var header = NbdChunkHeader.Parse(bytes);
+        var header = NbdChunkHeader.Parse(bytes, NbdHeaderStyle.Structured);
         return (header, Receive((int)header.Length));
     }
 

@@ -53,11 +53,11 @@ public sealed class TransmissionTests
         const int Count = 5000;
         var random = new Random(1);
         var offsets = new int[Count];
-        var batch = new byte[Count * NbdRequest.Size];
+        var batch = new byte[Count * NbdRequest.CompactSize];
         for (var i = 0; i < Count; i++)
         {
             offsets[i] = random.Next(Size - 4096);
-            RawClient.Request(NbdCommand.Read, (ulong)offsets[i], 4096, (ulong)i).CopyTo(batch, i * NbdRequest.Size);
+            RawClient.Request(NbdCommand.Read, (ulong)offsets[i], 4096, (ulong)i).CopyTo(batch, i * NbdRequest.CompactSize);
         }
 
         var sending = Task.Run(() => client.Socket.Send(batch));
@@ -269,7 +269,7 @@ public sealed class TransmissionTests
         await using var fixture = new ServerFixture(node);
         using var client = fixture.Open();
         using var other = fixture.Open();
-        client.Socket.Send(new byte[NbdRequest.Size]);
+        client.Socket.Send(new byte[NbdRequest.CompactSize]);
         Assert.True(client.IsClosed());
         Assert.Equal(TestDisks.Pattern(Size)[..512], other.ReadStructured(0, 512));
     }
@@ -333,10 +333,10 @@ public sealed class TransmissionTests
         var (header, payload) = client.ReceiveChunk();
         Assert.Equal((NbdChunkType.BlockStatus, NbdChunkFlags.Done), (header.Type, header.Flags));
         var result = new List<(uint, uint)>();
-        for (var i = NbdStatusDescriptor.ContextIdSize; i < payload.Length; i += NbdStatusDescriptor.Size)
+        for (var i = NbdProtocol.ContextIdSize; i < payload.Length; i += NbdStatusDescriptor.SizeOf(NbdHeaderStyle.Structured))
         {
-            var descriptor = NbdStatusDescriptor.Parse(payload.AsSpan(i));
-            result.Add((descriptor.Length, (uint)descriptor.State));
+            var descriptor = NbdStatusDescriptor.Parse(payload.AsSpan(i), NbdHeaderStyle.Structured);
+            result.Add(((uint)descriptor.Length, (uint)descriptor.Status));
         }
 
         return result;

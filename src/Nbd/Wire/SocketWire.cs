@@ -1,0 +1,83 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Platter.Nbd.Wire;
+
+/// <summary>A socket without encryption. Owns it.</summary>
+internal sealed class SocketWire(Socket socket) : NbdWire
+{
+    /// <summary>The socket, for whoever puts TLS on top of it.</summary>
+    public Socket Socket => socket;
+
+    /// <inheritdoc/>
+    public override SafeHandle Descriptor => socket.SafeHandle;
+
+    /// <inheritdoc/>
+    public override bool HasArrived => socket.Available > 0;
+
+    /// <inheritdoc/>
+    public override bool CanSendNow => socket.Poll(0, SelectMode.SelectWrite);
+
+    /// <inheritdoc/>
+    public override EndPoint? Remote => socket.RemoteEndPoint;
+
+    /// <inheritdoc/>
+    public override EndPoint? Local => socket.LocalEndPoint;
+
+    /// <inheritdoc/>
+    public override void LimitReceiving(TimeSpan timeout) => socket.ReceiveTimeout = Milliseconds(timeout);
+
+    /// <inheritdoc/>
+    public override void LimitSending(TimeSpan timeout) => socket.SendTimeout = Milliseconds(timeout);
+
+    /// <inheritdoc/>
+    public override int Receive(Span<byte> into) => socket.Receive(into);
+
+    /// <inheritdoc/>
+    public override void Send(ReadOnlySpan<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            bytes = bytes[socket.Send(bytes)..];
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<int> ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken) =>
+        socket.ReceiveAsync(into, SocketFlags.None, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        while (bytes.Length > 0)
+        {
+            bytes = bytes[await socket.SendAsync(bytes, SocketFlags.None, cancellationToken).ConfigureAwait(false)..];
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void StopReceiving() => Shutdown(SocketShutdown.Receive);
+
+    /// <inheritdoc/>
+    public override void Cut() => Shutdown(SocketShutdown.Both);
+
+    /// <inheritdoc/>
+    public override void Dispose() => socket.Dispose();
+
+    // For a socket, 0 means for ever; less than a millisecond is not 0.
+    private static int Milliseconds(TimeSpan timeout) =>
+        timeout == Timeout.InfiniteTimeSpan ? 0 : (int)Math.Clamp(timeout.TotalMilliseconds, 1, int.MaxValue);
+
+    private void Shutdown(SocketShutdown how)
+    {
+        try
+        {
+            socket.Shutdown(how);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // Already gone: that is what was wanted.
+        }
+    }
+}
