@@ -9,6 +9,7 @@ using Platter.Host.Files;
 using Platter.Operations.Copy;
 using Platter.Operations.Digest;
 using Platter.Operations.Offline;
+using Platter.Snapshots;
 
 namespace Platter;
 
@@ -98,6 +99,19 @@ public sealed partial class Disk : IAsyncDisposable
             WithoutBacking = options.WithoutBacking,
         };
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options, _source = named };
+    }
+
+    /// <summary>Puts a new, empty qcow2 image over a disk, so that writes go there and the disk stays as it is.</summary>
+    /// <param name="below">The disk; still the caller's, to be closed after the overlay.</param>
+    /// <param name="path">The new image, which is replaced if it exists. It does not name the disk: it is of no use without it.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="BlockException">The image cannot be made.</exception>
+    public static async ValueTask<Disk> OpenOverlayAsync(BlockNode below, string path, CancellationToken cancellationToken = default)
+    {
+        await CreateAsync(path, below.VirtualSize, new Qcow2CreateOptions(), cancellationToken).ConfigureAwait(false);
+        var options = new DiskOpenOptions { Format = "qcow2", Writable = true };
+        var overlay = await OpenAsync(NodeOptions.ForFile(path), options, cancellationToken).ConfigureAwait(false);
+        return new Disk(new ImageNode(((ImageNode)overlay.Node).Driver, new BorrowedNode(below))) { _options = options };
     }
 
     /// <summary>Makes a new, empty image.</summary>

@@ -5,10 +5,10 @@ using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Server;
 
-/// <summary>Serves disks, read-only, to any number of NBD clients over TCP and unix sockets.</summary>
+/// <summary>Serves disks to any number of NBD clients over TCP and unix sockets.</summary>
 /// <remarks>
 /// Made to face clients that nobody trusts: see <see cref="NbdServerOptions"/> for the limits. Each client has a thread; nothing that one
-/// client does keeps another one waiting. Thread-safe. Encryption is not offered yet: serve over a unix socket or a network that you trust.
+/// client does keeps another one waiting. Thread-safe. Without <see cref="NbdServerOptions.Tls"/> everybody who can connect reads all there is: then serve over a unix socket or a network that you trust.
 /// </remarks>
 /// <example><code>
 /// await using var disk = await Disk.OpenAsync("vm.qcow2");
@@ -79,7 +79,7 @@ public sealed class NbdServer : IAsyncDisposable
         {
             foreach (var endPoint in endPoints)
             {
-                opened.Add(Listener.Open(endPoint));
+                opened.Add(Listener.Open(endPoint, Options.SocketMode));
             }
 
             lock (_gate)
@@ -102,6 +102,28 @@ public sealed class NbdServer : IAsyncDisposable
         {
             listener.Start(WaitForSlot, Accept, Report);
         }
+    }
+
+    /// <summary>Begins to accept clients from a socket that listens already (a service manager's). The server owns it from now on.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: it is not a stream socket that listens; it is still the caller's.</exception>
+    public void Start(Socket listening)
+    {
+        if (listening.SocketType != SocketType.Stream
+            || listening.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.AcceptConnection) is not (int and not 0))
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{listening.LocalEndPoint}: the socket that was handed over does not listen for streams");
+        }
+
+        // Accepting waits, on a thread of its own.
+        listening.Blocking = true;
+        var listener = Listener.Adopt(listening);
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, this);
+            _listeners.Add(listener);
+        }
+
+        listener.Start(WaitForSlot, Accept, Report);
     }
 
     /// <summary>Stops: no new clients, requests that were received are answered, then all connections end.</summary>
