@@ -29,13 +29,13 @@ internal sealed class PeerServeCommand : Command
     private static readonly Option s_overlay = new('s', "snapshot", null, "Write to a temporary file instead of FILE.");
     private static readonly Option s_depth = new('A', "allocation-depth", null, "Expose the allocation depth.");
     private static readonly Option s_bitmap = new('B', "bitmap", "NAME", "Expose a persistent dirty bitmap.");
+    private static readonly Option s_connect = new('c', "connect", "DEV", "Connect FILE to the local NBD device DEV.");
+    private static readonly Option s_disconnect = new('d', "disconnect", "DEV", "Disconnect the specified device.");
     private static readonly Option s_partition = new('P', "partition", "NUM", "Expose one partition only.");
 
     // Known, and refused with a reason.
     private static readonly (Option Option, string Reason)[] s_refused =
     [
-        (new('c', "connect", "DEV", string.Empty), "connecting a kernel device is not supported; serve a socket and use nbd-client"),
-        (new('d', "disconnect", "DEV", string.Empty), "disconnecting a kernel device is not supported; use nbd-client -d"),
         (new('L', "list", null, string.Empty), "listing the exports of a server is not in this version yet; nbdinfo --list does it"),
         (new('\0', "tls-creds", "ID", string.Empty), "TLS is not in this version yet"),
         (new('\0', "tls-authz", "ID", string.Empty), "TLS is not in this version yet"),
@@ -54,6 +54,12 @@ internal sealed class PeerServeCommand : Command
 
     public override ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
+        if (arguments.Get(s_disconnect) is { } device)
+        {
+            KernelDisk.Detach(device);
+            return new(0);
+        }
+
         var settings = Parse(arguments);
         return arguments.Has(s_fork) && !BackgroundServer.IsChild(session)
             ? BackgroundServer.StartAsync(session)
@@ -91,6 +97,7 @@ internal sealed class PeerServeCommand : Command
             HasAddress = socket is not null || arguments.Has(s_bind) || arguments.Has(s_port),
             Bind = arguments.Get(s_bind) ?? "0.0.0.0",
             Port = arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 1) : ServeSettings.DefaultPort,
+            Device = arguments.Get(s_connect),
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : 1,
             Persistent = arguments.Has(s_persistent),
             PidFile = arguments.Get(s_pidFile),
@@ -131,7 +138,7 @@ internal sealed class PeerServeCommand : Command
             CommonOptions.Help, CommonOptions.Version, s_port, s_bind, s_socket, s_shared, s_persistent, s_name, s_description, s_offset, CommonOptions.Format,
             s_snapshot, s_readOnly, s_fork, s_pidFile, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile,
             CommonOptions.Disk, CommonOptions.Untrusted, s_verbose, s_noCache, s_cache, s_aio, s_discard, s_detectZeroes,
-            s_overlay, s_depth, s_bitmap, s_partition,
+            s_overlay, s_depth, s_bitmap, s_partition, s_connect, s_disconnect,
         ];
         foreach (var (option, _) in s_refused)
         {

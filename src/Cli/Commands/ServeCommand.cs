@@ -33,6 +33,10 @@ internal sealed class ServeCommand : Command
     private static readonly Option s_cache = new(
         '\0', "cache", "MODE", "writethrough and directsync make every write durable before it is answered; unsafe makes nothing durable; writeback is the default.");
 
+    private static readonly Option s_connect = new(
+        'c', "connect", "/dev/nbdN", "Attach the disk to this block device of the Linux kernel, until a signal or until it is detached. Needs root and the module nbd.");
+
+    private static readonly Option s_disconnect = new('d', "disconnect", "/dev/nbdN", "Detach a block device, whoever attached it, and end.");
     private static readonly Option s_shared = new('e', "shared", "COUNT", "Clients at a time, 100 by default; further ones wait. 0 for no limit.");
     private static readonly Option s_persistent = new('t', "persistent", null, string.Empty);
     private static readonly Option s_once = new('\0', "once", null, "End when the last client has gone.");
@@ -50,7 +54,7 @@ internal sealed class ServeCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_writable, s_overlay, CommonOptions.Format, CommonOptions.Snapshot, s_socket, s_socketMode, s_bind, s_port, s_name, s_description,
-        s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_shared, s_once, s_fork,
+        s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_connect, s_disconnect, s_shared, s_once, s_fork,
         s_pidFile, s_verbose, CommonOptions.ImageOpts, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk,
         CommonOptions.Untrusted, s_persistent, s_readOnly,
     ];
@@ -61,6 +65,12 @@ internal sealed class ServeCommand : Command
 
     public override ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
+        if (arguments.Get(s_disconnect) is { } device)
+        {
+            KernelDisk.Detach(device);
+            return new(0);
+        }
+
         var settings = Parse(arguments);
         return arguments.Has(s_fork) && !BackgroundServer.IsChild(session)
             ? BackgroundServer.StartAsync(session)
@@ -96,7 +106,8 @@ internal sealed class ServeCommand : Command
             Bind = arguments.Get(s_bind) ?? "localhost",
             Port = arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 0) : ServeSettings.DefaultPort,
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : null,
-            Persistent = !arguments.Has(s_once),
+            Device = arguments.Get(s_connect),
+            Persistent = !arguments.Has(s_once) && !arguments.Has(s_connect),
             PidFile = arguments.Get(s_pidFile),
             Verbose = arguments.Has(s_verbose),
             PrintsUri = !arguments.Has(s_fork),

@@ -20,8 +20,9 @@ internal static class ServeRunner
     /// <exception cref="BlockException">An image cannot be opened, or the address not be listened on.</exception>
     public static async ValueTask<int> RunAsync(Session session, ServeSettings settings, ImageArguments images)
     {
-        var inherited = settings.HasAddress ? [] : InheritedSockets.Take(session);
-        var endPoint = inherited.Count > 0 ? null : EndPointOf(settings);
+        // A device alone needs no address.
+        var inherited = settings.HasAddress || settings.Device is not null ? [] : InheritedSockets.Take(session);
+        var endPoint = inherited.Count > 0 || (settings.Device is not null && !settings.HasAddress) ? null : EndPointOf(settings);
         var interrupted = session.WatchInterrupts();
         var disks = await ServedDisks.OpenAsync(settings.Exports, images, interrupted).ConfigureAwait(false);
         await using var closing = disks.ConfigureAwait(false);
@@ -39,10 +40,17 @@ internal static class ServeRunner
             server.Start(socket);
         }
 
+        using var device = settings.Device is { } path ? KernelDisk.Attach(server, disks.Exports.First().Key, path) : null;
         WritePid(settings.PidFile);
         if (settings.PrintsUri && endPoint is not null)
         {
             PrintUris(session, settings, disks, (server.EndPoints[0] as IPEndPoint)?.Port ?? 0);
+        }
+
+        if (settings.PrintsUri && device is not null)
+        {
+            session.Out.Write($"{settings.Device}\n");
+            session.Out.Flush();
         }
 
         if (BackgroundServer.IsChild(session))
@@ -51,6 +59,9 @@ internal static class ServeRunner
         }
 
         await end.Task.ConfigureAwait(false);
+
+        // The kernel writes what it still has: before the server stops.
+        device?.Dispose();
         await server.StopAsync(s_timeToFinish).ConfigureAwait(false);
         return 0;
     }

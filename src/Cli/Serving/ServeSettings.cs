@@ -34,6 +34,9 @@ internal sealed record ServeSettings
     /// <summary>Go on when the last client has gone.</summary>
     public bool Persistent { get; init; } = true;
 
+    /// <summary>Block device that the first export is attached to; null for none.</summary>
+    public string? Device { get; init; }
+
     /// <summary>Receives the process id; null for none.</summary>
     public string? PidFile { get; init; }
 

@@ -126,6 +126,16 @@ public sealed class NbdServer : IAsyncDisposable
         listener.Start(WaitForSlot, Accept, Report);
     }
 
+    /// <summary>What an export offers to a client that agreed on nothing.</summary>
+    /// <exception cref="KeyNotFoundException">There is no export of this name.</exception>
+    public NbdTransmissionFlags FlagsOf(string exportName) => new ServerHandshake(Exports, Options).FlagsOf(Exports[exportName]);
+
+    /// <summary>Serves a client that needs no handshake, since it was told of the export in another way: the kernel. Simple replies, no contexts.</summary>
+    /// <param name="connected">A stream socket; the server owns it from now on.</param>
+    /// <param name="exportName">Which export.</param>
+    /// <exception cref="KeyNotFoundException">There is no export of this name; the socket is still the caller's.</exception>
+    public void Serve(Socket connected, string exportName) => Accept(connected, Exports[exportName]);
+
     /// <summary>Stops: no new clients, requests that were received are answered, then all connections end.</summary>
     /// <param name="deadline">How long that may take before connections are cut.</param>
     public async ValueTask StopAsync(TimeSpan deadline)
@@ -249,7 +259,9 @@ public sealed class NbdServer : IAsyncDisposable
         }
     }
 
-    private void Accept(Socket socket)
+    private void Accept(Socket socket) => Accept(socket, null);
+
+    private void Accept(Socket socket, NbdExport? begun)
     {
         ClientConnection connection;
         lock (_gate)
@@ -260,7 +272,7 @@ public sealed class NbdServer : IAsyncDisposable
                 return;
             }
 
-            connection = new ClientConnection(socket, this, ++_accepted);
+            connection = new ClientConnection(socket, this, ++_accepted, begun);
             _connections.Add(connection);
         }
 

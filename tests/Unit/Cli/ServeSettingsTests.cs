@@ -38,7 +38,6 @@ public sealed class ServeSettingsTests
     }
 
     [Theory]
-    [InlineData("--connect: connecting a kernel device is not supported; serve a socket and use nbd-client", "-c", "/dev/nbd0", "i")]
     [InlineData("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap", "--detect-zeroes=unmap", "i")]
     [InlineData("--list: listing the exports of a server is not in this version yet; nbdinfo --list does it", "-L")]
     [InlineData("--tls-creds: TLS is not in this version yet", "--tls-creds=x", "i")]
