@@ -152,7 +152,7 @@ internal sealed class ConvertCommand : Command
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         if (digest is not null)
         {
-            session.Out.Write($"{digest.Finish()}  {arguments.Operands[^1]}\n");
+            progress.WriteResult($"{digest.Finish()}  {SafeText.Clean(arguments.Operands[^1])}");
         }
 
         return 0;
@@ -164,7 +164,7 @@ internal sealed class ConvertCommand : Command
     {
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !arguments.Has(CommonOptions.Quiet));
         Action<string, string>? digest = arguments.Has(s_digest)
-            ? (value, name) => session.Out.Write($"{value}  {target.Path}  {SafeText.Clean(name, 256)}\n")
+            ? (value, name) => progress.WriteResult($"{value}  {SafeText.Clean(target.Path)}  {SafeText.Clean(name, 256)}")
             : null;
         var source = await images.OpenAsync(arguments.Operands[0], null, cancellationToken).ConfigureAwait(false);
         await using var closing = source.ConfigureAwait(false);
