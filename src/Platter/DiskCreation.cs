@@ -109,6 +109,7 @@ public sealed class DiskCreation
                 OpenDataFileAsync = (name, _) => new(files.Open(LocalPathOf(name))),
                 Progress = _options.Progress,
                 Unfinished = _options.Unfinished,
+                Label = _options.Label,
             };
             if (_bundle is not null)
             {

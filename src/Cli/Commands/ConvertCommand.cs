@@ -51,7 +51,7 @@ internal sealed class ConvertCommand : Command
         '\0', "skip-broken-bitmaps", null, "With --bitmaps: leave out inconsistent ones instead of failing.");
 
     private static readonly Option s_snapshots = new(
-        '\0', "snapshots", "FORM", "Copy all snapshots too: 'internal' or 'chain' (one overlay file each); 'none' is the default.");
+        '\0', "snapshots", "FORM", "Copy all snapshots too, with names and dates: 'internal' (in one image or bundle) or 'chain' (one overlay file each, beside TARGET); 'none' is the default.");
 
     public override string Name => "convert";
 
