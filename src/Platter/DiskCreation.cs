@@ -272,7 +272,7 @@ public sealed class DiskCreation
 
     private static BlockException Invalid(string message) => new(BlockErrorKind.InvalidRequest, message);
 
-    private static BlockException About(string path, BlockException e) => e.Message.StartsWith($"{path}: ", StringComparison.Ordinal)
+    private static BlockException About(string path, BlockException e) => e.Message.StartsWith($"{path}: ", StringComparison.Ordinal) || e.Message.StartsWith($"{path.TrimEnd('/')}/", StringComparison.Ordinal)
         ? e
         : new BlockException(e.Kind, $"{path}: {e.Message}", e);
 
