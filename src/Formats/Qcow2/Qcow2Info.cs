@@ -70,10 +70,13 @@ internal static class Qcow2Info
 
         if (LabelOf(metadata) is { } label)
         {
-            result["snapshot"] = new JsonObject
+            var snapshot = new JsonObject { ["name"] = label.Name };
+            if (label.Date != DateTimeOffset.UnixEpoch)
             {
-                ["name"] = label.Name, ["date"] = label.Date.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
-            };
+                snapshot["date"] = label.Date.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+            }
+
+            result["snapshot"] = snapshot;
         }
 
         return result;

@@ -52,7 +52,7 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
     {
         await ((ImageNode)_disk!.Node).SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
         await DisposeAsync().ConfigureAwait(false);
-        if (!state.IsCurrent)
+        if (!state.IsCurrent && state.Date != DiskState.NoDate)
         {
             File.SetLastWriteTimeUtc(_paths[index], state.Date.UtcDateTime);
         }

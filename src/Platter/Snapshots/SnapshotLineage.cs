@@ -76,7 +76,7 @@ internal static class SnapshotLineage
         {
             var id = next.Snapshot.Id;
             var index = states.Count;
-            states.Add(new(NameOf(next.Snapshot), next.Snapshot.Date, false, token => open(new(id, null, null), token)) { Parent = index == 0 ? -1 : Math.Max(next.Parent, 0) });
+            states.Add(new(NameOf(next.Snapshot), DateOf(next.Snapshot), false, token => open(new(id, null, null), token)) { Parent = index == 0 ? -1 : Math.Max(next.Parent, 0) });
             currentParent = id == source.ParentSnapshotId ? index : currentParent;
             Push(source.Snapshots.Where(s => s.ParentId == id), index);
         }
@@ -159,7 +159,7 @@ internal static class SnapshotLineage
         List<DiskState> states =
         [
             .. source.Snapshots.Select(snapshot => new DiskState(
-                NameOf(snapshot), snapshot.Date, false, token => open(new(snapshot.Id, null, null), token))),
+                NameOf(snapshot), DateOf(snapshot), false, token => open(new(snapshot.Id, null, null), token))),
             Current(token => open(null, token)),
         ];
         for (var i = 1; i < states.Count; i++)
@@ -183,6 +183,8 @@ internal static class SnapshotLineage
     private static DiskState Current(Func<CancellationToken, ValueTask<BlockNode>> open) => new("current state", DateTimeOffset.UtcNow, true, open);
 
     private static string NameOf(SnapshotInfo snapshot) => snapshot.Name.Length > 0 ? snapshot.Name : snapshot.Id;
+
+    private static DateTimeOffset DateOf(SnapshotInfo snapshot) => snapshot.Date == default ? DiskState.NoDate : snapshot.Date;
 
     private static DateTimeOffset DateOf(BlockNode layer) =>
         File.Exists(layer.Name) ? new DateTimeOffset(File.GetLastWriteTimeUtc(layer.Name)) : DateTimeOffset.UtcNow;

@@ -9,7 +9,7 @@ namespace Platter.Formats.Qcow2.Layout;
 /// <remarks>
 /// Readers that do not know an extension's type leave it alone, and QEMU writes it back whenever it changes the header. All numbers are big-endian:
 /// <code>
-///  0  8  when the snapshot was taken: seconds since 1970, signed
+///  0  8  when the snapshot was taken: seconds since 1970, signed; 0 with 0 nanoseconds when nobody knows
 ///  8  4  and nanoseconds
 /// 12  ...  its name, UTF-8, to the end
 /// </code>
