@@ -61,7 +61,7 @@ internal sealed class ConvertCommand : Command
     public override string Operands => "SOURCE... TARGET";
 
     public override string Details =>
-        "A bundle's snapshots, the internal ones of a qcow2 image, or the images of its backing chain (with --snapshots=chain) become those of TARGET. A chain is the line from SOURCE down to "
+        "A bundle's snapshots, the internal ones of a qcow2 image or, if it has none or with --snapshots=chain, the images of its backing chain become those of TARGET. A chain is the line from SOURCE down to "
         + "its base: overlay files of other branches are named in a warning and left out. --digest prints a line for each state.";
 
     public override IReadOnlyList<Option> Options { get; } =

@@ -83,6 +83,15 @@ public sealed class BundleCommandTests
     }
 
     [Fact]
+    public async Task Map_as_Json_names_the_file_of_every_offset_in_a_bundle()
+    {
+        var entries = JsonNode.Parse((await CliRun.PlatterAsync("map", "--output=json", DemoSample.Disk)).Output)!.AsArray();
+        Assert.All(entries, entry => Assert.Equal(entry!["offset"] is null, entry["filename"] is null));
+        Assert.Equal(3, entries.Select(entry => (string?)entry!["filename"]).Where(file => file is not null).Distinct().Count());
+        Assert.All(entries, entry => Assert.True(entry!["filename"] is not { } file || File.Exists((string)file!)));
+    }
+
+    [Fact]
     public async Task Check_examines_the_whole_bundle()
     {
         var run = await CliRun.PlatterAsync("check", DemoSample.Machine);
