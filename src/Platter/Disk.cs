@@ -114,6 +114,21 @@ public sealed partial class Disk : IAsyncDisposable
         return new Disk(new ImageNode(((ImageNode)overlay.Node).Driver, new BorrowedNode(below))) { _options = options };
     }
 
+    /// <summary>Names of the disks of a virtual machine (<c>VM.pvm</c>), in the order of their names, for <see cref="DiskOpenOptions.BundleDisk"/>.</summary>
+    /// <param name="path">A directory.</param>
+    /// <returns>Empty when it is no directory, or a disk itself.</returns>
+    /// <exception cref="BlockException">The directory cannot be read.</exception>
+    public static IReadOnlyList<string> ListDisks(string path)
+    {
+        if (DiskName.Parse(path) is not { Driver: "file" } file || !Directory.Exists(file["filename"]))
+        {
+            return [];
+        }
+
+        var directory = FileDirectory.Open(file["filename"]!);
+        return KnownFormats.Registry.Bundles.Select(format => format.DisksIn(directory)).FirstOrDefault(disks => disks.Count > 0) ?? [];
+    }
+
     /// <summary>Makes a new, empty image.</summary>
     /// <param name="path">A local file, which is replaced if it exists, or a block device; for a bundle a directory that is empty or not there.</param>
     /// <param name="size">Bytes of the disk, rounded up to whole sectors; null for the backing file's size.</param>
@@ -227,12 +242,12 @@ public sealed partial class Disk : IAsyncDisposable
         DiskRepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         DiskRepair.RunAsync(Node, options, report, progress, cancellationToken);
 
-    /// <summary>Takes a repair back: the file is byte for byte what it was before.</summary>
+    /// <summary>Takes a repair back: the file is byte for byte what it was before, but for guest data written since into clusters that were there already.</summary>
     /// <param name="undoFile">What <see cref="RepairAsync"/> left; it is kept.</param>
     /// <param name="image">The image's file, or null for the name it had then.</param>
     /// <param name="cancellationToken">Stops before anything has changed.</param>
     /// <returns>The image's name.</returns>
-    /// <exception cref="BlockException">The undo file is damaged, or the image has been written to since the repair: nothing was changed.</exception>
+    /// <exception cref="BlockException">The undo file is damaged, or the image's tables or its size have changed since the repair: nothing was changed.</exception>
     public static ValueTask<string> UndoRepairAsync(string undoFile, string? image = null, CancellationToken cancellationToken = default) =>
         DiskRepair.UndoAsync(undoFile, image, cancellationToken);
 

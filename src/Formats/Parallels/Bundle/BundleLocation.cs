@@ -11,7 +11,7 @@ internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDir
     /// <summary>Names of the bundles directly inside a directory.</summary>
     public static List<string> DisksIn(StorageDirectory directory) =>
         [.. directory.ListDirectories().Where(name =>
-            name.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase) && directory.FileExists($"{name}/{BundleFiles.DescriptorName}"))];
+            name.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase) && directory.FileExists($"{name}/{BundleFiles.DescriptorName}")).Order(StringComparer.Ordinal)];
 
     /// <summary>Finds the disk.</summary>
     /// <param name="directory">As the caller named it.</param>

@@ -172,7 +172,7 @@ internal sealed partial class BundleNode : BlockNode
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
         var entry = _state.Names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
-        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
+        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date == SnapshotNames.NoDate ? default : entry.Date, VirtualSize = VirtualSize };
     }
 
     // Through layers of deleted snapshots.
