@@ -129,11 +129,11 @@ internal sealed class BundleFiles
             ImageFormat format = image.Type == DescriptorImageType.Plain ? s_raw : s_parallels;
             if (writable)
             {
-                storage.LockForWriting();
+                Lock(storage);
             }
             else if (!_context.ForceShare)
             {
-                storage.LockForReading(format.AllowsWriters);
+                Lock(storage, () => storage.LockForReading(format.AllowsWriters));
             }
 
             var driver = await format.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
@@ -155,7 +155,7 @@ internal sealed class BundleFiles
         var storage = await OpenForWritingAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
-            storage.LockForWriting();
+            Lock(storage);
             return await s_parallels.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
         }
         catch
@@ -164,6 +164,10 @@ internal sealed class BundleFiles
             throw;
         }
     }
+
+    /// <summary>Locks the file of an image against everybody.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>.</exception>
+    public void Lock(Storage storage) => Lock(storage, storage.LockForWriting);
 
     /// <summary>Opens the file of an image as it is, to be written to; it has to be in this very bundle.</summary>
     public ValueTask<Storage> OpenForWritingAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
@@ -180,6 +184,19 @@ internal sealed class BundleFiles
                 SafeText.Clean(image.File, 256),
                 IsInParent(image) ? "belongs to the bundle this one was cloned from, which is never written to" : "there is no such file in this bundle",
                 IsInParent(image) ? BlockErrorKind.ReadOnly : BlockErrorKind.NotFound);
+
+    // The error names the file; "is another process using it" is asked about the disk, which people know.
+    private void Lock(Storage storage, Action take)
+    {
+        try
+        {
+            take();
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.Locked && e.Message.Contains($"[{storage.Name}]", StringComparison.Ordinal))
+        {
+            throw new BlockException(BlockErrorKind.Locked, e.Message.Replace($"[{storage.Name}]", $"[{Directory.Name}]", StringComparison.Ordinal), e);
+        }
+    }
 
     // A guest would write its sectors over what says where they are.
     private static bool IsOwn(string name) =>

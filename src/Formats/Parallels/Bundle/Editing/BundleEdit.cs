@@ -83,7 +83,7 @@ internal sealed class BundleEdit : IAsyncDisposable
             {
                 var guard = await Files.OpenForWritingAsync(Descriptor, image, cancellationToken).ConfigureAwait(false);
                 _guards.Add(guard);
-                guard.LockForWriting();
+                Files.Lock(guard);
             }
         }
     }
