@@ -137,8 +137,8 @@ internal sealed class DescriptorEditor
         }
     }
 
-    /// <summary>Changes the size of the disk: its number of sectors, its geometry, the end of its last storage.</summary>
-    public void SetSize(long sectors, DescriptorStorage last)
+    /// <summary>Changes the size of the disk: its number of sectors, its geometry, and the end of one storage.</summary>
+    public void SetSize(long sectors, DescriptorStorage storage, long endSector)
     {
         var (cylinders, heads, sectorsPerTrack) = DiskGeometry.Of(sectors);
         foreach (var (name, value) in (ReadOnlySpan<(string, long)>)
@@ -150,7 +150,41 @@ internal sealed class DescriptorEditor
             }
         }
 
-        _xml.SetText(Leaf(Storage(last), "End"), sectors.ToString(CultureInfo.InvariantCulture));
+        _xml.SetText(Leaf(Storage(storage), "End"), endSector.ToString(CultureInfo.InvariantCulture));
+    }
+
+    /// <summary>Adds storages behind one that they are copies of, but for where they are and the files of their images; images that they shall not have are left out.</summary>
+    public void AddStorages(DescriptorStorage like, IReadOnlyList<NewStorage> parts)
+    {
+        if (parts.Count == 0)
+        {
+            return;
+        }
+
+        var element = Storage(like);
+        List<string> copies = [];
+        foreach (var part in parts)
+        {
+            var copy = _xml.Extract(element);
+            copy.SetText(Leaf(copy.Root, "Start"), part.StartSector.ToString(CultureInfo.InvariantCulture));
+            copy.SetText(Leaf(copy.Root, "End"), part.EndSector.ToString(CultureInfo.InvariantCulture));
+            for (var i = XmlText.Children(copy.Root, "Image").Count() - 1; i >= 0; i--)
+            {
+                var image = XmlText.Children(copy.Root, "Image").ElementAt(i);
+                if (XmlFile.TryGuid(copy.TextOf(Leaf(image, "GUID")), out var id) && part.Images.TryGetValue(id, out var file))
+                {
+                    copy.SetText(Leaf(image, "File"), file.File);
+                }
+                else
+                {
+                    copy.Remove(image);
+                }
+            }
+
+            copies.Add(copy.Text);
+        }
+
+        _xml.InsertBehind(element, copies);
     }
 
     /// <summary>Forgets a storage with its images.</summary>

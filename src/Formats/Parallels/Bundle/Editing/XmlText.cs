@@ -92,7 +92,17 @@ internal sealed class XmlText
     }
 
     /// <summary>Adds a copy of an element directly behind it, with all that is in it.</summary>
-    public void Duplicate(Element element) => Replace(element.End, 0, IndentOf(element) + Text[element.Start..element.End]);
+    public void Duplicate(Element element) => InsertBehind(element, [Text[element.Start..element.End]]);
+
+    /// <summary>Adds texts of elements directly behind one, each on a line of its own if that is.</summary>
+    public void InsertBehind(Element element, IReadOnlyList<string> texts)
+    {
+        var indent = IndentOf(element);
+        Replace(element.End, 0, string.Concat(texts.Select(text => indent + text)));
+    }
+
+    /// <summary>A copy of an element, to be changed by itself.</summary>
+    public XmlText Extract(Element element) => new(Text[element.Start..element.End], _encoding, _file);
 
     /// <summary>Removes an element and the white space before it.</summary>
     public void Remove(Element element)

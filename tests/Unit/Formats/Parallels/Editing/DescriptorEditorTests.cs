@@ -156,7 +156,7 @@ public sealed class DescriptorEditorTests
     {
         var built = Bundle();
         var (editor, descriptor, _) = Open(built);
-        editor.SetSize(1 << 20, descriptor.Storages[^1]);
+        editor.SetSize(1 << 20, descriptor.Storages[^1], 1 << 20);
         var after = editor.Finish().Descriptor;
         Assert.Equal(1 << 20, after.DiskSizeSectors);
         Assert.Equal(1 << 20, after.GeometrySectors);
