@@ -42,7 +42,12 @@ internal sealed class BundleFiles
     /// <summary>The same without warnings and locks: for a look at files that the caller has locked already.</summary>
     public BundleFiles Unlocked() => Quiet(forceShare: true);
 
-    private BundleFiles Quiet(bool forceShare) => new(Directory, _names, new OpenContext
+    /// <summary>What openings share where a repair changes the bundle as a whole, as every change does.</summary>
+    public OpenContext ForChanges(Action<string> warn) => Context(_context.ForceShare, metadataOnly: false, warn);
+
+    private BundleFiles Quiet(bool forceShare) => new(Directory, _names, Context(forceShare, _context.MetadataOnly, static _ => { }));
+
+    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn) => new()
     {
         Formats = _context.Formats,
         Storages = _context.Storages,
@@ -52,11 +57,12 @@ internal sealed class BundleFiles
         Secrets = _context.Secrets,
         DefaultSecretId = _context.DefaultSecretId,
         Limits = _context.Limits,
-        MetadataOnly = _context.MetadataOnly,
+        MetadataOnly = metadataOnly,
         BackingChain = _context.BackingChain,
         AllowUnfinished = _context.AllowUnfinished,
         ForceShare = forceShare,
-    });
+        Warn = warn,
+    };
 
     /// <summary>Reads and judges the descriptor.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>

@@ -131,8 +131,8 @@ internal static class SnapshotEdits
         await MergeAsync(edit, progress, cancellationToken).ConfigureAwait(false);
     }
 
-    // Deleted snapshots that one state or none stands on. They are gone already: what cannot be merged now is merged by a later change.
-    private static async ValueTask MergeAsync(BundleEdit edit, IProgress<double>? progress, CancellationToken cancellationToken)
+    /// <summary>Merges deleted snapshots that one state or none stands on. They are gone already: what cannot be merged now is merged by a later change, and a warning tells so.</summary>
+    public static async ValueTask MergeAsync(BundleEdit edit, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         try
         {
