@@ -76,10 +76,48 @@ internal sealed class BundleFiles
                 throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy");
             }
 
-            var backup = Directory.FileExists(BackupName) ? $"; there is a {BackupName}: copied to that name it is used" : string.Empty;
-            throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}{backup}");
+            if (!Directory.FileExists(BackupName))
+            {
+                throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}");
+            }
+
+            return _context.ForRepair
+                ? await ReadDescriptorAsync(BackupName, cancellationToken).ConfigureAwait(false) with { Replaces = "is missing" }
+                : throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: {DescriptorName} is missing; its copy {BackupName} is there, and 'check -r all' restores it from that");
         }
 
+        try
+        {
+            return await ReadDescriptorAsync(name, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (
+            _context.ForRepair && name == DescriptorName && (e.Kind is BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat) && Directory.FileExists(BackupName))
+        {
+            if (await TryReadBackupAsync(cancellationToken).ConfigureAwait(false) is not { } copy)
+            {
+                throw;
+            }
+
+            var problem = e.Message.StartsWith($"{Directory.Name}/{name}: ", StringComparison.Ordinal) ? e.Message[(Directory.Name.Length + name.Length + 3)..] : e.Message;
+            return copy with { Replaces = problem };
+        }
+    }
+
+    private async ValueTask<DiskDescriptor?> TryReadBackupAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await ReadDescriptorAsync(BackupName, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException)
+        {
+            // The descriptor's own error is the one to tell.
+            return null;
+        }
+    }
+
+    private async ValueTask<DiskDescriptor> ReadDescriptorAsync(string name, CancellationToken cancellationToken)
+    {
         var storage = await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
         await using (storage.ConfigureAwait(false))
         {

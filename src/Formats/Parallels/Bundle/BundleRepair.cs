@@ -11,6 +11,9 @@ namespace Platter.Formats.Parallels.Bundle;
 internal sealed class BundleRepair(
     BundleLocation location, BundleFiles openFiles, Action<string> warn, BundleState state, RepairOptions options, Action<CheckFinding> report)
 {
+    // No descriptor that anybody could read is larger.
+    private const int MaxKeptBytes = 16 << 20;
+
     private readonly BundleFiles _files = openFiles.Quiet();
     private readonly HashSet<(string?, string)> _told = [];
     private BundleState _state = state;
@@ -21,6 +24,11 @@ internal sealed class BundleRepair(
     /// <exception cref="BlockException">An image is in use or cannot be written to. Those before it are mended.</exception>
     public async ValueTask<RepairReport> RunAsync(IProgress<double>? progress, CancellationToken cancellationToken)
     {
+        if (_state.Descriptor.Replaces is { } problem && !await RestoreDescriptorAsync(problem, cancellationToken).ConfigureAwait(false))
+        {
+            return new RepairReport { Check = new CheckReport { Corruptions = 1 } };
+        }
+
         await CleanUpAsync(cancellationToken).ConfigureAwait(false);
         var images = _state.Descriptor.Storages
             .SelectMany(storage => storage.Images.Values.Select(image => (Storage: storage, Image: image)))
@@ -40,6 +48,86 @@ internal sealed class BundleRepair(
 
         var check = await new BundleCheck(_files, _state with { Segments = [] }, TellRest, null).RunAsync(cancellationToken).ConfigureAwait(false);
         return new RepairReport { CorruptionsFixed = _corruptionsFixed, LeaksFixed = _leaksFixed, IsChanged = _isChanged, Check = check };
+    }
+
+    // From its copy, if that is surely not older than the images are.
+    private async ValueTask<bool> RestoreDescriptorAsync(string problem, CancellationToken cancellationToken)
+    {
+        var obstacle = await WhyNotAsync(cancellationToken).ConfigureAwait(false);
+        var isRepaired = obstacle is null && options.Mode == RepairMode.All;
+        if (isRepaired)
+        {
+            // Somebody who uses the disk still knows it.
+            foreach (var image in _state.Descriptor.Storages.SelectMany(s => s.Images.Values).Where(i => i.Id == _state.Tree.TopId && _files.NameInside(i) is not null))
+            {
+                var storage = await _files.OpenForWritingAsync(_state.Descriptor, image, cancellationToken).ConfigureAwait(false);
+                await using (storage.ConfigureAwait(false))
+                {
+                    _files.Lock(storage);
+                }
+            }
+
+            var bytes = _state.Descriptor.Bytes;
+            if (options.BeforeSwitch is { } beforeSwitch)
+            {
+                var name = $"{location.Disk.Name}/{BundleFiles.DescriptorName}";
+                await beforeSwitch(ReplacementUndo.Describe(name, await OldBytesAsync(cancellationToken).ConfigureAwait(false), bytes.Span), cancellationToken).ConfigureAwait(false);
+            }
+
+            await DurableFiles.ReplaceAsync(location.Disk, BundleFiles.DescriptorName, bytes, cancellationToken).ConfigureAwait(false);
+            _corruptionsFixed++;
+            _isChanged = true;
+            await ReloadAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        Report(new CheckFinding(CheckSeverity.Corruption, obstacle is null ? problem : $"{problem}; {BundleFiles.BackupName} cannot take its place: {obstacle}")
+        {
+            File = BundleFiles.DescriptorName,
+            Explanation = "Without it nobody knows which files make up the disk, and in which order.",
+            Repair = obstacle is null ? $"it is restored from {BundleFiles.BackupName} by '-r all'" : null,
+            IsRepaired = isRepaired,
+        });
+        return isRepaired;
+    }
+
+    private async ValueTask<string?> WhyNotAsync(CancellationToken cancellationToken)
+    {
+        var leftovers = await BundleLeftovers.FindAsync(_files, _state.Descriptor, _state.Tree, cancellationToken).ConfigureAwait(false);
+        var named = new HashSet<string>(leftovers.Files, StringComparer.OrdinalIgnoreCase);
+        foreach (var image in _state.Descriptor.Storages.SelectMany(storage => storage.Images.Values))
+        {
+            if (_files.NameInside(image) is { } file)
+            {
+                named.Add(file);
+            }
+            else if (!_files.IsInParent(image))
+            {
+                return $"it names '{SafeText.Clean(image.File, 256)}', which is not there";
+            }
+        }
+
+        var other = location.Disk.ListFiles().FirstOrDefault(file => file.EndsWith(".hds", StringComparison.OrdinalIgnoreCase) && !named.Contains(file));
+        return other is null ? null : $"it does not name '{SafeText.Clean(other, 256)}', and may be older than that";
+    }
+
+    private async ValueTask<byte[]?> OldBytesAsync(CancellationToken cancellationToken)
+    {
+        if (!location.Disk.FileExists(BundleFiles.DescriptorName))
+        {
+            return null;
+        }
+
+        var storage = await location.Disk.OpenFileAsync(BundleFiles.DescriptorName, cancellationToken).ConfigureAwait(false);
+        await using (storage.ConfigureAwait(false))
+        {
+            return (await XmlFile.ReadAsync(storage, MaxKeptBytes, cancellationToken).ConfigureAwait(false)).ToArray();
+        }
+    }
+
+    private async ValueTask ReloadAsync(CancellationToken cancellationToken)
+    {
+        var descriptor = await _files.ReadDescriptorAsync(cancellationToken).ConfigureAwait(false);
+        _state = _state with { Descriptor = descriptor, Tree = SnapshotTree.Build(descriptor), Segments = [] };
     }
 
     private async ValueTask CleanUpAsync(CancellationToken cancellationToken)
@@ -69,8 +157,7 @@ internal sealed class BundleRepair(
             // The check tells what is in the way, and what is left.
         }
 
-        var descriptor = await _files.ReadDescriptorAsync(cancellationToken).ConfigureAwait(false);
-        _state = _state with { Descriptor = descriptor, Tree = SnapshotTree.Build(descriptor), Segments = [] };
+        await ReloadAsync(cancellationToken).ConfigureAwait(false);
         var after = await BundleLeftovers.FindAsync(_files, _state.Descriptor, _state.Tree, cancellationToken).ConfigureAwait(false);
         var left = after.ToFindings().Select(finding => (finding.File, finding.Message)).ToHashSet();
         foreach (var finding in before.ToFindings().Where(finding => !left.Contains((finding.File, finding.Message))))

@@ -473,8 +473,10 @@ public class BundleDescriptorTests
         var bundle = Bundle().Remove("DiskDescriptor.xml");
         var error = await Assert.ThrowsAsync<BlockException>(() => BundleReadTests.OpenAsync(bundle.ToDirectory()));
         Assert.Equal(
-            (BlockErrorKind.NotFound, "disk.hdd: has no DiskDescriptor.xml and no .hdd directory with one; there is a DiskDescriptor.xml.Backup"),
+            (BlockErrorKind.NotFound, "disk.hdd: DiskDescriptor.xml is missing; its copy DiskDescriptor.xml.Backup is there, and 'check -r all' restores it from that"),
             (error.Kind, error.Message));
+        error = await Assert.ThrowsAsync<BlockException>(() => BundleReadTests.OpenAsync(new MachineBuilder("vm").Add(bundle).Build().ToDirectory()));
+        Assert.StartsWith("vm.pvm/disk.hdd: DiskDescriptor.xml is missing; its copy", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
