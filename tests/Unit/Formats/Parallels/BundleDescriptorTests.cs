@@ -348,7 +348,8 @@ public class BundleDescriptorTests
     [InlineData("<a>&#0;</a>", "line 1: is not well-formed XML")]
     [InlineData("", "is not well-formed XML")]
     [InlineData("no xml", "line 1: is not well-formed XML")]
-    [InlineData("<?xml version=\"1.0\" encoding=\"klingon\"?><a/>", "line 1: is not well-formed XML")]
+    [InlineData("<?xml version=\"1.0\" encoding=\"klingon\"?><a/>", "encoding at line 1: klingon: only UTF-8, UTF-16, ISO-8859-1 and US-ASCII are known")]
+    [InlineData("<?xml version='1.0' encoding='windows-1252'?><a/>", "encoding at line 1: windows-1252: only UTF-8, UTF-16, ISO-8859-1 and US-ASCII are known")]
     [InlineData("<?xml version=\"1.0\" encoding=\"utf-16\"?><a/>", "is not well-formed XML")]
     [InlineData("<xi:include xmlns:xi=\"http://www.w3.org/2001/XInclude\" href=\"/etc/passwd\"/>", "include at line 1: the root element must be Parallels_disk_image")]
     public async Task Hostile_XML_is_refused(string xml, string message)

@@ -204,6 +204,10 @@ internal sealed class XmlText
         return result.ToString();
     }
 
+    /// <summary>The encoding that a file says it is in, if it is one that nobody here can read; else null.</summary>
+    public static string? UnknownEncodingOf(ReadOnlySpan<byte> bytes) =>
+        EncodingOf(bytes) is null && DeclaredEncoding(bytes) is var name && !name.StartsWith("utf-16", StringComparison.OrdinalIgnoreCase) ? name : null;
+
     private string Render(NewElement element, string prefix, string indent, string unit)
     {
         var attributes = string.Concat(element.Attributes.Select(a => $" {a.Name}=\"{Escape(a.Value)}\""));
@@ -352,18 +356,23 @@ internal sealed class XmlText
             return new UnicodeEncoding(bigEndian: true, byteOrderMark: false);
         }
 
-        var head = Encoding.Latin1.GetString(bytes[..Math.Min(bytes.Length, 256)]);
-        var declaration = head.StartsWith("<?xml", StringComparison.Ordinal) && head.IndexOf("?>", StringComparison.Ordinal) is > 0 and var end ? head[..end] : string.Empty;
-        var named = declaration.IndexOf("encoding", StringComparison.Ordinal);
-        var value = named < 0 ? "utf-8" : declaration[(named + 8)..].Trim(' ', '\t', '\r', '\n', '=').Trim();
-        value = value.Length > 1 && value[0] is '"' or '\'' ? value[1..].Split(value[0])[0] : value;
-        return value.ToUpperInvariant() switch
+        return DeclaredEncoding(bytes).ToUpperInvariant() switch
         {
             "UTF-8" or "UTF8" => new UTF8Encoding(encoderShouldEmitUTF8Identifier: false),
             "US-ASCII" or "ASCII" => Encoding.ASCII,
             "ISO-8859-1" or "LATIN1" => Encoding.Latin1,
             _ => null,
         };
+    }
+
+    // Of a file in bytes, by its declaration.
+    private static string DeclaredEncoding(ReadOnlySpan<byte> bytes)
+    {
+        var head = Encoding.Latin1.GetString(bytes[..Math.Min(bytes.Length, 256)]);
+        var declaration = head.StartsWith("<?xml", StringComparison.Ordinal) && head.IndexOf("?>", StringComparison.Ordinal) is > 0 and var end ? head[..end] : string.Empty;
+        var named = declaration.IndexOf("encoding", StringComparison.Ordinal);
+        var value = named < 0 ? "utf-8" : declaration[(named + 8)..].Trim(' ', '\t', '\r', '\n', '=').Trim();
+        return value.Length > 1 && value[0] is '"' or '\'' ? value[1..].Split(value[0])[0] : value;
     }
 
     /// <summary>Where an element is in the text.</summary>
