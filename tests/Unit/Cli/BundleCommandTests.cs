@@ -162,4 +162,22 @@ public sealed class BundleCommandTests
         Assert.Contains("no such", run.Error, StringComparison.Ordinal);
         Assert.False(File.Exists(folder["x"]));
     }
+
+    [Fact]
+    public async Task A_disk_that_is_in_use_is_told_with_its_file_named_once()
+    {
+        using var folder = new TempFolder();
+        var name = folder["vm.hdd"];
+        Assert.Equal(0, (await CliRun.PlatterAsync("create", "-f", "parallels-bundle", name, "1M")).ExitCode);
+        await using var disk = await Disk.OpenAsync(name, new DiskOpenOptions { Writable = true }, TestContext.Current.CancellationToken);
+        string[][] commands = [["snapshot", "-c", "x", name], ["resize", name, "2M"], ["check", "-r", "all", name], ["commit", name]];
+        foreach (var command in commands)
+        {
+            var run = await CliRun.PlatterAsync(command);
+            Assert.Equal(1, run.ExitCode);
+            Assert.Single(run.Error.Trim().Split('\n'));
+            Assert.Equal(2, run.Error.Split(".hds").Length);
+            Assert.Contains($"[{name}]", run.Error, StringComparison.Ordinal);
+        }
+    }
 }

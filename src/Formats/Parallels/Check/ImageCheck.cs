@@ -17,6 +17,9 @@ namespace Platter.Formats.Parallels.Check;
 /// </remarks>
 internal sealed class ImageCheck
 {
+    /// <summary>What is said of an image that nobody closed.</summary>
+    public const string NotClosedMessage = "image was not closed correctly";
+
     private const int PieceEntries = 64 * 1024;
 
     private readonly Storage _storage;
@@ -110,7 +113,7 @@ internal sealed class ImageCheck
     {
         if (_header.IsDirty)
         {
-            _tally.Corruption($"image was not closed correctly", Remedies.NotClosed, new HostOffset(44));
+            _tally.Corruption($"{NotClosedMessage}", Remedies.NotClosed, new HostOffset(44));
         }
         else if (_header.InUse is not (0 or ParallelsHeader.InUseClosed))
         {
