@@ -262,11 +262,13 @@ public sealed class ParallelsWriterTests
             return;
         }
 
-        await using (var node = await ParallelsFixture.OpenAsync(storage))
+        List<string> warnings = [];
+        await using (var node = await ParallelsFixture.OpenAsync(storage, warnings: warnings))
         {
             await node.WriteAsync(new(20_480), new byte[1]);
         }
 
+        Assert.Equal(flags == 2 ? [] : [$"x: feature 0x{Unknown:x} of its Format Extension is unknown, and will be gone when the image is changed"], warnings);
         var at = (int)(await ParallelsFixture.HeaderAsync(storage)).ExtensionOffsetSectors * 512;
         var features = FormatExtension.Parse(storage.ToArray().AsSpan(at, 4096), "x", new(at));
         Assert.Equal(flags == 2 ? [(Unknown, 2ul), (ExtensionFeature.DirtyBitmapMagic, 2ul)] : [(ExtensionFeature.DirtyBitmapMagic, 2ul)], features.Select(f => (f.Magic, f.Flags)));
