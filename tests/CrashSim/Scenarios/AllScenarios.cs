@@ -168,6 +168,8 @@ internal static class AllScenarios
         new BundleCreations(),
         .. s_fewHds.Select(shape => new FewRequests(shape)),
         .. s_hds.Select(shape => new RandomRequests(shape)),
+        new DiscardsAndReuse(new("hds") { Clusters = 8 }),
+        new DiscardsAndReuse(new("hds-v2") { Version = 2, ClusterSectors = 3, Clusters = 8, Bitmaps = true }),
         new ConcurrentRequests(new HdsShape("hds") { ClusterSectors = 21, Clusters = 12 }),
         new Resizes(new HdsShape("hds") { ClusterSectors = 1, DataOffset = 0, Clusters = 80 }),
         new Resizes(new HdsShape("hds-v2") { Version = 2, ClusterSectors = 2, Clusters = 150 }),

@@ -209,6 +209,11 @@ internal sealed class ImageCheck
             _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
         }
 
+        foreach (var magic in _extension.Dropped)
+        {
+            _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and will be gone when the image is changed");
+        }
+
         if (_extension.Clusters.Length > 0 && !_plan.DropsExtension)
         {
             _usedEnd = _extension.Clusters[^1] + _geometry.ClusterSizeBytes;
