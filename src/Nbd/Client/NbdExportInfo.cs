@@ -7,6 +7,10 @@ namespace Platter.Nbd.Client;
 /// <param name="Flags">What the export offers.</param>
 /// <param name="BlockSizes">Size constraints, those of the protocol if the server named none.</param>
 /// <param name="Style">How requests and replies look.</param>
-/// <param name="AllocationContext">The server's id of <c>base:allocation</c>, or null when it cannot tell data from holes.</param>
+/// <param name="Contexts">Metadata contexts that every BLOCK_STATUS answers; empty when the server cannot tell.</param>
 internal sealed record NbdExportInfo(
-    long Size, NbdTransmissionFlags Flags, NbdBlockSizes BlockSizes, NbdHeaderStyle Style, uint? AllocationContext);
+    long Size, NbdTransmissionFlags Flags, NbdBlockSizes BlockSizes, NbdHeaderStyle Style, IReadOnlyList<NbdMetaContext> Contexts)
+{
+    /// <summary>Whether an export of this kind has a property.</summary>
+    public bool Can(NbdTransmissionFlags flag) => (Flags & flag) != 0;
+}

@@ -6,12 +6,12 @@ using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Client;
 
-/// <summary>An export of an NBD server, opened for reading over one connection.</summary>
+/// <summary>An export of an NBD server, opened for reading, or for reading and writing.</summary>
 /// <remarks>
-/// Requests of any alignment are accepted: what the server's minimum block size asks for is read around them, and what exceeds its
-/// maximum (or is worth doing in parallel) is split, with several parts in flight. A connection that is lost stays lost.
+/// Requests of any alignment are accepted: what the server's minimum block size asks for is read, or read and written back, around them, and what exceeds
+/// its maximum (or is worth doing in parallel) is split, with several parts in flight. A connection that is lost stays lost.
 /// </remarks>
-public sealed class NbdStorage : Storage
+public sealed partial class NbdStorage : Storage
 {
     // Parts of this size keep several of a server's workers busy; at most a connection's slots of them are in flight.
     private const int MaxPartBytes = 1 << 20;
@@ -19,21 +19,24 @@ public sealed class NbdStorage : Storage
     // What a status request asks for at least, so that small questions find their answer in the cache.
     private const long MapAheadBytes = 64 << 20;
 
-    // Lengths in requests have 32 bits.
-    private const long MaxMapBytes = uint.MaxValue;
-
     private readonly NbdConnection _connection;
     private readonly NbdExtentCache _extents = new();
     private readonly int _minimum;
     private readonly int _maximum;
 
-    private NbdStorage(NbdAddress address, NbdConnection connection)
+    // Requests without data: longer than the payloads of others, where the headers have room and until the server says that it is too much.
+    private long _maxEffect;
+
+    private NbdStorage(NbdAddress address, NbdConnection connection, bool writable)
     {
         Address = address;
         Name = address.ToString();
+        IsReadOnly = !writable;
         _connection = connection;
-        _minimum = (int)connection.Export.BlockSizes.Minimum;
-        _maximum = (int)Sizes.AlignDown(Math.Min(connection.Export.BlockSizes.Maximum, MaxPartBytes), _minimum);
+        _minimum = (int)Export.BlockSizes.Minimum;
+        _maximum = (int)Sizes.AlignDown(Math.Min(Export.BlockSizes.Maximum, MaxPartBytes), _minimum);
+        _maxEffect = Sizes.AlignDown(Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : uint.MaxValue, _minimum);
+        _blocks = writable && _minimum > 1 ? new() : null;
     }
 
     /// <summary>Where it was opened.</summary>
@@ -43,37 +46,54 @@ public sealed class NbdStorage : Storage
     public override string Name { get; }
 
     /// <inheritdoc/>
-    public override long Length => _connection.Export.Size;
+    public override long Length => Export.Size;
+
+    /// <inheritdoc/>
+    public override bool IsReadOnly { get; }
 
     /// <summary>The server's minimum block size.</summary>
     public override int RequestAlignment => _minimum;
 
     /// <summary>What the server said about sizes of requests.</summary>
-    public NbdBlockSizes BlockSizes => _connection.Export.BlockSizes;
+    public NbdBlockSizes BlockSizes => Export.BlockSizes;
 
     /// <summary>What the export offers.</summary>
-    public NbdTransmissionFlags Flags => _connection.Export.Flags;
+    public NbdTransmissionFlags Flags => Export.Flags;
 
     /// <summary>Whether the server tells data from holes (<c>base:allocation</c>).</summary>
-    public bool CanMap => _connection.Export.AllocationContext is not null;
+    public bool CanMap => Export.Contexts is [{ Name: NbdProtocol.AllocationContext }, ..];
+
+    /// <summary>What the handshake agreed on.</summary>
+    internal NbdExportInfo Export => _connection.Export;
 
     /// <summary>Connects to the export that options of driver <c>nbd</c> name; see <see cref="NbdAddress.FromOptions"/>.</summary>
-    /// <param name="options">Besides the address: <c>open-timeout</c>, seconds. When given and not 0, a refused connection is tried again until
-    /// then; otherwise there is one attempt, which may take 10 seconds.</param>
+    /// <param name="options">Where, and how.</param>
+    /// <param name="writable">For reading and writing.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: options; <see cref="BlockErrorKind.NotFound"/>: no such server or
-    /// export; <see cref="BlockErrorKind.AccessDenied"/>; <see cref="BlockErrorKind.Unsupported"/>: TLS, or a handshake that is too old;
-    /// <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
-    public static ValueTask<NbdStorage> OpenAsync(NodeOptions options, CancellationToken cancellationToken = default) =>
-        OpenAsync(NbdAddress.FromOptions(options), NbdTimeouts.FromOptions(options), cancellationToken);
+    /// export; <see cref="BlockErrorKind.AccessDenied"/>; <see cref="BlockErrorKind.ReadOnly"/>: it cannot be written; <see cref="BlockErrorKind.Unsupported"/>: TLS,
+    /// or a handshake that is too old; <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
+    public static ValueTask<NbdStorage> OpenAsync(NodeOptions options, bool writable = false, CancellationToken cancellationToken = default) =>
+        OpenAsync(NbdAddress.FromOptions(options), NbdClientOptions.FromOptions(options) with { Writable = writable }, cancellationToken);
+
+    /// <summary>Connects to an export for reading.</summary>
+    /// <exception cref="BlockException">As with the other overload.</exception>
+    public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
+        OpenAsync(address, new NbdClientOptions(), cancellationToken);
 
     /// <summary>Connects to an export.</summary>
     /// <exception cref="BlockException">As with the other overload.</exception>
-    public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
-        OpenAsync(address, NbdTimeouts.Default, cancellationToken);
+    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default)
+    {
+        var connection = await NbdConnection.OpenAsync(address, options, cancellationToken).ConfigureAwait(false);
+        if (!options.Writable || !connection.Export.Can(NbdTransmissionFlags.ReadOnly))
+        {
+            return new(address, connection, options.Writable);
+        }
 
-    internal static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdTimeouts timeouts, CancellationToken cancellationToken) =>
-        new(address, await NbdConnection.OpenAsync(address, timeouts, cancellationToken).ConfigureAwait(false));
+        await connection.DisposeAsync().ConfigureAwait(false);
+        throw new BlockException(BlockErrorKind.ReadOnly, $"{address}: the server offers this export for reading only");
+    }
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -124,18 +144,20 @@ public sealed class NbdStorage : Storage
         }
 
         var start = Sizes.AlignDown(at.Value, _minimum);
-        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), MaxMapBytes - _minimum);
+        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start);
 
-        // Whole blocks, but the end of the export may lie inside one.
-        wanted = Math.Min(Sizes.AlignDown(wanted + _minimum - 1, _minimum), Length - start);
-        var reply = await _connection.QueryStatusAsync(start, (uint)wanted, cancellationToken).ConfigureAwait(false);
-        _extents.Add(start, reply, Length);
+        // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for.
+        wanted = Math.Min(AlignUp(wanted), Length - start);
+        wanted = Math.Min(wanted, Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : Sizes.AlignDown(uint.MaxValue, _minimum));
+        var generation = _extents.Generation;
+        var reply = await RequestAsync(new(NbdCommand.BlockStatus, start, wanted), cancellationToken).ConfigureAwait(false);
+        _extents.Add(generation, start, reply.Statuses[0]!, Length);
         if (_extents.TryFind(at.Value, length, out extent))
         {
             return extent;
         }
 
-        // Only possible when the server described less than one of its own blocks, or other walks replaced the reply at once.
+        // Only possible when the server described less than one of its own blocks, or others wrote or replaced the reply at once.
         return new(Math.Min(length, _minimum - (at.Value - start)), IsAllocated: true, ReadsZero: false);
     }
 
@@ -158,20 +180,38 @@ public sealed class NbdStorage : Storage
         return length <= _maximum && at + length == Length ? length : Math.Min((int)Sizes.AlignDown(length, _minimum), _maximum);
     }
 
+    private bool IsWholeBlocks(long at, long length) => (at & (_minimum - 1)) == 0 && (((at + length) & (_minimum - 1)) == 0 || at + length == Length);
+
     private async ValueTask ReadPartAsync(long at, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        var start = Sizes.AlignDown(at, _minimum);
-        var end = at + buffer.Length;
-        if (start == at && ((end & (_minimum - 1)) == 0 || end == Length))
+        if (IsWholeBlocks(at, buffer.Length))
         {
-            await _connection.ReadAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+            await RequestAsync(NbdOperation.Read(at, buffer), cancellationToken).ConfigureAwait(false);
             return;
         }
 
         // Part of a block: the whole of it is read, aside.
-        var blockLength = (int)Math.Min(_minimum, Length - start);
-        var block = new byte[blockLength];
-        await _connection.ReadAsync(start, block, cancellationToken).ConfigureAwait(false);
+        var (start, block) = await ReadBlockAsync(at, cancellationToken).ConfigureAwait(false);
         block.AsMemory((int)(at - start), buffer.Length).CopyTo(buffer);
+    }
+
+    private async ValueTask<(long Start, byte[] Bytes)> ReadBlockAsync(long at, CancellationToken cancellationToken)
+    {
+        var start = Sizes.AlignDown(at, _minimum);
+        var block = new byte[(int)Math.Min(_minimum, Length - start)];
+        await RequestAsync(NbdOperation.Read(start, block), cancellationToken).ConfigureAwait(false);
+        return (start, block);
+    }
+
+    private async ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await _connection.RequestAsync(operation, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NbdConnectionException e)
+        {
+            throw new BlockException(e.Kind, e.Message, e);
+        }
     }
 }

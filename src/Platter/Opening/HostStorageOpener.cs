@@ -27,12 +27,7 @@ internal sealed class HostStorageOpener : StorageOpener
             case null or "file" or "host_device":
                 return OpenFile(options, mode);
             case "nbd":
-                if (mode.Writable)
-                {
-                    throw new BlockException(BlockErrorKind.ReadOnly, "an NBD export can only be read");
-                }
-
-                return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
+                return await NbdStorage.OpenAsync(options, mode.Writable, cancellationToken).ConfigureAwait(false);
             case FaultOptions.Driver:
                 return await OpenFaultsAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case var driver:

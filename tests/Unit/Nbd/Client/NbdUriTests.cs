@@ -148,5 +148,5 @@ public sealed class NbdUriTests
     [InlineData("-1")]
     [InlineData("99999999")]
     public void An_open_timeout_is_a_number_of_seconds(string value) =>
-        Assert.Throws<BlockException>(() => NbdTimeouts.FromOptions(new NodeOptions { [NbdTimeouts.OpenOption] = value }));
+        Assert.Throws<BlockException>(() => NbdClientOptions.FromOptions(new NodeOptions { [NbdClientOptions.OpenTimeoutOption] = value }));
 }
