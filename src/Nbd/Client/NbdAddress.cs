@@ -91,7 +91,7 @@ public sealed class NbdAddress
                 throw new BlockException(BlockErrorKind.Unsupported, $"driver 'nbd': option '{key}': TLS is not supported");
             }
 
-            if (key is not ("export" or NbdClientOptions.OpenTimeoutOption) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
+            if (key != "export" && !NbdClientOptions.Knows(key) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
             {
                 throw Invalid($"driver 'nbd' has no option '{SafeText.Clean(key, 64)}'");
             }

@@ -10,8 +10,11 @@ namespace Platter.Nbd.Client;
 public sealed record NbdClientOptions
 {
     internal const string OpenTimeoutOption = "open-timeout";
+    internal const string ReconnectDelayOption = "reconnect-delay";
+    internal const string ConnectionsOption = "connections";
 
     private const int MaxSeconds = 24 * 60 * 60;
+    private const int MaxConnections = 64;
 
     /// <summary>For reading and writing; refused if the server offers the export for reading only.</summary>
     public bool Writable { get; init; }
@@ -21,6 +24,13 @@ public sealed record NbdClientOptions
 
     /// <summary>Whether a connection that is refused is tried again until <see cref="OpenTimeout"/> is over.</summary>
     public bool RetriesOpening { get; init; }
+
+    /// <summary>Connections to one export, where the server says that they see one state (CAN_MULTI_CONN); a reader opens more than one when it has use for them.</summary>
+    public int Connections { get; init; } = 4;
+
+    /// <summary>How long requests wait for a new connection after the old one was lost; zero for not at all: a connection that is lost then stays lost. Requests that were under way
+    /// are done again, and what was written and not yet flushed too, so that nothing is missing on a server that was started anew.</summary>
+    public TimeSpan ReconnectDelay { get; init; }
 
     /// <summary>How to encrypt; null for not at all. With it, a server that does not want to is refused.</summary>
     public NbdClientTls? Tls { get; init; }
@@ -37,22 +47,28 @@ public sealed record NbdClientOptions
     internal IReadOnlyList<string> AllContexts => [.. Contexts.Prepend(NbdProtocol.AllocationContext).Distinct()];
 
     /// <summary>Reads the options of driver <c>nbd</c> that say how; <see cref="NbdAddress.FromOptions"/> reads those that say where.</summary>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: not a number of seconds.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: not a number, or too large.</exception>
     public static NbdClientOptions FromOptions(NodeOptions options)
     {
-        var result = new NbdClientOptions();
+        var result = new NbdClientOptions
+        {
+            ReconnectDelay = TimeSpan.FromSeconds(ReadNumber(options, ReconnectDelayOption, 0, MaxSeconds, "seconds") ?? 0),
+            Connections = ReadNumber(options, ConnectionsOption, 1, MaxConnections, "a number") ?? 4,
+        };
 
         // With the peers 0 (the default) means to try once, and so it does here.
-        return ReadSeconds(options, OpenTimeoutOption) is { } open and > 0
+        return ReadNumber(options, OpenTimeoutOption, 0, MaxSeconds, "seconds") is { } open and > 0
             ? result with { OpenTimeout = TimeSpan.FromSeconds(open), RetriesOpening = true }
             : result;
     }
 
-    private static int ReadSeconds(NodeOptions options, string key) => options[key] switch
+    internal static bool Knows(string option) => option is OpenTimeoutOption or ReconnectDelayOption or ConnectionsOption;
+
+    private static int? ReadNumber(NodeOptions options, string key, int least, int most, string what) => options[key] switch
     {
-        null => 0,
-        var text when int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) && seconds <= MaxSeconds => seconds,
+        null => null,
+        var text when int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most => number,
         var text => throw new BlockException(
-            BlockErrorKind.InvalidRequest, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected seconds between 0 and {MaxSeconds}"),
+            BlockErrorKind.InvalidRequest, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected {what} between {least} and {most}"),
     };
 }

@@ -185,7 +185,9 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
             if (header.Type != NbdOptionReplyType.MetaContext)
             {
                 CheckEmptyAck(header);
-                return selected;
+
+                // In our order, whatever the server's: all connections count them alike.
+                return [.. wanted.SelectMany(name => selected.Where(context => context.Name == name))];
             }
 
             var context = ParseContext(data);

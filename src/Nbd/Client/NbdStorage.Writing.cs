@@ -165,7 +165,7 @@ public sealed partial class NbdStorage
         // A server without FLUSH has promised nothing and cannot be asked to.
         if (!IsReadOnly && Export.Can(NbdTransmissionFlags.SendFlush))
         {
-            await RequestAsync(new(NbdCommand.Flush, 0, 0), cancellationToken).ConfigureAwait(false);
+            await _connections.FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 

@@ -9,7 +9,7 @@ namespace Platter.Nbd.Client;
 /// <summary>An export of an NBD server, opened for reading, or for reading and writing.</summary>
 /// <remarks>
 /// Requests of any alignment are accepted: what the server's minimum block size asks for is read, or read and written back, around them, and what exceeds
-/// its maximum (or is worth doing in parallel) is split, with several parts in flight. A connection that is lost stays lost.
+/// its maximum (or is worth doing in parallel) is split, with several parts in flight.
 /// </remarks>
 public sealed partial class NbdStorage : Storage
 {
@@ -19,7 +19,7 @@ public sealed partial class NbdStorage : Storage
     // What a status request asks for at least, so that small questions find their answer in the cache.
     private const long MapAheadBytes = 64 << 20;
 
-    private readonly NbdConnection _connection;
+    private readonly NbdConnectionGroup _connections;
     private readonly NbdExtentCache _extents = new();
     private readonly int _minimum;
     private readonly int _maximum;
@@ -27,12 +27,12 @@ public sealed partial class NbdStorage : Storage
     // Requests without data: longer than the payloads of others, where the headers have room and until the server says that it is too much.
     private long _maxEffect;
 
-    private NbdStorage(NbdAddress address, NbdConnection connection, bool writable)
+    private NbdStorage(NbdAddress address, NbdConnectionGroup connections, bool writable)
     {
         Address = address;
         Name = address.ToString();
         IsReadOnly = !writable;
-        _connection = connection;
+        _connections = connections;
         _minimum = (int)Export.BlockSizes.Minimum;
         _maximum = (int)Sizes.AlignDown(Math.Min(Export.BlockSizes.Maximum, MaxPartBytes), _minimum);
         _maxEffect = Sizes.AlignDown(Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : uint.MaxValue, _minimum);
@@ -63,8 +63,11 @@ public sealed partial class NbdStorage : Storage
     /// <summary>Whether the server tells data from holes (<c>base:allocation</c>).</summary>
     public bool CanMap => Export.Contexts is [{ Name: NbdProtocol.AllocationContext }, ..];
 
+    /// <summary>Connections that are open now.</summary>
+    public int ConnectionCount => _connections.Count;
+
     /// <summary>What the handshake agreed on.</summary>
-    internal NbdExportInfo Export => _connection.Export;
+    internal NbdExportInfo Export => _connections.Export;
 
     /// <summary>Connects to the export that options of driver <c>nbd</c> name; see <see cref="NbdAddress.FromOptions"/>.</summary>
     /// <param name="options">Where, and how.</param>
@@ -83,17 +86,8 @@ public sealed partial class NbdStorage : Storage
 
     /// <summary>Connects to an export.</summary>
     /// <exception cref="BlockException">As with the other overload.</exception>
-    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default)
-    {
-        var connection = await NbdConnection.OpenAsync(address, options, cancellationToken).ConfigureAwait(false);
-        if (!options.Writable || !connection.Export.Can(NbdTransmissionFlags.ReadOnly))
-        {
-            return new(address, connection, options.Writable);
-        }
-
-        await connection.DisposeAsync().ConfigureAwait(false);
-        throw new BlockException(BlockErrorKind.ReadOnly, $"{address}: the server offers this export for reading only");
-    }
+    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default) =>
+        new(address, await NbdConnectionGroup.OpenAsync(address, options, cancellationToken).ConfigureAwait(false), options.Writable);
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -164,7 +158,7 @@ public sealed partial class NbdStorage : Storage
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
     {
-        await _connection.DisposeAsync().ConfigureAwait(false);
+        await _connections.DisposeAsync().ConfigureAwait(false);
         GC.SuppressFinalize(this);
     }
 
@@ -203,15 +197,6 @@ public sealed partial class NbdStorage : Storage
         return (start, block);
     }
 
-    private async ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _connection.RequestAsync(operation, cancellationToken).ConfigureAwait(false);
-        }
-        catch (NbdConnectionException e)
-        {
-            throw new BlockException(e.Kind, e.Message, e);
-        }
-    }
+    private ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken) =>
+        _connections.RequestAsync(operation, cancellationToken);
 }

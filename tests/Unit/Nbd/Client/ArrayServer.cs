@@ -24,7 +24,24 @@ internal sealed class ArrayServer(int size)
 
     public NbdError Error { get; init; } = NbdError.IO;
 
+    /// <summary>What clients are told, if it is not the truth.</summary>
+    public long? AdvertisedSize { get; set; }
+
     public bool RefusesFastZero { get; set; }
+
+    /// <summary>What survives a crash: the bytes as of the last flush, and writes with FUA.</summary>
+    public byte[] Durable { get; } = new byte[size];
+
+    /// <summary>Asked before a request is done: whether the connection ends there.</summary>
+    public Func<NbdRequest, bool> DropsBefore { get; set; } = static _ => false;
+
+    /// <summary>Asked after a request was done and before it is answered: whether the connection ends there.</summary>
+    public Func<NbdRequest, bool> DropsAfter { get; set; } = static _ => false;
+
+    /// <summary>Connections that were let in.</summary>
+    public int Connections => Volatile.Read(ref _connections);
+
+    private int _connections;
 
     /// <summary>All requests, in order of arrival.</summary>
     public ConcurrentQueue<NbdRequest> Requests { get; } = [];
@@ -32,16 +49,31 @@ internal sealed class ArrayServer(int size)
     /// <summary>Requests that break a rule.</summary>
     public ConcurrentQueue<string> Illegal { get; } = [];
 
-    public ScriptedServer Serve() => new(ServeAsync);
+    public ScriptedServer Serve(bool parallel = false) => new(ServeAsync, parallel: parallel);
+
+    /// <summary>Forgets what was not flushed.</summary>
+    public void Crash()
+    {
+        lock (Durable)
+        {
+            Durable.CopyTo(Bytes, 0);
+        }
+    }
 
     public async Task ServeAsync(ScriptedPeer peer)
     {
-        await peer.EnterAsync((ulong)Bytes.Length, blockSizes: ScriptedPeer.BlockSizeInfo(Minimum, Math.Max(512, Minimum), Maximum), extended: Extended, flags: Flags);
+        Interlocked.Increment(ref _connections);
+        await peer.EnterAsync((ulong)(AdvertisedSize ?? Bytes.Length), blockSizes: ScriptedPeer.BlockSizeInfo(Minimum, Math.Max(512, Minimum), Maximum), extended: Extended, flags: Flags);
         while (true)
         {
             var request = await peer.ReadRequestAsync();
             Requests.Enqueue(request);
             var payload = await peer.ReadPayloadAsync(request);
+            if (DropsBefore(request))
+            {
+                return;
+            }
+
             await AnswerAsync(peer, request, payload);
         }
     }
@@ -61,25 +93,37 @@ internal sealed class ArrayServer(int size)
         }
 
         var (at, length) = ((int)request.Offset, (int)request.Length);
-        switch (request.Command)
+        lock (Durable)
         {
-            case NbdCommand.Read:
-                return peer.DataAsync(cookie, request.Offset, Bytes[at..(at + length)]);
-            case NbdCommand.BlockStatus:
-                return peer.StatusAsync(cookie, [.. Extents(at, length)]);
-            case NbdCommand.Write:
-                payload.CopyTo(Bytes, at);
-                break;
-            case NbdCommand.WriteZeroes when request.Length > MaxEffect:
-                return peer.ErrorAsync(cookie, NbdError.Inval, "too long");
-            case NbdCommand.WriteZeroes when RefusesFastZero && (request.Flags & NbdCommandFlags.FastZero) != 0:
-                return peer.ErrorAsync(cookie, NbdError.NotSup, "slow");
-            case NbdCommand.WriteZeroes:
-                Bytes.AsSpan(at, length).Clear();
-                break;
+            switch (request.Command)
+            {
+                case NbdCommand.Read:
+                    var bytes = Bytes[at..(at + length)];
+                    return DropsAfter(request) ? throw new EndOfStreamException() : peer.DataAsync(cookie, request.Offset, bytes);
+                case NbdCommand.BlockStatus:
+                    return peer.StatusAsync(cookie, [.. Extents(at, length)]);
+                case NbdCommand.Write:
+                    payload.CopyTo(Bytes, at);
+                    break;
+                case NbdCommand.WriteZeroes when request.Length > MaxEffect:
+                    return peer.ErrorAsync(cookie, NbdError.Inval, "too long");
+                case NbdCommand.WriteZeroes when RefusesFastZero && (request.Flags & NbdCommandFlags.FastZero) != 0:
+                    return peer.ErrorAsync(cookie, NbdError.NotSup, "slow");
+                case NbdCommand.WriteZeroes:
+                    Bytes.AsSpan(at, length).Clear();
+                    break;
+                case NbdCommand.Flush:
+                    Bytes.CopyTo(Durable, 0);
+                    break;
+            }
+
+            if ((request.Flags & NbdCommandFlags.Fua) != 0)
+            {
+                Bytes.AsSpan(at, length).CopyTo(Durable.AsSpan(at));
+            }
         }
 
-        return peer.DoneAsync(cookie);
+        return DropsAfter(request) ? throw new EndOfStreamException() : peer.DoneAsync(cookie);
     }
 
     private IEnumerable<(ulong Length, ulong State)> Extents(int at, int length)
