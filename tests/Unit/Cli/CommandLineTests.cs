@@ -90,10 +90,10 @@ public sealed class CommandLineTests
     {
         foreach (var command in CommandTable.All())
         {
-            var run = await CliRun.PlatterAsync(command.Name, "--help");
+            var run = await CliRun.PlatterAsync([.. command.Name.Split(' '), "--help"]);
             Assert.Equal(0, run.ExitCode);
             Assert.StartsWith($"Usage: platter {command.Name} ", run.Output, StringComparison.Ordinal);
-            Assert.Equal(run.Output, (await CliRun.PlatterAsync("help", command.Name)).Output);
+            Assert.Equal(run.Output, (await CliRun.PlatterAsync(["help", .. command.Name.Split(' ')])).Output);
             Assert.DoesNotContain(run.Output.Split('\n'), line => line.Length > 120);
             foreach (var option in command.Options)
             {
