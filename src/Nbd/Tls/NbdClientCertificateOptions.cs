@@ -8,9 +8,6 @@ public sealed record NbdClientCertificateOptions
     /// <summary>Whether the server must prove who it is. Without that, anybody between the two can read and change everything.</summary>
     public bool VerifyPeer { get; init; } = true;
 
-    /// <summary>What the server's certificate must be for, instead of the host that is connected to; for a unix socket that is <c>localhost</c>.</summary>
-    public string? HostName { get; init; }
-
     /// <summary>Whether our own certificate is looked at before any server does (dates, purpose, authority).</summary>
     public bool CheckOwn { get; init; } = true;
 

@@ -10,7 +10,7 @@ namespace Platter.Nbd.Tls;
 /// <summary>A client of servers with a certificate; with or without one of its own. TLS 1.2 and 1.3.</summary>
 public sealed class NbdClientCertificates : NbdClientTls
 {
-    // What a server on a unix socket runs on.
+    // Where a server on a unix socket runs.
     private const string LocalHost = "localhost";
 
     private readonly CertificateTrust? _trust;
@@ -64,7 +64,7 @@ public sealed class NbdClientCertificates : NbdClientTls
     internal override async ValueTask<NbdWire> ConnectAsync(SocketWire wire, string? hostName, CancellationToken cancellationToken)
     {
         string? refusal = null;
-        var host = _options.HostName ?? hostName ?? LocalHost;
+        var host = hostName ?? LocalHost;
         var stream = new WireStream(wire, blocking: false);
         var ssl = new SslStream(stream, leaveInnerStreamOpen: true);
         try
