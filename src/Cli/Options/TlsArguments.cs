@@ -18,7 +18,7 @@ internal static class TlsArguments
         '\0', "tls-verify-peer", null, "Clients need a certificate that an authority of ca-cert.pem signed.");
 
     public static readonly Option AuthorizedName = new(
-        '\0', "tls-authz-dn", "NAME", "Only this client, by the subject of its certificate: 'CN=client,O=Example'. Can be given several times.");
+        '\0', "tls-authz-dn", "NAME", "Only this client, by the subject of its certificate: 'O=Example,CN=client'. Can be given several times.");
 
     public static readonly Option PskFile = new('\0', "tls-psk", "FILE", "Encrypt with pre-shared keys: lines NAME:HEXKEY, one for each client.");
 

@@ -188,7 +188,7 @@ internal sealed unsafe class OpenSslEngine : TlsEngine
     {
         // The library's words for a key that does not fit, and for being told so: without the key there is nothing else to go by.
         var isKey = reason is "binder does not verify" or "decryption failed or bad record mac" or "digest check failed" or "psk identity not found"
-            or "sslv3 alert bad record mac" or "tlsv1 alert decrypt error" or "tlsv1 alert unknown psk identity" or "tlsv1 alert access denied" or "tlsv1 alert internal error";
+            or "sslv3 alert bad record mac" or "sslv3 alert illegal parameter" or "tlsv1 alert decrypt error" or "tlsv1 alert unknown psk identity" or "tlsv1 alert access denied" or "tlsv1 alert internal error";
         if (!isKey)
         {
             return new(BlockErrorKind.Protocol, $"TLS: the handshake failed: {Readable(reason)}");

@@ -5,10 +5,14 @@ using System.Text;
 
 namespace Platter.Nbd.Tls;
 
-/// <summary>A certificate's subject as text (RFC 4514), letter by letter as QEMU compares it: "CN=client,O=Example,C=DE", the last part of the name first.</summary>
-/// <remarks>QEMU takes the text from GnuTLS, whose names of attributes these are; others come as numbers, with their values in hexadecimal digits.</remarks>
+/// <summary>A certificate's subject as text, letter by letter as QEMU compares it: "C=DE,O=Example,CN=client".</summary>
+/// <remarks>Written as RFC 4514 says, but in the order of the certificate and not from its end. QEMU takes the text from GnuTLS, whose names of attributes these are;
+/// others come as numbers, with their values in hexadecimal digits. QEMU 7.2 shows it when it turns somebody away.</remarks>
 public static class DistinguishedNameText
 {
+    // Its values are of one type only.
+    private const string TelephoneNumber = "2.5.4.20";
+
     private static readonly Dictionary<string, string> s_names = new()
     {
         ["2.5.4.3"] = "CN",
@@ -24,6 +28,7 @@ public static class DistinguishedNameText
         ["2.5.4.13"] = "description",
         ["2.5.4.15"] = "businessCategory",
         ["2.5.4.17"] = "postalCode",
+        [TelephoneNumber] = "telephoneNumber",
         ["2.5.4.41"] = "name",
         ["2.5.4.42"] = "givenName",
         ["2.5.4.43"] = "initials",
@@ -59,7 +64,6 @@ public static class DistinguishedNameText
                 parts.Add(part.ToString());
             }
 
-            parts.Reverse();
             return string.Join(',', parts);
         }
         catch (Exception e) when (e is AsnContentException or InvalidOperationException or ArgumentException)
@@ -71,7 +75,8 @@ public static class DistinguishedNameText
     private static void AppendAttribute(StringBuilder text, string type, AsnReader value)
     {
         var tag = value.PeekTag();
-        if (s_names.TryGetValue(type, out var name) && tag.TagClass == TagClass.Universal && (UniversalTagNumber)tag.TagValue is
+        if (s_names.TryGetValue(type, out var name) && tag.TagClass == TagClass.Universal
+            && (type != TelephoneNumber || tag.TagValue == (int)UniversalTagNumber.PrintableString) && (UniversalTagNumber)tag.TagValue is
             UniversalTagNumber.UTF8String or UniversalTagNumber.PrintableString or UniversalTagNumber.IA5String or UniversalTagNumber.T61String
             or UniversalTagNumber.BMPString or UniversalTagNumber.NumericString or UniversalTagNumber.VisibleString)
         {

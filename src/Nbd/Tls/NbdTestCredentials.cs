@@ -17,7 +17,7 @@ public static class NbdTestCredentials
     private static readonly TimeSpan s_slack = TimeSpan.FromDays(1);
 
     /// <summary>The subject of the client's certificate, as <see cref="NbdAuthorization"/> compares it.</summary>
-    public const string ClientName = $"CN=client,O={Organization}";
+    public const string ClientName = $"O={Organization},CN=client";
 
     /// <summary>Names and addresses that the server's certificate is always for.</summary>
     private static readonly string[] s_localNames = ["localhost", "127.0.0.1", "::1"];
@@ -32,15 +32,16 @@ public static class NbdTestCredentials
     public static IReadOnlyList<string> Make(string directory, IReadOnlyList<string> hosts, IReadOnlyList<string> users, TimeSpan validFor)
     {
         var files = new List<(string Name, string Text, bool IsSecret)>();
+        string[] names = [.. hosts, .. s_localNames];
+        var alternatives = AlternativesOf(names);
         var now = DateTimeOffset.UtcNow;
         var (from, to) = (now - s_slack, now + validFor);
         using var authorityKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         using var authority = MakeAuthority(authorityKey, from, to);
         files.Add(("ca-cert.pem", authority.ExportCertificatePem(), false));
         files.Add(("ca-key.pem", authorityKey.ExportPkcs8PrivateKeyPem(), true));
-        List<string> names = [.. hosts, .. s_localNames];
-        AddPair(files, "server", authority, names[0], names, CertificateTrust.ServerPurpose, from, to);
-        AddPair(files, "client", authority, "client", [], CertificateTrust.ClientPurpose, from, to);
+        AddPair(files, "server", authority, names[0], alternatives, CertificateTrust.ServerPurpose, from, to);
+        AddPair(files, "client", authority, "client", null, CertificateTrust.ClientPurpose, from, to);
         if (users.Count > 0)
         {
             files.Add(("keys.psk", KeysOf(users), true));
@@ -65,7 +66,7 @@ public static class NbdTestCredentials
         string who,
         X509Certificate2 authority,
         string commonName,
-        List<string> hosts,
+        X509Extension? alternatives,
         string purpose,
         DateTimeOffset from,
         DateTimeOffset to)
@@ -77,15 +78,9 @@ public static class NbdTestCredentials
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(purpose)], false));
         request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
         request.CertificateExtensions.Add(X509AuthorityKeyIdentifierExtension.CreateFromCertificate(authority, true, false));
-        if (hosts.Count > 0)
+        if (alternatives is not null)
         {
-            var names = new SubjectAlternativeNameBuilder();
-            foreach (var host in hosts.Distinct(StringComparer.OrdinalIgnoreCase))
-            {
-                AddName(names, host);
-            }
-
-            request.CertificateExtensions.Add(names.Build());
+            request.CertificateExtensions.Add(alternatives);
         }
 
         var serial = RandomNumberGenerator.GetBytes(16);
@@ -95,28 +90,32 @@ public static class NbdTestCredentials
         files.Add(($"{who}-key.pem", key.ExportPkcs8PrivateKeyPem(), true));
     }
 
-    private static void AddName(SubjectAlternativeNameBuilder names, string host)
+    private static X509Extension AlternativesOf(IEnumerable<string> hosts)
     {
-        if (IPAddress.TryParse(host, out var address))
+        var names = new SubjectAlternativeNameBuilder();
+        foreach (var host in hosts.Distinct(StringComparer.OrdinalIgnoreCase))
         {
-            names.AddIpAddress(address);
-            return;
+            if (IPAddress.TryParse(host, out var address))
+            {
+                names.AddIpAddress(address);
+            }
+            else if (Uri.CheckHostName(host.StartsWith("*.", StringComparison.Ordinal) ? host[2..] : host) == UriHostNameType.Dns)
+            {
+                names.AddDnsName(host);
+            }
+            else
+            {
+                throw new BlockException(BlockErrorKind.InvalidRequest, $"'{SafeText.Clean(host, 256)}' is neither a host name nor an address");
+            }
         }
 
-        try
-        {
-            names.AddDnsName(Uri.CheckHostName(host.StartsWith("*.", StringComparison.Ordinal) ? host[2..] : host) == UriHostNameType.Dns ? host : throw new ArgumentException(host));
-        }
-        catch (ArgumentException e)
-        {
-            throw new BlockException(BlockErrorKind.InvalidRequest, $"'{SafeText.Clean(host, 256)}' is neither a host name nor an address", e);
-        }
+        return names.Build();
     }
 
     private static X500DistinguishedName NameOf(string commonName)
     {
         var name = new X500DistinguishedNameBuilder();
-        // The last one of the text comes first in the certificate: the builder turns them round.
+        // The last one comes first in the certificate.
         name.AddCommonName(commonName);
         name.AddOrganizationName(Organization);
         return name.Build();

@@ -23,6 +23,7 @@ internal sealed class TlsEngineWire : NbdWire
     private TimeSpan _receiveLimit = Timeout.InfiniteTimeSpan;
     private bool _mayHaveMore;
     private int _sending;
+    private BlockException? _failure;
     private volatile bool _ended;
     private volatile bool _stopped;
     private bool _disposed;
@@ -59,14 +60,14 @@ internal sealed class TlsEngineWire : NbdWire
         var deadline = new Deadline(timeout);
         try
         {
-            while (!result.Step(out var output, out var failure))
+            while (!result.Step(out var output))
             {
                 if (output > 0)
                 {
                     wire.LimitSending(deadline.Left());
                     wire.Send(result._out.AsSpan(0, output));
                 }
-                else if (failure is not null)
+                else if (result._failure is { } failure)
                 {
                     throw failure;
                 }
@@ -96,13 +97,13 @@ internal sealed class TlsEngineWire : NbdWire
         var result = new TlsEngineWire(wire, engine);
         try
         {
-            while (!result.Step(out var output, out var failure))
+            while (!result.Step(out var output))
             {
                 if (output > 0)
                 {
                     await wire.SendAsync(result._out.AsMemory(0, output), cancellationToken).ConfigureAwait(false);
                 }
-                else if (failure is not null)
+                else if (result._failure is { } failure)
                 {
                     throw failure;
                 }
@@ -231,19 +232,18 @@ internal sealed class TlsEngineWire : NbdWire
     }
 
     /// <summary>One step of the handshake.</summary>
-    /// <returns>False: send the output if there is some; otherwise throw the failure if there is one; otherwise receive; and come again.</returns>
-    private bool Step(out int output, out BlockException? failure)
+    /// <returns>True when it is done. Otherwise: send the output if there is some; or throw the failure if there is one; or receive; and come again.</returns>
+    private bool Step(out int output)
     {
-        failure = null;
         var done = false;
         try
         {
-            done = _engine.Handshake();
+            done = _failure is null && _engine.Handshake();
         }
         catch (BlockException e)
         {
             // What the peer is told goes out first.
-            failure = e;
+            _failure = e;
         }
 
         output = _engine.Take(_out);
