@@ -207,7 +207,7 @@ public sealed partial class Disk
         await SnapshotConversion.RunAsync(states, to, options, digest, progress, cancellationToken).ConfigureAwait(false);
     }
 
-    private ImageNode Image() => Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"{Node.Name}: not an image that can be changed so");
+    private ImageNode Image() => Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"{Node.Name}: a disk of format '{Node.FormatName}' cannot be changed so");
 
     private async ValueTask<BlockNode> OpenNewBackingAsync(ImageNode overlay, string backing, string format, CancellationToken cancellationToken)
     {

@@ -9,6 +9,7 @@ using Platter.Host.Files;
 using Platter.Operations.Copy;
 using Platter.Operations.Digest;
 using Platter.Operations.Offline;
+using Platter.Snapshots;
 
 namespace Platter;
 
@@ -98,6 +99,34 @@ public sealed partial class Disk : IAsyncDisposable
             WithoutBacking = options.WithoutBacking,
         };
         return new Disk(await new ImageOpener(context).OpenAsync(request, cancellationToken).ConfigureAwait(false)) { _options = options, _source = named };
+    }
+
+    /// <summary>Puts a new, empty qcow2 image over a disk, so that writes go there and the disk stays as it is.</summary>
+    /// <param name="below">The disk; still the caller's, to be closed after the overlay.</param>
+    /// <param name="path">The new image, which is replaced if it exists. It does not name the disk: it is of no use without it.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="BlockException">The image cannot be made.</exception>
+    public static async ValueTask<Disk> OpenOverlayAsync(BlockNode below, string path, CancellationToken cancellationToken = default)
+    {
+        await CreateAsync(path, below.VirtualSize, new Qcow2CreateOptions(), cancellationToken).ConfigureAwait(false);
+        var options = new DiskOpenOptions { Format = "qcow2", Writable = true };
+        var overlay = await OpenAsync(NodeOptions.ForFile(path), options, cancellationToken).ConfigureAwait(false);
+        return new Disk(new ImageNode(((ImageNode)overlay.Node).Driver, new BorrowedNode(below))) { _options = options };
+    }
+
+    /// <summary>Names of the disks of a virtual machine (<c>VM.pvm</c>), in the order of their names, for <see cref="DiskOpenOptions.BundleDisk"/>.</summary>
+    /// <param name="path">A directory.</param>
+    /// <returns>Empty when it is no directory, or a disk itself.</returns>
+    /// <exception cref="BlockException">The directory cannot be read.</exception>
+    public static IReadOnlyList<string> ListDisks(string path)
+    {
+        if (DiskName.Parse(path) is not { Driver: "file" } file || !Directory.Exists(file["filename"]))
+        {
+            return [];
+        }
+
+        var directory = FileDirectory.Open(file["filename"]!);
+        return KnownFormats.Registry.Bundles.Select(format => format.DisksIn(directory)).FirstOrDefault(disks => disks.Count > 0) ?? [];
     }
 
     /// <summary>Makes a new, empty image.</summary>
@@ -213,12 +242,12 @@ public sealed partial class Disk : IAsyncDisposable
         DiskRepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         DiskRepair.RunAsync(Node, options, report, progress, cancellationToken);
 
-    /// <summary>Takes a repair back: the file is byte for byte what it was before.</summary>
+    /// <summary>Takes a repair back: the file is byte for byte what it was before, but for guest data written since into clusters that were there already.</summary>
     /// <param name="undoFile">What <see cref="RepairAsync"/> left; it is kept.</param>
     /// <param name="image">The image's file, or null for the name it had then.</param>
     /// <param name="cancellationToken">Stops before anything has changed.</param>
     /// <returns>The image's name.</returns>
-    /// <exception cref="BlockException">The undo file is damaged, or the image has been written to since the repair: nothing was changed.</exception>
+    /// <exception cref="BlockException">The undo file is damaged, or the image's tables or its size have changed since the repair: nothing was changed.</exception>
     public static ValueTask<string> UndoRepairAsync(string undoFile, string? image = null, CancellationToken cancellationToken = default) =>
         DiskRepair.UndoAsync(undoFile, image, cancellationToken);
 

@@ -27,6 +27,9 @@ public abstract record DiskCreateOptions
     /// <summary>The image says from its first moment on that it is an unfinished copy, if its format can.</summary>
     internal bool Unfinished { get; init; }
 
+    /// <summary>Which snapshot the image is to be, if its format can say it.</summary>
+    internal SnapshotLabel? Label { get; init; }
+
     /// <summary>The options by their names.</summary>
     internal abstract NodeOptions ToNamed();
 }

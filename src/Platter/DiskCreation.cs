@@ -109,6 +109,7 @@ public sealed class DiskCreation
                 OpenDataFileAsync = (name, _) => new(files.Open(LocalPathOf(name))),
                 Progress = _options.Progress,
                 Unfinished = _options.Unfinished,
+                Label = _options.Label,
             };
             if (_bundle is not null)
             {
@@ -271,7 +272,7 @@ public sealed class DiskCreation
 
     private static BlockException Invalid(string message) => new(BlockErrorKind.InvalidRequest, message);
 
-    private static BlockException About(string path, BlockException e) => e.Message.StartsWith($"{path}: ", StringComparison.Ordinal)
+    private static BlockException About(string path, BlockException e) => e.Message.StartsWith($"{path}: ", StringComparison.Ordinal) || e.Message.StartsWith($"{path.TrimEnd('/')}/", StringComparison.Ordinal)
         ? e
         : new BlockException(e.Kind, $"{path}: {e.Message}", e);
 

@@ -47,6 +47,10 @@ internal static class DiskRepair
         {
             storage.LockForWriting();
             await undo.ApplyAsync(storage, cancellationToken).ConfigureAwait(false);
+            if (undo.RemovesFile)
+            {
+                DurableFile.Remove(image);
+            }
         }
 
         return image;

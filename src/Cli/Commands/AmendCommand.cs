@@ -19,7 +19,7 @@ internal sealed class AmendCommand : Command
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "Every option is judged before the first one is changed, and each change happens wholly or, at any\nerror or power cut, not at all: run the same command again to go on.";
+        "Every option is judged before the first one is changed, and each change happens wholly or, at any error or power cut, not at all: run the same command again to go on.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [

@@ -31,6 +31,7 @@ internal sealed class BenchCommand : Command
     [
         CommonOptions.Help, s_count, s_depth, s_aio, s_native, s_flush, s_noDrain, s_offset, s_pattern, s_size, s_step, s_write, CommonOptions.Format,
         CommonOptions.ImageOpts, CommonOptions.Cache, CommonOptions.Quiet, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile,
+        CommonOptions.Disk,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)

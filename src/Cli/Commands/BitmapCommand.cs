@@ -26,12 +26,13 @@ internal sealed class BitmapCommand : Command
     public override string Operands => "IMAGE BITMAP";
 
     public override string Details =>
-        "Several actions are done in the order in which they are given; each happens wholly or, at any\nerror or power cut, not at all. 'info' lists the bitmaps of an image.";
+        "Several actions are done in the order in which they are given; each happens wholly or, at any error or power cut, not at all. 'info' lists the bitmaps of an image.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_add, s_remove, s_clear, s_enable, s_disable, s_merge, s_source, s_sourceFormat, s_granularity, CommonOptions.Format,
         CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile,
+        CommonOptions.Disk,
     ];
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)

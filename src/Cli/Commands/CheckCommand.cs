@@ -40,7 +40,8 @@ internal sealed class CheckCommand : Command
         "Findings go to standard error, one per line; with --explain to standard output.\n"
         + "Exit code: 0 nothing was found, or everything was repaired; 1 the check failed, and nothing was changed; 2 the image is corrupt; 3 space is leaked and nothing worse; "
         + "63 the format has nothing to check, or cannot be repaired.\n"
-        + "'check --undo FILE' takes a repair back as long as nobody has written to the image since. IMAGE need not be given unless it has another name now.";
+        + "'check --undo FILE' takes a repair back while the image's tables and the file's size are as it left them: what a guest has written since into clusters that it had already stays, after "
+        + "any other write it is refused, with nothing changed. IMAGE need not be given unless it has another name now.";
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
     {

@@ -20,7 +20,7 @@ internal sealed class CommitCommand : Command
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "A backing file that is shorter grows. IMAGE is emptied after all of it is safely in the backing file:\nwhen the power fails on the way, run the same command again.\n\nOf a bundle the snapshot under the current state becomes what the disk is now; other states that stand on the\nold snapshot stay what they are.";
+        "A backing file that is shorter grows. IMAGE is emptied after all of it is safely in the backing file: when the power fails on the way, run the same command again.\n\nOf a bundle the snapshot under the current state becomes what the disk is now; other states that stand on the old snapshot stay what they are.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [

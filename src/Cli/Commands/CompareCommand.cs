@@ -18,6 +18,8 @@ internal sealed class CompareCommand : Command
     private static readonly Option s_secondFormat = new('F', "second-format", "FMT", "The second image's format.");
     private static readonly Option s_firstSnapshot = CommonOptions.LoadSnapshot with { Help = "Take IMAGE1 as it was at this snapshot." };
     private static readonly Option s_secondSnapshot = new('\0', "second-snapshot", "SNAPSHOT", "Take IMAGE2 as it was at this snapshot.");
+    private static readonly Option s_firstDisk = CommonOptions.Disk with { Help = "Which disk of IMAGE1, a machine (VM.pvm) that has several." };
+    private static readonly Option s_secondDisk = new('\0', "second-disk", "NAME", "Which disk of IMAGE2.");
     private static readonly Option s_strict = new('s', "strict", null, "Sizes must be equal too, and what one image has allocated the other must have.");
 
     public override string Name => "compare";
@@ -30,6 +32,7 @@ internal sealed class CompareCommand : Command
     [
         CommonOptions.Help, s_firstFormat, s_secondFormat, s_strict, CommonOptions.Progress, CommonOptions.Quiet, CommonOptions.ImageOpts,
         CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.SourceCache, CommonOptions.Untrusted, s_firstSnapshot, s_secondSnapshot,
+        s_firstDisk, s_secondDisk,
     ];
 
     public override string Details =>
@@ -63,7 +66,8 @@ internal sealed class CompareCommand : Command
         Disk first, second;
         try
         {
-            first = await images.OpenAsync(arguments.Operands[0], options => options with { Format = firstFormat }, stop).ConfigureAwait(false);
+            first = await images.OpenAsync(
+                arguments.Operands[0], options => options with { Format = firstFormat, BundleDisk = arguments.Get(s_firstDisk) }, stop).ConfigureAwait(false);
         }
         catch (BlockException e)
         {
@@ -73,7 +77,10 @@ internal sealed class CompareCommand : Command
         await using var closingFirst = first.ConfigureAwait(false);
         try
         {
-            second = await images.OpenAsync(arguments.Operands[1], options => options with { Format = secondFormat, Snapshot = secondSnapshot }, stop).ConfigureAwait(false);
+            second = await images.OpenAsync(
+                arguments.Operands[1],
+                options => options with { Format = secondFormat, Snapshot = secondSnapshot, BundleDisk = arguments.Get(s_secondDisk) },
+                stop).ConfigureAwait(false);
         }
         catch (BlockException e)
         {

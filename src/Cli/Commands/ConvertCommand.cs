@@ -51,13 +51,18 @@ internal sealed class ConvertCommand : Command
         '\0', "skip-broken-bitmaps", null, "With --bitmaps: leave out inconsistent ones instead of failing.");
 
     private static readonly Option s_snapshots = new(
-        '\0', "snapshots", "FORM", "Copy all snapshots too: 'internal' or 'chain' (one overlay file each); 'none' is the default.");
+        '\0', "snapshots", "FORM", "Copy all snapshots too, with names and dates: 'internal' (in one image or bundle) or 'chain' (one overlay file each, beside TARGET); 'none' is the default. "
+        + "Without -O, TARGET is then a bundle if its name ends in .hdd, otherwise qcow2.");
 
     public override string Name => "convert";
 
     public override string Summary => "Copy what a guest would read from a disk, or a snapshot of it, into a new image. Several sources are put one after the other.";
 
     public override string Operands => "SOURCE... TARGET";
+
+    public override string Details =>
+        "A bundle's snapshots, the internal ones of a qcow2 image or, if it has none or with --snapshots=chain, the images of its backing chain become those of TARGET. A chain is the line from SOURCE down to "
+        + "its base: overlay files of other branches are named in a warning and left out. --digest prints a line for each state.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [
@@ -72,7 +77,7 @@ internal sealed class ConvertCommand : Command
         var create = CreateOptions.Parse(arguments.GetAll(s_options));
         if (CreateOptions.AsksForHelp(create))
         {
-            var asked = Target.FormatOf(arguments.Get(s_targetFormat));
+            var asked = TargetFormatOf(arguments);
             CreateOptions.WriteHelp(session.Out, asked, withFile: true);
             return 0;
         }
@@ -152,7 +157,7 @@ internal sealed class ConvertCommand : Command
         progress.Complete(new CopyProgress(source.Size, source.Size, 0));
         if (digest is not null)
         {
-            session.Out.Write($"{digest.Finish()}  {arguments.Operands[^1]}\n");
+            progress.WriteResult($"{digest.Finish()}  {SafeText.Clean(arguments.Operands[^1])}");
         }
 
         return 0;
@@ -164,13 +169,23 @@ internal sealed class ConvertCommand : Command
     {
         using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && !arguments.Has(CommonOptions.Quiet));
         Action<string, string>? digest = arguments.Has(s_digest)
-            ? (value, name) => session.Out.Write($"{value}  {target.Path}  {SafeText.Clean(name, 256)}\n")
+            ? (value, name) => progress.WriteResult($"{value}  {SafeText.Clean(target.Path)}  {SafeText.Clean(name, 256)}")
             : null;
         var source = await images.OpenAsync(arguments.Operands[0], null, cancellationToken).ConfigureAwait(false);
         await using var closing = source.ConfigureAwait(false);
         await Disk.ConvertSnapshotsAsync(source, target.Path, target.Image, form, options, digest, progress, cancellationToken).ConfigureAwait(false);
         progress.Complete(default);
         return 0;
+    }
+
+    // Without -O the target is raw, whatever its name, as the peers have it. They have no --snapshots, and raw no snapshots: who asks for these means what the name says.
+    private static string TargetFormatOf(Arguments arguments)
+    {
+        var name = arguments.Operands.Count > 0 ? arguments.Operands[^1].TrimEnd('/') : string.Empty;
+        return arguments.Has(s_targetFormat) || !arguments.Has(s_snapshots) ? Target.FormatOf(arguments.Get(s_targetFormat))
+            : name.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase) ? "parallels-bundle"
+            : arguments.Get(s_snapshots) != "none" || name.EndsWith(".qcow2", StringComparison.OrdinalIgnoreCase) ? "qcow2"
+            : "raw";
     }
 
     private static SnapshotForm SnapshotFormOf(Arguments arguments, string format)
@@ -187,7 +202,7 @@ internal sealed class ConvertCommand : Command
             _ => throw new UsageException($"Invalid form of snapshots '{SafeText.Clean(text, 64)}': internal, chain and none are possible"),
         };
         var reason =
-            format is "raw" or "parallels" ? $"An image of format '{format}' cannot hold snapshots"
+            format is "raw" or "parallels" ? $"An image of format '{format}' cannot hold snapshots; -O qcow2 and -O parallels-bundle can"
             : arguments.Operands.Count > 2 ? "No support for concatenating disks with their snapshots"
             : arguments.Has(CommonOptions.Snapshot) ? "--snapshots and -l are mutually exclusive"
             : arguments.Has(s_noCreate) || arguments.Has(s_resume) ? "--snapshots makes new images: neither -n nor --resume can be used with it"
@@ -333,7 +348,7 @@ internal sealed class ConvertCommand : Command
 
     private static void RefuseWhatDoesNotGoTogether(Arguments arguments)
     {
-        var format = arguments.Has(s_targetImageOpts) ? null : Target.FormatOf(arguments.Get(s_targetFormat));
+        var format = arguments.Has(s_targetImageOpts) ? null : TargetFormatOf(arguments);
         if (arguments.Has(s_skipBrokenBitmaps) && !arguments.Has(s_bitmaps))
         {
             throw new UsageException("Use of --skip-broken-bitmaps requires --bitmaps");
@@ -376,7 +391,7 @@ internal sealed class ConvertCommand : Command
         var name = arguments.Operands[^1];
         if (!arguments.Has(s_targetImageOpts))
         {
-            return (Target.FormatOf(arguments.Get(s_targetFormat)), Target.PathOf(name, mayBeExport: true), null);
+            return (TargetFormatOf(arguments), Target.PathOf(name, mayBeExport: true), null);
         }
 
         if (!arguments.Has(s_noCreate))

@@ -22,7 +22,8 @@ internal sealed class InfoCommand : Command
     ];
 
     public override string Details =>
-        "info opens the named file alone, so it is safe on images from strangers; --backing-chain follows what the image names.";
+        "info opens the named file alone, so it is safe on images from strangers; --backing-chain follows what the image names.\n"
+        + "Of a machine with several disks it tells of each; as JSON in an array 'disks', each with its name for --disk.";
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
@@ -30,6 +31,12 @@ internal sealed class InfoCommand : Command
         var name = OneImage(arguments);
         var chain = arguments.Has(s_backingChain);
         var images = ImageArguments.From(arguments, session);
+        if (!arguments.Has(CommonOptions.Disk) && !arguments.Has(CommonOptions.ImageOpts)
+            && arguments.Get(CommonOptions.Format) is null or "parallels-bundle" && Disk.ListDisks(name) is { Count: > 1 } disks)
+        {
+            return await new MachineInfo(session, images, name, disks).WriteAsync(json).ConfigureAwait(false);
+        }
+
         var disk = await images.OpenAsync(name, options => options with { MetadataOnly = true, BackingChain = chain }).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
         if (json)

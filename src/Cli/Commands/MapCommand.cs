@@ -1,5 +1,6 @@
 using System.Globalization;
 using Platter.Cli.Options;
+using Platter.Cli.Output;
 using Platter.Core.Errors;
 using Platter.Core.Units;
 using Platter.Operations.Offline;
@@ -36,7 +37,7 @@ internal sealed class MapCommand : Command
         var entries = start < disk.Size && length > 0 ? MapOperation.EnumerateAsync(disk.Node, new GuestOffset(start), length) : NothingAsync();
         if (json)
         {
-            await WriteJsonAsync(session.Out, entries, start).ConfigureAwait(false);
+            await WriteJsonAsync(session.Out, entries, start, withFiles: disk.Node.HasSnapshotTree).ConfigureAwait(false);
         }
         else
         {
@@ -75,26 +76,27 @@ internal sealed class MapCommand : Command
         }
     }
 
-    private static async ValueTask WriteJsonAsync(TextWriter writer, IAsyncEnumerable<MapEntry> entries, long start)
+    private static async ValueTask WriteJsonAsync(TextWriter writer, IAsyncEnumerable<MapEntry> entries, long start, bool withFiles)
     {
         var any = false;
         await foreach (var entry in entries.ConfigureAwait(false))
         {
-            WriteEntry(writer, any ? ",\n" : "[", entry);
+            WriteEntry(writer, any ? ",\n" : "[", entry, withFiles);
             any = true;
         }
 
         if (!any)
         {
             // What the peers say of an empty range: an entry of no length.
-            WriteEntry(writer, "[", new MapEntry(new(start), 0, 0, Present: false, Zero: false, Data: false, Compressed: false, Encrypted: false, null, null));
+            WriteEntry(writer, "[", new MapEntry(new(start), 0, 0, Present: false, Zero: false, Data: false, Compressed: false, Encrypted: false, null, null), withFile: false);
         }
 
         writer.Write("]\n");
     }
 
-    // One entry per line, as the peers have it; put together by hand because there may be millions.
-    private static void WriteEntry(TextWriter writer, string before, MapEntry entry)
+    // One entry per line, as the peers have it; put together by hand because there may be millions. Of a bundle an offset says nothing without its file: the depth is that of a state,
+    // and a state may have several. The peers' schema has a member for that, which they leave out.
+    private static void WriteEntry(TextWriter writer, string before, MapEntry entry, bool withFile)
     {
         Span<char> line = stackalloc char[256];
         var at = 0;
@@ -114,8 +116,14 @@ internal sealed class MapCommand : Command
             Append(line, ref at, host.Value);
         }
 
-        line[at++] = '}';
         writer.Write(line[..at]);
+        if (withFile && entry is { HostOffset: not null, File: { } file })
+        {
+            writer.Write(", \"filename\": ");
+            JsonOutput.WriteString(writer, file);
+        }
+
+        writer.Write('}');
     }
 
     private static void Append(Span<char> line, ref int at, string text)

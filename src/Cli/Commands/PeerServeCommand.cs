@@ -1,5 +1,7 @@
 using Platter.Cli.Options;
+using Platter.Cli.Serving;
 using Platter.Core.Errors;
+using Platter.Nbd.Server;
 
 namespace Platter.Cli.Commands;
 
@@ -17,34 +19,31 @@ internal sealed class PeerServeCommand : Command
     private static readonly Option s_fork = new('\0', "fork", null, "Go to the background once clients can connect.");
     private static readonly Option s_pidFile = new('\0', "pid-file", "PATH", "Store the server's process id in this file.");
     private static readonly Option s_snapshot = CommonOptions.Snapshot with { Long = "load-snapshot" };
-    private static readonly Option s_readOnly = new('r', "read-only", null, "Export read-only. This version does so in any case.");
+    private static readonly Option s_readOnly = new('r', "read-only", null, "Export read-only.");
     private static readonly Option s_verbose = new('v', "verbose", null, "Tell about clients that break the protocol or get lost.");
-    private static readonly Option s_noCache = new('n', "nocache", null, "Accepted, as are --cache, --aio, --discard and --detect-zeroes.");
-    private static readonly Option s_cache = new('\0', "cache", "MODE", string.Empty);
+    private static readonly Option s_noCache = new('n', "nocache", null, "Accepted, as are --cache=none and --aio.");
+    private static readonly Option s_cache = new('\0', "cache", "MODE", "writethrough and directsync make every write durable, unsafe none (default writeback).");
     private static readonly Option s_aio = new('\0', "aio", "MODE", string.Empty);
-    private static readonly Option s_discard = new('\0', "discard", "MODE", string.Empty);
-    private static readonly Option s_detectZeroes = new('\0', "detect-zeroes", "MODE", string.Empty);
+    private static readonly Option s_discard = new('\0', "discard", "MODE", "ignore (default) or unmap.");
+    private static readonly Option s_detectZeroes = new('\0', "detect-zeroes", "MODE", "off (default), on or unmap.");
+    private static readonly Option s_overlay = new('s', "snapshot", null, "Write to a temporary file instead of FILE.");
+    private static readonly Option s_depth = new('A', "allocation-depth", null, "Expose the allocation depth.");
+    private static readonly Option s_bitmap = new('B', "bitmap", "NAME", "Expose a persistent dirty bitmap.");
+    private static readonly Option s_connect = new('c', "connect", "DEV", "Connect FILE to the local NBD device DEV.");
+    private static readonly Option s_disconnect = new('d', "disconnect", "DEV", "Disconnect the specified device.");
+    private static readonly Option s_partition = new('P', "partition", "NUM", "Expose one partition only.");
 
     // Known, and refused with a reason.
     private static readonly (Option Option, string Reason)[] s_refused =
     [
-        (new('c', "connect", "DEV", string.Empty), "connecting a kernel device is not supported; serve a socket and use nbd-client"),
-        (new('d', "disconnect", "DEV", string.Empty), "disconnecting a kernel device is not supported; use nbd-client -d"),
-        (new('s', "snapshot", null, string.Empty), "temporary overlays need writing, which is not in this version yet"),
         (new('L', "list", null, string.Empty), "listing the exports of a server is not in this version yet; nbdinfo --list does it"),
-        (new('A', "allocation-depth", null, string.Empty), "qemu:allocation-depth is not in this version yet"),
-        (new('B', "bitmap", "NAME", string.Empty), "exporting dirty bitmaps is not in this version yet"),
-        (new('\0', "tls-creds", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-authz", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-hostname", "NAME", string.Empty), "TLS is not in this version yet"),
         (new('\0', "selinux-label", "LABEL", string.Empty), "SELinux labels are not supported"),
-        (new('P', "partition", "NUM", string.Empty), "exporting a partition is not supported; use --offset"),
         (new('T', "trace", "PATTERN", string.Empty), "tracing is not supported"),
     ];
 
     public override string Name => "qemu-nbd";
 
-    public override string Summary => "Export a disk over NBD with the options of qemu-nbd. Read-only for now.";
+    public override string Summary => "Export a disk over NBD with the options of qemu-nbd.";
 
     public override string Operands => "FILE";
 
@@ -52,12 +51,13 @@ internal sealed class PeerServeCommand : Command
 
     public override ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
-        var settings = Parse(arguments);
-        if (!arguments.Has(s_readOnly))
+        if (arguments.Get(s_disconnect) is { } device)
         {
-            session.Warn("this version serves read-only, as with --read-only");
+            KernelDisk.Detach(device);
+            return new(0);
         }
 
+        var settings = Parse(arguments);
         return arguments.Has(s_fork) && !BackgroundServer.IsChild(session)
             ? BackgroundServer.StartAsync(session)
             : ServeRunner.RunAsync(session, settings, ImageArguments.From(arguments, session, s_snapshot));
@@ -80,10 +80,7 @@ internal sealed class PeerServeCommand : Command
             throw new UsageException("Invalid number of arguments", pointToHelp: true);
         }
 
-        RequireOneOf(arguments, s_cache, "cache mode", "none", "writeback", "writethrough", "directsync", "unsafe", "off");
         RequireOneOf(arguments, s_aio, "aio mode", "native", "threads", "io_uring");
-        RequireOneOf(arguments, s_discard, "discard mode", "ignore", "off", "unmap", "on");
-        RequireOneOf(arguments, s_detectZeroes, "detect-zeroes mode", "off", "on", "unmap");
         var socket = arguments.Get(s_socket);
         if (socket is not null && !Path.IsPathRooted(socket))
         {
@@ -92,18 +89,44 @@ internal sealed class PeerServeCommand : Command
 
         return new ServeSettings
         {
-            Image = arguments.Operands[0],
+            Exports = [ExportOf(arguments)],
             SocketPath = socket,
+            HasAddress = socket is not null || arguments.Has(s_bind) || arguments.Has(s_port),
             Bind = arguments.Get(s_bind) ?? "0.0.0.0",
             Port = arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 1) : ServeSettings.DefaultPort,
-            ExportName = ServeSettings.RequireShort(arguments.Get(s_name) ?? string.Empty, "name"),
-            Description = arguments.Get(s_description) is { } text ? ServeSettings.RequireShort(text, "description") : null,
+            Device = arguments.Get(s_connect),
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : 1,
             Persistent = arguments.Has(s_persistent),
-            Offset = arguments.Get(s_offset) is { } offset ? SizeText.Parse(offset, "offset") : 0,
             PidFile = arguments.Get(s_pidFile),
+            Tls = TlsArguments.Server(arguments),
             Verbose = arguments.Has(s_verbose),
         };
+    }
+
+    private static ExportSettings ExportOf(Arguments arguments)
+    {
+        var detect = arguments.Get(s_detectZeroes) is { } zeroes ? ExportSettings.ParseZeroes(zeroes) : default;
+        var unmaps = arguments.Get(s_discard) is { } discard && ExportSettings.ParseDiscard(discard);
+        if (detect == NbdZeroDetection.Unmap && !unmaps)
+        {
+            throw new UsageException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
+        }
+
+        return new ExportSettings
+        {
+            Image = arguments.Operands[0],
+            Name = ExportSettings.RequireShort(arguments.Get(s_name) ?? string.Empty, "name"),
+            Description = arguments.Get(s_description) is { } text ? ExportSettings.RequireShort(text, "description") : null,
+            Writable = !arguments.Has(s_readOnly) && !arguments.Has(s_snapshot),
+            Overlay = arguments.Has(s_overlay) && !arguments.Has(s_readOnly),
+            Offset = arguments.Get(s_offset) is { } offset ? SizeText.Parse(offset, "offset") : 0,
+            Partition = arguments.Get(s_partition) is { } partition ? ExportSettings.ParsePartition(partition) : null,
+            Depth = arguments.Has(s_depth),
+            Bitmaps = [.. arguments.GetAll(s_bitmap)],
+            Unmaps = unmaps,
+            DetectZeroes = detect,
+            Cache = arguments.Get(s_cache) is { } cache ? ExportSettings.ParseCache(cache) : "writeback",
+        }.Checked();
     }
 
     private static Option[] Table()
@@ -113,6 +136,8 @@ internal sealed class PeerServeCommand : Command
             CommonOptions.Help, CommonOptions.Version, s_port, s_bind, s_socket, s_shared, s_persistent, s_name, s_description, s_offset, CommonOptions.Format,
             s_snapshot, s_readOnly, s_fork, s_pidFile, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile,
             CommonOptions.Disk, CommonOptions.Untrusted, s_verbose, s_noCache, s_cache, s_aio, s_discard, s_detectZeroes,
+            s_overlay, s_depth, s_bitmap, s_partition, s_connect, s_disconnect,
+            .. TlsArguments.OfPeer,
         ];
         foreach (var (option, _) in s_refused)
         {

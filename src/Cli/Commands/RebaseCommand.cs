@@ -23,7 +23,7 @@ internal sealed class RebaseCommand : Command
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "What the image does not store and FILE has otherwise is copied into the image first. When the power\nfails on the way, the image reads as before: run the same command again.";
+        "What the image does not store and FILE has otherwise is copied into the image first. When the power fails on the way, the image reads as before: run the same command again.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [

@@ -68,7 +68,7 @@ internal sealed class ResizeCommand : Command
                 throw new BlockException(
                     BlockErrorKind.InvalidRequest,
                     $"Use the --shrink option to perform a shrink operation. It deletes all data beyond {target} bytes: "
-                    + "before that, what uses them (partitions, file systems) must be made to end before");
+                    + "what uses them now (partitions, file systems) has to be made smaller first");
             }
 
             await disk.Node.ResizeAsync(target, preallocation, stop).ConfigureAwait(false);

@@ -21,7 +21,7 @@ internal sealed class SnapshotCommand : Command
     public override string Operands => "IMAGE";
 
     public override string Details =>
-        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image\nis never between two states. A snapshot of a bundle is known by its GUID or its name.";
+        "Taking, applying and deleting happen wholly or, at any error or power cut, not at all: the image is never between two states. A snapshot of a bundle is known by its GUID or its name.";
 
     public override IReadOnlyList<Option> Options { get; } =
     [

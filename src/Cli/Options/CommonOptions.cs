@@ -30,7 +30,7 @@ internal static class CommonOptions
     public static readonly Option Untrusted = new(
         '\0', "untrusted", null, "Somebody else made the image: open no file that it names, and refuse what costs too much memory or time.");
 
-    public static readonly Option Disk = new('\0', "disk", "NAME", "Which disk of a bundle that holds several.");
+    public static readonly Option Disk = new('\0', "disk", "NAME", "Which disk of a machine (VM.pvm) that has several; 'info' lists them.");
 
     public static readonly Option Quiet = new('q', "quiet", null, "Print nothing but errors.");
 

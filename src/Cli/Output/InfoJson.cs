@@ -6,9 +6,17 @@ namespace Platter.Cli.Output;
 internal static class InfoJson
 {
     /// <summary>Writes one image.</summary>
-    public static void Write(JsonOutput json, ImageInfo info)
+    /// <param name="json">Where to.</param>
+    /// <param name="info">What the driver told.</param>
+    /// <param name="disk">Which disk of a machine it is, if it is told of with others.</param>
+    public static void Write(JsonOutput json, ImageInfo info, string? disk = null)
     {
         json.BeginObject();
+        if (disk is not null)
+        {
+            json.Member("disk", disk);
+        }
+
         if (info.Snapshots.Count > 0)
         {
             json.Name("snapshots");

@@ -14,6 +14,8 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
     private static readonly TimeSpan s_refresh = TimeSpan.FromMilliseconds(100);
 
     private readonly TextWriter _writer;
+    private readonly TextWriter _results;
+    private readonly System.Text.StringBuilder _held = new();
     private readonly Style _style;
     private readonly PosixSignalRegistration? _asked;
     private readonly Lock _gate = new();
@@ -21,12 +23,14 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
     private long _printedAt;
     private double _printed = -1;
     private double _latest;
+    private string _shown = string.Empty;
     private int _nextHundredth;
     private bool _finished;
 
-    private ProgressLine(TextWriter writer, Style style)
+    private ProgressLine(TextWriter writer, TextWriter results, Style style)
     {
         _writer = writer;
+        _results = results;
         _style = style;
 
         // Under the peers' names scripts send this signal; unhandled, it would end the process.
@@ -49,8 +53,8 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
     public static ProgressLine Start(Session session, bool wanted)
     {
         var line = wanted
-            ? new ProgressLine(session.Out, session.OutputIsTerminal ? Style.ForPeople : Style.ForPrograms)
-            : new ProgressLine(session.Error, Style.WhenAsked);
+            ? new ProgressLine(session.Out, session.Out, session.OutputIsTerminal ? Style.ForPeople : Style.ForPrograms)
+            : new ProgressLine(session.Error, session.Out, Style.WhenAsked);
         line.Print(0, default);
         return line;
     }
@@ -74,6 +78,23 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
         }
     }
 
+    /// <summary>Writes a line of results to standard output, never into the progress: on a terminal above it, for programs that read along after its end.</summary>
+    /// <param name="line">Without control characters and without a line break.</param>
+    public void WriteResult(string line)
+    {
+        lock (_gate)
+        {
+            if (_style == Style.ForPrograms && !_finished)
+            {
+                _held.Append(line).Append('\n');
+                return;
+            }
+
+            _results.Write(_style == Style.ForPeople && !_finished ? $"\r\x1b[K{line}\n{_shown}" : $"{line}\n");
+            _results.Flush();
+        }
+    }
+
     /// <summary>The work is done: shows 100 %.</summary>
     public void Complete(CopyProgress total = default) => Print(1, total);
 
@@ -85,7 +106,7 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
         {
             if (!_finished && _style != Style.WhenAsked)
             {
-                _writer.Write('\n');
+                _writer.Write($"\n{_held}");
                 _writer.Flush();
             }
 
@@ -123,7 +144,8 @@ internal sealed class ProgressLine : IProgress<double>, IProgress<CopyProgress>,
             _printed = fraction;
             _printedAt = Stopwatch.GetTimestamp();
             _nextHundredth = (int)(fraction * 100) + 1;
-            _writer.Write(_style == Style.ForPeople ? $"\r{ForPeople(fraction, copy)}\x1b[K" : $"{ForPrograms(fraction)}\r");
+            _shown = _style == Style.ForPeople ? ForPeople(fraction, copy) : ForPrograms(fraction);
+            _writer.Write(_style == Style.ForPeople ? $"\r{_shown}\x1b[K" : $"{_shown}\r");
             _writer.Flush();
         }
     }

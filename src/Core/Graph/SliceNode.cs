@@ -63,5 +63,34 @@ public sealed class SliceNode : BlockNode
         _inner.CheckAsync(report, progress, cancellationToken);
 
     /// <inheritdoc/>
+    public override bool IsReadOnly => _inner.IsReadOnly;
+
+    /// <inheritdoc/>
+    public override ValueTask WriteAsync(
+        GuestOffset at, ReadOnlyMemory<byte> buffer, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default)
+    {
+        ThrowIfOutside(at, buffer.Length);
+        return _inner.WriteAsync(at + _start, buffer, flags, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask WriteZeroesAsync(
+        GuestOffset at, long length, WriteFlags flags = WriteFlags.None, CancellationToken cancellationToken = default)
+    {
+        ThrowIfOutside(at, length);
+        return _inner.WriteZeroesAsync(at + _start, length, flags, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        ThrowIfOutside(at, length);
+        return _inner.DiscardAsync(at + _start, length, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => _inner.FlushAsync(cancellationToken);
+
+    /// <inheritdoc/>
     public override ValueTask DisposeAsync() => _inner.DisposeAsync();
 }

@@ -16,4 +16,7 @@ public sealed class CreateContext
 
     /// <summary>The image says from its first moment on that it is an unfinished copy, if its format can (<see cref="ImageWriter.SetUnfinishedAsync"/>).</summary>
     public bool Unfinished { get; init; }
+
+    /// <summary>The snapshot that the image is to be, which it then says (<see cref="ImageInfo.Label"/>) if its format can and there is room; null for none.</summary>
+    public SnapshotLabel? Label { get; init; }
 }

@@ -85,6 +85,9 @@ public abstract class BundleFormat
     /// <param name="head">Up to 2048 bytes from its start.</param>
     public abstract bool IsDescriptor(string fileName, ReadOnlySpan<byte> head);
 
+    /// <summary>Names of the disks in a directory that is no disk itself but a machine with some; each is opened with the option <c>disk</c>. Otherwise empty.</summary>
+    public virtual IReadOnlyList<string> DisksIn(StorageDirectory directory) => [];
+
     /// <summary>The options of a new disk; empty when this format cannot make one.</summary>
     public virtual CreateOptionList CreateOptions => CreateOptionList.Empty;
 

@@ -41,6 +41,9 @@ public sealed record ImageInfo
     /// <summary>Internal snapshots, in table order.</summary>
     public IReadOnlyList<SnapshotInfo> Snapshots { get; init; } = [];
 
+    /// <summary>Which snapshot it says it is, as one of the overlay files of a chain; null when it says nothing.</summary>
+    public SnapshotLabel? Label { get; init; }
+
     /// <summary>What only this format has, in the keys that the peers' JSON uses; null when there is nothing.</summary>
     public JsonObject? FormatSpecific { get; init; }
 }

@@ -13,6 +13,9 @@ public abstract class RepairUndo
     /// <summary>The image's name when it was repaired.</summary>
     public abstract string ImageName { get; }
 
+    /// <summary>Whether the file was not there before the repair: <see cref="ApplyAsync"/> judges it then, and the caller removes it.</summary>
+    public virtual bool RemovesFile => false;
+
     /// <summary>Reads an undo file.</summary>
     /// <param name="file">Must stay open until the repair has been taken back.</param>
     /// <param name="cancellationToken">Stops.</param>
@@ -33,7 +36,7 @@ public abstract class RepairUndo
 
         var bytes = new byte[file.Length];
         read = await file.ReadAsync(default, bytes, cancellationToken).ConfigureAwait(false);
-        return SwitchUndo.Parse(bytes.AsSpan(0, read), file.Name);
+        return head.AsSpan().SequenceEqual(ReplacementUndo.Magic) ? ReplacementUndo.Parse(bytes.AsSpan(0, read), file.Name) : SwitchUndo.Parse(bytes.AsSpan(0, read), file.Name);
     }
 
     /// <summary>Writes the undo file.</summary>

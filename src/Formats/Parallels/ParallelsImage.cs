@@ -154,5 +154,10 @@ internal sealed class ParallelsImage : ImageDriver
         {
             warn($"{Storage.Name}: part of its Format Extension is ignored: {problem}");
         }
+
+        foreach (var magic in _writer is null ? [] : _extension.Dropped)
+        {
+            warn($"{Storage.Name}: feature 0x{magic:x} of its Format Extension is unknown, and will be gone when the image is changed");
+        }
     }
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Platter.Core.Images;
 using Platter.Core.Storages;
@@ -23,6 +24,7 @@ internal static class Qcow2Info
         FullBackingName = metadata.BackingName is { } name ? FullName(storage, name) : null,
         BackingFormat = metadata.BackingFormat,
         Snapshots = snapshots,
+        Label = LabelOf(metadata),
         FormatSpecific = Specific(metadata),
     };
 
@@ -66,7 +68,31 @@ internal static class Qcow2Info
             result["extended-l2"] = metadata.Geometry.HasExtendedL2;
         }
 
+        if (LabelOf(metadata) is { } label)
+        {
+            var snapshot = new JsonObject { ["name"] = label.Name };
+            if (label.Date != DateTimeOffset.UnixEpoch)
+            {
+                snapshot["date"] = label.Date.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+            }
+
+            result["snapshot"] = snapshot;
+        }
+
         return result;
+    }
+
+    private static SnapshotLabel? LabelOf(Qcow2Metadata metadata)
+    {
+        foreach (var extension in metadata.Extensions)
+        {
+            if (extension.Type == HeaderExtensionType.SnapshotLabel)
+            {
+                return SnapshotLabelExtension.Parse(extension.Data.Span);
+            }
+        }
+
+        return null;
     }
 
     private static JsonObject Encryption(Qcow2Metadata metadata)

@@ -53,6 +53,21 @@ public static class DurableFile
         }
     }
 
+    /// <summary>Removes a file, and waits until its name is gone from the disk.</summary>
+    /// <exception cref="BlockException">The host could not.</exception>
+    public static void Remove(string path)
+    {
+        try
+        {
+            File.Delete(path);
+            FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(path)) ?? "/", path);
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, path, "Could not remove file");
+        }
+    }
+
     /// <summary>Removes a file; that it cannot be is no error.</summary>
     public static void TryRemove(string path)
     {

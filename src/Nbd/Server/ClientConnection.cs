@@ -22,14 +22,21 @@ internal sealed class ClientConnection
     // Replaced once, by this connection's thread, when encryption begins.
     private volatile NbdWire _wire;
     private readonly NbdServer _server;
+    private readonly NbdExport? _begun;
     private readonly NbdServerOptions _options;
     private readonly Lock _gate = new();
     private readonly long _started = Stopwatch.GetTimestamp();
     private Transmission? _transmission;
     private bool _stopping;
 
-    public ClientConnection(Socket socket, NbdServer server, int number)
+    /// <summary>Takes over a socket.</summary>
+    /// <param name="socket">Connected.</param>
+    /// <param name="server">Whose client it is.</param>
+    /// <param name="number">For messages.</param>
+    /// <param name="begun">The export, when the client was told of it in another way and begins with requests at once; null to shake hands.</param>
+    public ClientConnection(Socket socket, NbdServer server, int number, NbdExport? begun = null)
     {
+        _begun = begun;
         _socket = socket;
         _wire = new SocketWire(socket);
         _server = server;
@@ -105,6 +112,12 @@ internal sealed class ClientConnection
     private ServerHandshake? Haggle()
     {
         var handshake = new ServerHandshake(_server.Exports, _options);
+        if (_begun is not null)
+        {
+            handshake.Begin(_begun);
+            return handshake;
+        }
+
         var reply = new ArrayBufferWriter<byte>(256);
         ServerHandshake.Greet(reply);
         SendReply(reply);

@@ -9,14 +9,20 @@ internal sealed class Listener : IDisposable
 {
     private const int LinuxSolSocket = 1, LinuxSoReuseAddr = 2;
 
+    // How often a thread that waits at somebody else's socket looks whether it is still wanted.
+    private const int PollMicroseconds = 100_000;
+
     private readonly Socket _socket;
     private readonly string? _path;
+    private readonly bool _isBorrowed;
+    private Thread? _thread;
     private volatile bool _disposed;
 
-    private Listener(Socket socket, string? path)
+    private Listener(Socket socket, string? path, bool isBorrowed)
     {
         _socket = socket;
         _path = path;
+        _isBorrowed = isBorrowed;
         EndPoint = socket.LocalEndPoint!;
     }
 
@@ -24,8 +30,10 @@ internal sealed class Listener : IDisposable
     public EndPoint EndPoint { get; }
 
     /// <summary>Binds and listens.</summary>
+    /// <param name="endPoint">Where.</param>
+    /// <param name="mode">Permissions of a unix socket, or null.</param>
     /// <exception cref="BlockException">The address cannot be used.</exception>
-    public static Listener Open(EndPoint endPoint)
+    public static Listener Open(EndPoint endPoint, UnixFileMode? mode)
     {
         var path = endPoint is UnixDomainSocketEndPoint ? endPoint.ToString() : null;
         var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, path is null ? ProtocolType.Tcp : ProtocolType.Unspecified);
@@ -47,8 +55,14 @@ internal sealed class Listener : IDisposable
             }
 
             Bind(socket, endPoint, path);
+            if (path is not null && mode is { } permissions && !OperatingSystem.IsWindows())
+            {
+                // Nobody can connect before the socket listens.
+                File.SetUnixFileMode(path, permissions);
+            }
+
             socket.Listen(128);
-            return new Listener(socket, path);
+            return new Listener(socket, path, isBorrowed: false);
         }
         catch (SocketException e)
         {
@@ -64,12 +78,18 @@ internal sealed class Listener : IDisposable
         }
     }
 
+    /// <summary>Takes over a socket that listens already, as a service manager hands it over. Its file, if it has one, is not ours to remove.</summary>
+    public static Listener Adopt(Socket socket) => new(socket, null, isBorrowed: true);
+
     /// <summary>Starts to accept.</summary>
     /// <param name="mayAccept">Waits until there is room; false to end.</param>
     /// <param name="accept">Takes over a connection.</param>
     /// <param name="report">Told what went wrong.</param>
-    public void Start(Func<bool> mayAccept, Action<Socket> accept, Action<string> report) =>
-        new Thread(() => Run(mayAccept, accept, report), 256 << 10) { IsBackground = true, Name = "NBD listener" }.Start();
+    public void Start(Func<bool> mayAccept, Action<Socket> accept, Action<string> report)
+    {
+        _thread = new Thread(() => Run(mayAccept, accept, report), 256 << 10) { IsBackground = true, Name = "NBD listener" };
+        _thread.Start();
+    }
 
     /// <summary>Stops listening; a unix socket's file goes with it.</summary>
     public void Dispose()
@@ -80,6 +100,12 @@ internal sealed class Listener : IDisposable
         }
 
         _disposed = true;
+        if (_isBorrowed)
+        {
+            // Waking the thread by closing would shut the socket down for the service manager as well.
+            _thread?.Join();
+        }
+
         if (_path is not null)
         {
             TryDelete(_path);
@@ -156,7 +182,10 @@ internal sealed class Listener : IDisposable
         {
             try
             {
-                accept(_socket.Accept());
+                if (!_isBorrowed || _socket.Poll(PollMicroseconds, SelectMode.SelectRead))
+                {
+                    accept(_socket.Accept());
+                }
             }
             catch (Exception) when (_disposed)
             {

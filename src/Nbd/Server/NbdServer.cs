@@ -5,10 +5,10 @@ using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Server;
 
-/// <summary>Serves disks, read-only, to any number of NBD clients over TCP and unix sockets.</summary>
+/// <summary>Serves disks to any number of NBD clients over TCP and unix sockets.</summary>
 /// <remarks>
 /// Made to face clients that nobody trusts: see <see cref="NbdServerOptions"/> for the limits. Each client has a thread; nothing that one
-/// client does keeps another one waiting. Thread-safe. Encryption is not offered yet: serve over a unix socket or a network that you trust.
+/// client does keeps another one waiting. Thread-safe. Without <see cref="NbdServerOptions.Tls"/> everybody who can connect reads all there is: then serve over a unix socket or a network that you trust.
 /// </remarks>
 /// <example><code>
 /// await using var disk = await Disk.OpenAsync("vm.qcow2");
@@ -79,7 +79,7 @@ public sealed class NbdServer : IAsyncDisposable
         {
             foreach (var endPoint in endPoints)
             {
-                opened.Add(Listener.Open(endPoint));
+                opened.Add(Listener.Open(endPoint, Options.SocketMode));
             }
 
             lock (_gate)
@@ -103,6 +103,38 @@ public sealed class NbdServer : IAsyncDisposable
             listener.Start(WaitForSlot, Accept, Report);
         }
     }
+
+    /// <summary>Begins to accept clients from a socket that listens already (a service manager's). The server owns it from now on.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: it is not a stream socket that listens; it is still the caller's.</exception>
+    public void Start(Socket listening)
+    {
+        if (listening.SocketType != SocketType.Stream
+            || listening.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.AcceptConnection) is not (int and not 0))
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{listening.LocalEndPoint}: the socket that was handed over does not listen for streams");
+        }
+
+        // Accepting waits, on a thread of its own.
+        listening.Blocking = true;
+        var listener = Listener.Adopt(listening);
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, this);
+            _listeners.Add(listener);
+        }
+
+        listener.Start(WaitForSlot, Accept, Report);
+    }
+
+    /// <summary>What an export offers to a client that agreed on nothing.</summary>
+    /// <exception cref="KeyNotFoundException">There is no export of this name.</exception>
+    public NbdTransmissionFlags FlagsOf(string exportName) => new ServerHandshake(Exports, Options).FlagsOf(Exports[exportName]);
+
+    /// <summary>Serves a client that needs no handshake, since it was told of the export in another way: the kernel. Simple replies, no contexts.</summary>
+    /// <param name="connected">A stream socket; the server owns it from now on.</param>
+    /// <param name="exportName">Which export.</param>
+    /// <exception cref="KeyNotFoundException">There is no export of this name; the socket is still the caller's.</exception>
+    public void Serve(Socket connected, string exportName) => Accept(connected, Exports[exportName]);
 
     /// <summary>Stops: no new clients, requests that were received are answered, then all connections end.</summary>
     /// <param name="deadline">How long that may take before connections are cut.</param>
@@ -227,7 +259,9 @@ public sealed class NbdServer : IAsyncDisposable
         }
     }
 
-    private void Accept(Socket socket)
+    private void Accept(Socket socket) => Accept(socket, null);
+
+    private void Accept(Socket socket, NbdExport? begun)
     {
         ClientConnection connection;
         lock (_gate)
@@ -238,7 +272,7 @@ public sealed class NbdServer : IAsyncDisposable
                 return;
             }
 
-            connection = new ClientConnection(socket, this, ++_accepted);
+            connection = new ClientConnection(socket, this, ++_accepted, begun);
             _connections.Add(connection);
         }
 

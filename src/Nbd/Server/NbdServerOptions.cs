@@ -34,6 +34,9 @@ public sealed record NbdServerOptions
     /// <summary>Threads, shared by all clients, for requests that must wait for a device or be decoded.</summary>
     public int Workers { get; init; } = 32;
 
+    /// <summary>Permissions of a unix socket that is made, in force before anybody can connect; null for what the process's mask leaves.</summary>
+    public UnixFileMode? SocketMode { get; init; }
+
     /// <summary>How to encrypt; null for not at all.</summary>
     public NbdServerTls? Tls { get; init; }
 

@@ -29,6 +29,9 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
     /// <summary>Ids of the metadata contexts that were agreed for the chosen export.</summary>
     public IReadOnlyList<uint> Contexts => Export is { } export ? ContextsOf(export) : [];
 
+    /// <summary>Chooses an export without a word, for a peer that was told everything in another way (the kernel): simple replies, no contexts.</summary>
+    public void Begin(NbdExport export) => Export = export;
+
     /// <summary>What goes out first.</summary>
     public static void Greet(IBufferWriter<byte> reply)
     {
@@ -281,7 +284,7 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
     private NbdExportDetails Details(NbdExport export) => new((ulong)export.Node.VirtualSize, FlagsOf(export));
 
     /// <summary>What an export offers to this client.</summary>
-    private NbdTransmissionFlags FlagsOf(NbdExport export)
+    public NbdTransmissionFlags FlagsOf(NbdExport export)
     {
         var flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.CanMultiConn | NbdTransmissionFlags.SendCache;
         flags |= export.IsWritable

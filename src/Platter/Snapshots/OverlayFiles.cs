@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -7,12 +5,10 @@ using Platter.Core.Images;
 namespace Platter.Snapshots;
 
 /// <summary>One qcow2 file per state, each the overlay of the one it descends from; the current state has the name that was asked for.</summary>
-/// <remarks>The others lie beside it: <c>disk.1.Before the update.qcow2</c>, with the time of the snapshot as the time of the file. Each names its backing file without a directory,
-/// so that all can be moved together. No file that is there is overwritten but that of the current state.</remarks>
+/// <remarks>The others lie beside it: <c>disk.1.Before the update.qcow2</c> (<see cref="ChainFileName"/>), with the time of the snapshot as the time of the file. Names and times survive a
+/// copy too: the header of each has them (<see cref="SnapshotLabel"/>). Each names its backing file without a directory, so that all can be moved together. No file that is there is overwritten but that of the current state.</remarks>
 internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskConvertOptions options) : SnapshotTarget
 {
-    private const int MaxNameChars = 60;
-
     private readonly List<string> _paths = [];
     private readonly List<string> _made = [];
     private Disk? _disk;
@@ -22,7 +18,7 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
 
     public override async ValueTask<BlockNode> BeginAsync(DiskState state, int index, long size, CancellationToken cancellationToken)
     {
-        var file = state.IsCurrent ? path : NameOf(state, index);
+        var file = state.IsCurrent ? path : ChainFileName.Make(path, index + 1, state.Name);
         if (!File.Exists(file))
         {
             _made.Add(file);
@@ -36,11 +32,17 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
         var named = Copy(create.ToNamed());
         if (state.Parent >= 0)
         {
-            named["backing_file"] = Path.GetFileName(_paths[state.Parent]);
+            named["backing_file"] = Relative(_paths[state.Parent]);
             named["backing_fmt"] = create.Format;
         }
 
-        var how = new NamedCreateOptions(create.Format, named) { Secrets = create.Secrets, Password = create.Password, Unfinished = true };
+        var how = new NamedCreateOptions(create.Format, named) 
+        {
+            Secrets = create.Secrets,
+            Password = create.Password,
+            Unfinished = true,
+            Label = state.IsCurrent ? null : new(state.Name, state.Date),
+        };
         await Disk.CreateAsync(file, size, how, cancellationToken).ConfigureAwait(false);
         _disk = await Disk.OpenAsync(Image(file, create), Opening(create, options) with { AllowUnfinished = true }, cancellationToken).ConfigureAwait(false);
         return _disk.Node;
@@ -50,7 +52,7 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
     {
         await ((ImageNode)_disk!.Node).SetUnfinishedAsync(false, cancellationToken).ConfigureAwait(false);
         await DisposeAsync().ConfigureAwait(false);
-        if (!state.IsCurrent)
+        if (!state.IsCurrent && state.Date != DiskState.NoDate)
         {
             File.SetLastWriteTimeUtc(_paths[index], state.Date.UtcDateTime);
         }
@@ -72,6 +74,9 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
         }
     }
 
+    // A colon in the name that was asked for would look like a protocol's.
+    private static string Relative(string path) => Path.GetFileName(path) is var name && name.Contains(':', StringComparison.Ordinal) ? $"./{name}" : name;
+
     private static NodeOptions Copy(NodeOptions options)
     {
         var copy = new NodeOptions();
@@ -81,23 +86,5 @@ internal sealed class OverlayFiles(string path, DiskCreateOptions create, DiskCo
         }
 
         return copy;
-    }
-
-    // What a file system, a shell or a backing file's name could stumble over becomes '_'.
-    private string NameOf(DiskState state, int index)
-    {
-        var name = new StringBuilder();
-        foreach (var c in state.Name.EnumerateRunes())
-        {
-            name.Append(Rune.IsLetterOrDigit(c) || c.Value is ' ' or '-' or '_' or '.' ? c.ToString() : "_");
-            if (name.Length >= MaxNameChars)
-            {
-                break;
-            }
-        }
-
-        return string.Create(
-            CultureInfo.InvariantCulture,
-            $"{Path.Combine(Path.GetDirectoryName(path) ?? string.Empty, Path.GetFileNameWithoutExtension(path))}.{index + 1}.{name.ToString().Trim(' ', '.')}{Path.GetExtension(path)}");
     }
 }

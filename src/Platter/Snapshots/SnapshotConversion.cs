@@ -15,6 +15,10 @@ internal sealed class SnapshotConversion
     private readonly Action<string, string>? _digest;
     private readonly IReadOnlyList<DiskState> _states;
 
+    // The state that was copied last stays open: most stand on the one before, and to open a long chain once more takes time.
+    private BlockNode? _last;
+    private int _lastIndex = -1;
+
     private SnapshotConversion(IReadOnlyList<DiskState> states, SnapshotTarget target, DiskConvertOptions options, Action<string, string>? digest) =>
         (_states, _target, _options, _digest) = (states, target, options, digest);
 
@@ -47,10 +51,17 @@ internal sealed class SnapshotConversion
 
     private async Task RunAsync(IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
-        for (var i = 0; i < _states.Count; i++)
+        try
         {
-            var share = progress is null ? null : new Share(progress, i, _states.Count);
-            await CopyAsync(i, share, cancellationToken).ConfigureAwait(false);
+            for (var i = 0; i < _states.Count; i++)
+            {
+                var share = progress is null ? null : new Share(progress, i, _states.Count);
+                await CopyAsync(i, share, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            await KeepAsync(null, -1).ConfigureAwait(false);
         }
 
         await _target.FinishAsync(cancellationToken).ConfigureAwait(false);
@@ -63,8 +74,24 @@ internal sealed class SnapshotConversion
     private async ValueTask CopyAsync(int index, Share? progress, CancellationToken cancellationToken)
     {
         var state = _states[index];
-        var source = await OpenDifferenceAsync(state, cancellationToken).ConfigureAwait(false);
-        await using var closing = source.ConfigureAwait(false);
+        var node = await state.OpenAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            var source = await DifferenceAsync(node, state, cancellationToken).ConfigureAwait(false);
+            await using var closing = source.ConfigureAwait(false);
+            await CopyAsync(source, state, index, progress, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await node.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+
+        await KeepAsync(node, index).ConfigureAwait(false);
+    }
+
+    private async ValueTask CopyAsync(BlockNode source, DiskState state, int index, Share? progress, CancellationToken cancellationToken)
+    {
         var node = await _target.BeginAsync(state, index, source.VirtualSize, cancellationToken).ConfigureAwait(false);
         var tree = _digest is null ? null : new DigestTree(source.VirtualSize);
         var isFirst = state.Parent < 0;
@@ -76,22 +103,24 @@ internal sealed class SnapshotConversion
         _digest?.Invoke(tree!.Finish(), state.Name);
     }
 
-    private async ValueTask<BlockNode> OpenDifferenceAsync(DiskState state, CancellationToken cancellationToken)
+    // The state told apart from its parent. Disposing it leaves the state open.
+    private async ValueTask<BlockNode> DifferenceAsync(BlockNode node, DiskState state, CancellationToken cancellationToken)
     {
-        var node = await state.OpenAsync(cancellationToken).ConfigureAwait(false);
-        if (state.Parent < 0)
-        {
-            return node;
-        }
+        var borrowed = new BorrowedNode(node);
+        return state.Parent < 0
+            ? borrowed
+            : new DifferenceNode(
+                borrowed,
+                state.Parent == _lastIndex ? new BorrowedNode(_last!) : await _states[state.Parent].OpenAsync(cancellationToken).ConfigureAwait(false));
+    }
 
-        try
+    private async ValueTask KeepAsync(BlockNode? node, int index)
+    {
+        var before = _last;
+        (_last, _lastIndex) = (node, index);
+        if (before is not null)
         {
-            return new DifferenceNode(node, await _states[state.Parent].OpenAsync(cancellationToken).ConfigureAwait(false));
-        }
-        catch
-        {
-            await node.DisposeAsync().ConfigureAwait(false);
-            throw;
+            await before.DisposeAsync().ConfigureAwait(false);
         }
     }
 

@@ -27,7 +27,7 @@ internal static class SnapshotLineage
         }
 
         return source.HasSnapshotTree ? OfTree(source, open)
-            : source.Backing is not null && (form == SnapshotForm.Chain || source.Snapshots.Count == 0) ? OfChain(source)
+            : source.Backing is not null && (form == SnapshotForm.Chain || source.Snapshots.Count == 0) ? await OfChainAsync(source, warn, cancellationToken).ConfigureAwait(false)
             : await OfSnapshotsAsync(source, open, cancellationToken).ConfigureAwait(false);
     }
 
@@ -76,7 +76,7 @@ internal static class SnapshotLineage
         {
             var id = next.Snapshot.Id;
             var index = states.Count;
-            states.Add(new(NameOf(next.Snapshot), next.Snapshot.Date, false, token => open(new(id, null, null), token)) { Parent = index == 0 ? -1 : Math.Max(next.Parent, 0) });
+            states.Add(new(NameOf(next.Snapshot), DateOf(next.Snapshot), false, token => open(new(id, null, null), token)) { Parent = index == 0 ? -1 : Math.Max(next.Parent, 0) });
             currentParent = id == source.ParentSnapshotId ? index : currentParent;
             Push(source.Snapshots.Where(s => s.ParentId == id), index);
         }
@@ -94,35 +94,63 @@ internal static class SnapshotLineage
         }
     }
 
-    private static List<DiskState> OfChain(BlockNode source)
+    private static async ValueTask<IReadOnlyList<DiskState>> OfChainAsync(BlockNode source, Action<string> warn, CancellationToken cancellationToken)
     {
         var states = new List<DiskState>();
+        var files = new HashSet<string>();
         for (var node = source; node is not null; node = node.Backing)
         {
             var layer = node;
-            var isCurrent = ReferenceEquals(layer, source);
-            states.Add(isCurrent ? Current(Borrow) : new(NameOf(layer, source), DateOf(layer), false, Borrow));
+            _ = files.Add(Path.GetFileName(layer.Name));
+            if (ReferenceEquals(layer, source))
+            {
+                states.Add(Current(Borrow));
+                continue;
+            }
+
+            // What the image itself says counts: file names change, and times with every copy.
+            var label = (await layer.GetInfoAsync(cancellationToken).ConfigureAwait(false)).Label;
+            states.Add(new(label?.Name ?? NameOf(layer, source), label?.Date ?? DateOf(layer), false, Borrow));
 
             ValueTask<BlockNode> Borrow(CancellationToken token) => new(new BorrowedNode(layer));
         }
 
+        TellBranches(source.Name, files, warn);
         states.Reverse();
         return [.. states.Select((state, i) => state with { Parent = i - 1 })];
     }
 
-    // The file's name; of the files that we make for snapshots (OverlayFiles) what was the snapshot's.
-    private static string NameOf(BlockNode layer, BlockNode top)
+    // A chain is one line of a tree: files of other branches name their backing file, and are named by none of this line.
+    private static void TellBranches(string top, HashSet<string> chain, Action<string> warn)
     {
-        var name = Path.GetFileNameWithoutExtension(layer.Name);
-        var ours = Path.GetFileNameWithoutExtension(top.Name) + ".";
-        if (name.StartsWith(ours, StringComparison.Ordinal) && name.IndexOf('.', ours.Length) is var dot and > 0
-            && !name.AsSpan(ours.Length, dot - ours.Length).ContainsAnyExceptInRange('0', '9') && dot + 1 < name.Length)
+        if (!File.Exists(top))
         {
-            return name[(dot + 1)..];
+            return;
         }
 
-        return name.Length > 0 ? name : layer.Name;
+        List<string> others;
+        try
+        {
+            var directory = Path.GetDirectoryName(top) is { Length: > 0 } parent ? parent : ".";
+            others = [.. Directory.EnumerateFiles(directory).Select(file => Path.GetFileName(file)).Where(file => !chain.Contains(file) && ChainFileName.SnapshotOf(top, file) is not null).Order(StringComparer.Ordinal)];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Who may not list the directory is not told.
+            return;
+        }
+
+        if (others.Count > 0)
+        {
+            warn(
+                $"{top}: only its backing chain is copied; left out, though named as its snapshots: {string.Join(", ", others.Take(8).Select(file => $"'{SafeText.Clean(file, 256)}'"))}"
+                + (others.Count > 8 ? $" and {others.Count - 8} more" : string.Empty));
+        }
     }
+
+    // The file's name; of the files that we make for snapshots (OverlayFiles) what was the snapshot's.
+    private static string NameOf(BlockNode layer, BlockNode top) =>
+        ChainFileName.SnapshotOf(top.Name, layer.Name) ?? (Path.GetFileNameWithoutExtension(layer.Name) is { Length: > 0 } name ? name : layer.Name);
 
     // The format does not say what a snapshot descends from. What shares most with it is as good: the earliest of these.
     private static async ValueTask<IReadOnlyList<DiskState>> OfSnapshotsAsync(
@@ -131,7 +159,7 @@ internal static class SnapshotLineage
         List<DiskState> states =
         [
             .. source.Snapshots.Select(snapshot => new DiskState(
-                NameOf(snapshot), snapshot.Date, false, token => open(new(snapshot.Id, null, null), token))),
+                NameOf(snapshot), DateOf(snapshot), false, token => open(new(snapshot.Id, null, null), token))),
             Current(token => open(null, token)),
         ];
         for (var i = 1; i < states.Count; i++)
@@ -155,6 +183,8 @@ internal static class SnapshotLineage
     private static DiskState Current(Func<CancellationToken, ValueTask<BlockNode>> open) => new("current state", DateTimeOffset.UtcNow, true, open);
 
     private static string NameOf(SnapshotInfo snapshot) => snapshot.Name.Length > 0 ? snapshot.Name : snapshot.Id;
+
+    private static DateTimeOffset DateOf(SnapshotInfo snapshot) => snapshot.Date == default ? DiskState.NoDate : snapshot.Date;
 
     private static DateTimeOffset DateOf(BlockNode layer) =>
         File.Exists(layer.Name) ? new DateTimeOffset(File.GetLastWriteTimeUtc(layer.Name)) : DateTimeOffset.UtcNow;

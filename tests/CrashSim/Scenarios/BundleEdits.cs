@@ -23,7 +23,7 @@ internal class BundleEdits(string shape) : CrashScenario
 
     public override CrashImage Prepare(Random random) => From(Build(random, withSnapshots: shape == "machine"));
 
-    public override Task VerifyAsync(CrashVerifier verifier) => new BundleVerifier(verifier, Top, Disk).VerifyAsync();
+    public override Task VerifyAsync(CrashVerifier verifier) => new BundleVerifier(verifier, Top, Disk) { MayBeOpen = !IsExhaustive }.VerifyAsync();
 
     public override async Task RunAsync(CrashRun run)
     {
@@ -163,8 +163,8 @@ internal sealed class FewBundleEdits(string edit) : BundleEdits("one")
 
     public override CrashImage Prepare(Random random)
     {
-        var builder = new BundleBuilder("vm", 60, 8);
-        var first = edit is "grow" or "shrink" ? null : builder.AddLayer();
+        var builder = new BundleBuilder("vm", 60, 8, edit.Contains("split", StringComparison.Ordinal) ? [24, 48] : []);
+        var first = edit is "grow" or "shrink" or "grow-split" or "shrink-split" ? null : builder.AddLayer();
         first?.FillRandom(1, edit == "delete-up" ? 0.1 : 0.9);
         var top = builder.AddTop();
         top.FillRandom(2, edit == "delete-up" ? 0.8 : 0.2);
@@ -211,8 +211,8 @@ internal sealed class FewBundleEdits(string edit) : BundleEdits("one")
             "take" => await TakeAsync(run, node, world, "taken"),
             "apply" => await ApplyAsync(run, node, world, "first"),
             "commit" => await CommitAsync(run, node, world),
-            "grow" => await GrowAsync(run, node, world, 90 * 512),
-            "shrink" => await GrowAsync(run, node, world, 33 * 512),
+            "grow" or "grow-split" or "grow-split-snapshot" => await GrowAsync(run, node, world, 90 * 512),
+            "shrink" or "shrink-split" => await GrowAsync(run, node, world, 33 * 512),
             "delete-leaf" => await DeleteAsync(run, node, world, "leaf"),
             _ => await DeleteAsync(run, node, world, "first"),
         };

@@ -90,9 +90,12 @@ public sealed class BundleTests
     public void An_interrupted_copy_is_no_bundle_and_is_resumed()
     {
         using var folder = new TempFolder("bundle");
-        ToolRunner.RequireOrSkip("qemu-img", "timeout");
+        ToolRunner.RequireOrSkip("qemu-img");
         File.WriteAllBytes(folder["disk.raw"], TestContent.Make(1, 0, 12 << 20));
-        var script = $"exec timeout -s INT 1.5 '{PlatterCli.Path}' convert -r 2M -O parallels-bundle '{folder["disk.raw"]}' '{folder["vm.hdd"]}'";
+
+        // Interrupted when it has begun to fill the new disk, however slowly it got there.
+        var script = $"'{PlatterCli.Path}' convert -r 2M -O parallels-bundle '{folder["disk.raw"]}' '{folder["vm.hdd"]}' & "
+            + $"until [ \"$(cat '{folder["vm.hdd"]}'/*.hds 2>/dev/null | wc -c)\" -gt 1500000 ]; do sleep 0.1; done; kill -INT $!; wait $!";
         var cut = ToolRunner.Run(new ToolCommand("bash", "-c", script));
         Assert.NotEqual(0, cut.ExitCode);
         Assert.False(File.Exists(folder["vm.hdd/DiskDescriptor.xml"]));
@@ -165,6 +168,46 @@ public sealed class BundleTests
         Assert.Contains("has no snapshot 'nothing'", PlatterCli.Run("snapshot", "-a", "nothing", disk).Error);
         Assert.Contains("Use the --shrink option", PlatterCli.Run("resize", disk, "1M").Error);
         Assert.Contains("cannot be made smaller", PlatterCli.Run("resize", "--shrink", disk, "1M").Error);
+    }
+
+    [Theory]
+    [InlineData("snapshot -d one", "pwrite64", 6)]
+    [InlineData("snapshot -d one", "rename,renameat,renameat2", 4, 6)]
+    [InlineData("commit", "fsync,fdatasync", 11)]
+    [InlineData("resize 9M", "fsync,fdatasync", 11)]
+    public void A_change_that_was_killed_leaves_no_more_than_leaks(string change, string calls, params int[] moments)
+    {
+        ToolRunner.RequireOrSkip("strace");
+        using var folder = new TempFolder("bundle");
+        var whole = folder["whole.hdd"];
+        PlatterCli.Run("create", "-f", "parallels-bundle", "-o", "cluster_size=64k,split_size=2M", whole, "4M").Expect();
+        Io(whole, "write -P 1 0 3M");
+        PlatterCli.Run("snapshot", "-c", "one", whole).Expect();
+        Io(whole, "write -P 2 1M 2M");
+        foreach (var moment in moments)
+        {
+            var disk = folder[$"{moment}.hdd"];
+            Directory.CreateDirectory(disk);
+            foreach (var file in Directory.GetFiles(whole))
+            {
+                File.Copy(file, Path.Combine(disk, Path.GetFileName(file)));
+            }
+
+            var digest = Digest(disk);
+            var words = change.Split(' ');
+            string[] command = words[0] == "resize" ? ["resize", disk, words[1]] : [.. words, disk];
+            ToolRunner.Run("strace", ["-qq", "-f", "-o", "/dev/null", "-e", $"trace={calls}", "-e", $"inject={calls}:signal=KILL:when={moment}", PlatterCli.Path!, .. command]);
+            var check = PlatterCli.Run("check", disk);
+            Assert.True(check.ExitCode is 0 or 3, $"killed at {calls} {moment}: {check.ExitCode} {check.Error}");
+            var found = Digest(disk);
+            Assert.True(found == digest || words[0] == "resize");
+            var repair = PlatterCli.Run("check", "-r", "leaks", disk);
+            Assert.True(repair.ExitCode == 0, $"killed at {calls} {moment}: {repair.ExitCode} {repair.Error}");
+            var after = PlatterCli.Run("check", disk);
+            Assert.Equal((0, string.Empty), (after.ExitCode, after.Error));
+            Assert.Equal(found, Digest(disk));
+            Assert.DoesNotContain(Directory.GetFiles(disk), f => f.EndsWith(".new", StringComparison.Ordinal) || f.EndsWith(".changes", StringComparison.Ordinal));
+        }
     }
 
     private static void Io(string disk, params string[] commands) => PlatterCli.Run(["io", .. commands.SelectMany(c => new[] { "-c", c }), disk]).Expect();

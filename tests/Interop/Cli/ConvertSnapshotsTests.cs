@@ -44,7 +44,7 @@ public sealed class ConvertSnapshotsTests : IDisposable
 
         var files = Directory.GetFiles(_folder.Path, "target*.qcow2").Order(StringComparer.Ordinal).ToList();
         Assert.Equal(
-            ["target.1.Clean install.qcow2", "target.2.side_branch.qcow2", "target.3.After update.qcow2", "target.qcow2"],
+            ["target.1.Clean install.qcow2", "target.2.side%2Fbranch.qcow2", "target.3.After update.qcow2", "target.qcow2"],
             files.Select(file => Path.GetFileName(file)));
         for (var i = 0; i < 3; i++)
         {
@@ -57,6 +57,15 @@ public sealed class ConvertSnapshotsTests : IDisposable
         }
 
         AssertReads(machine.Current);
+
+        // What the peer changes in a header keeps whose snapshot it is.
+        foreach (var command in new[] { "amend -f qcow2 -o lazy_refcounts=on {0}", "bitmap --add {0} dirty", "resize -q {0} +1M", "rebase -u -f qcow2 -b new -F raw {0}" })
+        {
+            var kept = _folder["kept.qcow2"];
+            File.Copy(files[1], kept, overwrite: true);
+            Peer(command, kept);
+            Assert.Contains("    snapshot:\n        name: side/branch\n        date: 2024-03-02T09:00:00Z\n", PlatterCli.RunChecked("info", kept).Text, StringComparison.Ordinal);
+        }
 
         // The parent of the branch and of the main line is one file, and everything can be moved together.
         Assert.Contains("backing file: target.1.Clean install.qcow2", ToolRunner.RunChecked("qemu-img", "info", files[1]).Text, StringComparison.Ordinal);

@@ -44,6 +44,29 @@ public sealed class SpaceTests : IDisposable
         OfflineInterop.ReadsAs(_folder["over"], Content);
     }
 
+    [Theory]
+    [InlineData("create", "-f", "qcow2", "-o", "preallocation=full", "{0}", "20M")]
+    [InlineData("create", "-f", "raw", "-o", "preallocation=falloc", "{0}", "20M")]
+    [InlineData("convert", "-O", "parallels", "{1}", "{0}")]
+    [InlineData("convert", "-O", "parallels-bundle", "{1}", "{0}.hdd")]
+    [InlineData("convert", "-O", "qcow2", "--snapshots=internal", "{1}", "{0}")]
+    public void A_full_disk_is_told_with_what_was_done_in_which_file_and_where(params string[] args)
+    {
+        using var small = SmallFileSystem.RequireOrSkip(_folder, 3);
+        var error = PlatterCli.Run([.. args.Select(arg => arg.Replace("{0}", small["x"], StringComparison.Ordinal).Replace("{1}", Content, StringComparison.Ordinal))]).Expect(1).Error;
+        Assert.Matches($"^platter: {System.Text.RegularExpressions.Regex.Escape(small["x"])}[^ ]*: Could not (write|reserve) [0-9]+ bytes at 0x[0-9a-f]+: No space left on device", error);
+    }
+
+    [Fact]
+    public void A_bundle_that_finds_no_room_is_named_once()
+    {
+        using var small = SmallFileSystem.RequireOrSkip(_folder, 3);
+        small.Fill();
+        var error = PlatterCli.Run("create", "-f", "parallels-bundle", small["x.hdd"], "10M").Expect(1).Error;
+        Assert.Matches($"^platter: {System.Text.RegularExpressions.Regex.Escape(small["x.hdd"])}/[^ ]*: Could not [^:]*: No space left on device\n$", error);
+        Assert.False(Path.Exists(small["x.hdd"]));
+    }
+
     [Fact]
     public void A_copy_that_found_no_room_fits_when_there_is_some()
     {

@@ -69,7 +69,7 @@ public sealed class ServerCommandTests
     }
 
     [Fact]
-    public void Under_the_name_qemu_nbd_it_stays_with_t_and_notes_that_it_only_reads()
+    public void Under_the_name_qemu_nbd_it_stays_with_t()
     {
         ToolRunner.RequireOrSkip("nbdinfo");
         using var folder = new TempFolder();
@@ -80,7 +80,7 @@ public sealed class ServerCommandTests
             Assert.Equal("1048576", ToolRunner.RunChecked("nbdinfo", "--size", server.Uri).Text.Trim());
         }
 
-        Assert.Contains("qemu-nbd: warning: this version serves read-only", server.Log);
+        Assert.Equal(string.Empty, server.Log);
         Assert.Equal(0, server.Stop());
     }
 
@@ -97,6 +97,142 @@ public sealed class ServerCommandTests
         var result = ToolRunner.Run(tool, [.. options, "-r", Image(folder)]).Expect(1);
         Assert.StartsWith("qemu-nbd: ", result.Error);
         Assert.DoesNotContain("internal error", result.Error);
+    }
+
+    [Theory]
+    [InlineData("qcow2")]
+    [InlineData("raw")]
+    [InlineData("parallels")]
+    public void What_the_peers_write_through_it_is_in_the_image(string format)
+    {
+        PlatterCli.RequireOrSkip();
+        ToolRunner.RequireOrSkip("qemu-img", "qemu-io", "nbdcopy");
+        using var folder = new TempFolder();
+        var (image, data) = (folder["a.img"], folder.Write("data", new byte[8 << 20]));
+        var bytes = new byte[5 << 20];
+        new Random(2).NextBytes(bytes);
+        using (var file = File.OpenWrite(data))
+        {
+            file.Position = 1 << 20;
+            file.Write(bytes);
+        }
+
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", format, image, "8M");
+        using (var server = NbdServer.Start(PlatterCli.Command("serve", "-w", "-f", format, "-k", "{socket}", image), folder))
+        {
+            ToolRunner.RunChecked("nbdcopy", "--flush", data, server.Uri);
+            var result = ToolRunner.RunChecked(
+                "qemu-io", "-f", "raw", "-c", "write -P 1 0 100k", "-c", "write -f -P 2 200k 64k", "-c", "write -z 6M 1M", "-c", "write -z -u 7M 64k",
+                "-c", "discard 2M 1M", "-c", "read -P 1 0 100k", "-c", "read -P 0 6M 1M", "-c", "flush", server.Uri);
+            Assert.DoesNotContain("failed", result.Text);
+            Assert.Equal(0, server.Stop());
+        }
+
+        ToolRunner.RunChecked("qemu-img", "check", "-q", "-f", format == "raw" ? "qcow2" : format, format == "raw" ? QuietQcow2(folder) : image);
+        ToolRunner.RunChecked("qemu-io", "-r", "-f", format, "-c", "read -P 1 0 100k", "-c", "read -P 2 200k 64k", "-c", "read -P 0 6M 1M", image);
+        ToolRunner.RunChecked("qemu-img", "convert", "-f", format, "-O", "raw", image, folder["out"]);
+        Assert.Equal(File.ReadAllBytes(data)[(3 << 20)..(6 << 20)], File.ReadAllBytes(folder["out"])[(3 << 20)..(6 << 20)]);
+    }
+
+    [Fact]
+    public void An_overlay_takes_the_writes_and_leaves_the_image_alone()
+    {
+        ToolRunner.RequireOrSkip("qemu-io");
+        using var folder = new TempFolder();
+        var image = Image(folder);
+        var before = File.ReadAllBytes(image);
+        var tool = PlatterCli.LinkAs(folder, "qemu-nbd");
+        using (var server = NbdServer.Start(new ToolCommand(tool, "-s", "-t", "-f", "raw", "-k", "{socket}", image), folder))
+        {
+            ToolRunner.RunChecked("qemu-io", "-f", "raw", "-c", "write -P 7 1000 5000", server.Uri);
+            Assert.DoesNotContain("failed", ToolRunner.RunChecked("qemu-io", "-f", "raw", "-c", "read -P 7 1000 5000", server.Uri).Text);
+        }
+
+        Assert.Equal(before, File.ReadAllBytes(image));
+        Assert.Empty(Directory.GetFiles(Path.GetTempPath(), "platter-overlay-*"));
+    }
+
+    [Fact]
+    public void Snapshots_layers_and_several_images_are_exports_of_their_own()
+    {
+        PlatterCli.RequireOrSkip();
+        ToolRunner.RequireOrSkip("qemu-img", "qemu-io", "nbdinfo");
+        using var folder = new TempFolder();
+        var (below, top) = (folder["below.qcow2"], folder["top.qcow2"]);
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", below, "1M");
+        ToolRunner.RunChecked("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 1M", below);
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", top);
+        ToolRunner.RunChecked("qemu-io", "-f", "qcow2", "-c", "write -P 2 0 64k", top);
+        ToolRunner.RunChecked("qemu-img", "snapshot", "-c", "s 1", top);
+        ToolRunner.RunChecked("qemu-io", "-f", "qcow2", "-c", "write -P 3 0 64k", top);
+        using var server = NbdServer.Start(
+            PlatterCli.Command("serve", "-A", "--snapshots", "--layers", "-k", "{socket}", top, "--export", $"name=own,image={below},offset=64k,size=64k"), folder);
+        foreach (var (name, pattern) in ((string, int)[])[("top.qcow2", 3), ("top.qcow2%40s%201", 2), ("top.qcow2~1", 1), ("own", 1)])
+        {
+            var uri = $"nbd+unix:///{name}?socket={server.Socket}";
+            Assert.DoesNotContain("failed", ToolRunner.RunChecked("qemu-io", "-r", "-f", "raw", "-c", $"read -P {pattern} 0 64k", uri).Text);
+        }
+
+        Assert.Equal("65536", ToolRunner.RunChecked("nbdinfo", "--size", $"nbd+unix:///own?socket={server.Socket}").Text.Trim());
+        var depth = ToolRunner.RunChecked("nbdinfo", "--map=qemu:allocation-depth", $"nbd+unix:///top.qcow2?socket={server.Socket}").Text;
+        Assert.Matches(@"^ *0 +65536 +1 +local\s+65536 +983040 +2 +backing depth 2", depth);
+    }
+
+    [Fact]
+    public void A_dirty_bitmap_is_told_as_qemu_nbd_tells_it()
+    {
+        PlatterCli.RequireOrSkip();
+        ToolRunner.RequireOrSkip("qemu-img", "qemu-io", "qemu-nbd", "nbdinfo");
+        using var folder = new TempFolder();
+        var image = folder["a.qcow2"];
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", image, "16M");
+        ToolRunner.RunChecked("qemu-img", "bitmap", "--add", "-g", "64k", image, "b0");
+        ToolRunner.RunChecked("qemu-io", "-f", "qcow2", "-c", "write 1M 64k", "-c", "write 5M 300k", "-c", "write 15M 1M", image);
+        ToolRunner.RunChecked("qemu-img", "bitmap", "--disable", image, "b0");
+        string Map(string uri) => ToolRunner.RunChecked("nbdinfo", "--map=qemu:dirty-bitmap:b0", uri).Text;
+        string expected;
+        using (var peer = NbdServer.QemuNbd(image, "qcow2", folder, "-B", "b0"))
+        {
+            expected = Map(peer.Uri);
+        }
+
+        using var server = NbdServer.Start(PlatterCli.Command("serve", "-B", "b0", "-k", "{socket}", image), folder);
+        Assert.Equal(expected, Map(server.Uri));
+        Assert.Contains("dirty", expected);
+        Assert.Contains("qemu:dirty-bitmap:b0", ToolRunner.RunChecked("nbdinfo", "--list", server.Uri).Text);
+    }
+
+    [Fact]
+    public void A_service_manager_may_hand_over_the_socket()
+    {
+        PlatterCli.RequireOrSkip();
+        ToolRunner.RequireOrSkip("python3", "nbdinfo");
+        using var folder = new TempFolder();
+        var command = PlatterCli.Command("serve", "-f", "raw", Image(folder));
+        const string Manager =
+            "import os,socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen(5)\nos.dup2(s.fileno(),3)\nos.set_inheritable(3,True)\n"
+            + "os.environ.update(LISTEN_FDS='1',LISTEN_PID=str(os.getpid()))\nos.execvp(sys.argv[2],sys.argv[2:])\n";
+        using var server = NbdServer.Start(
+            new ToolCommand("python3", ["-c", Manager, "{socket}", command.Tool, .. command.Arguments]) { Environment = command.Environment }, folder);
+        Assert.Equal("1048576", ToolRunner.RunChecked("nbdinfo", "--size", server.Uri).Text.Trim());
+        Assert.Equal(0, server.Stop());
+        Assert.True(File.Exists(server.Socket));
+    }
+
+    [Fact]
+    public void A_socket_has_the_mode_that_was_asked_for()
+    {
+        PlatterCli.RequireOrSkip();
+        using var folder = new TempFolder();
+        using var server = NbdServer.Start(PlatterCli.Command("serve", "-f", "raw", "-k", "{socket}", "--socket-mode=0600", Image(folder)), folder);
+        Assert.Equal("600", ToolRunner.RunChecked("stat", "-c", "%a", server.Socket).Text.Trim());
+    }
+
+    // Raw images have nothing to check.
+    private static string QuietQcow2(TempFolder folder)
+    {
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", folder["empty.qcow2"], "1M");
+        return folder["empty.qcow2"];
     }
 
     private static string Image(TempFolder folder)

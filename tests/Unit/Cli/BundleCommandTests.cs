@@ -83,11 +83,73 @@ public sealed class BundleCommandTests
     }
 
     [Fact]
+    public async Task Map_as_Json_names_the_file_of_every_offset_in_a_bundle()
+    {
+        var entries = JsonNode.Parse((await CliRun.PlatterAsync("map", "--output=json", DemoSample.Disk)).Output)!.AsArray();
+        Assert.All(entries, entry => Assert.Equal(entry!["offset"] is null, entry["filename"] is null));
+        Assert.Equal(3, entries.Select(entry => (string?)entry!["filename"]).Where(file => file is not null).Distinct().Count());
+        Assert.All(entries, entry => Assert.True(entry!["filename"] is not { } file || File.Exists((string)file!)));
+    }
+
+    [Fact]
     public async Task Check_examines_the_whole_bundle()
     {
         var run = await CliRun.PlatterAsync("check", DemoSample.Machine);
         Assert.StartsWith("No errors were found on the image.\n", run.Output, StringComparison.Ordinal);
         Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+    }
+
+    [Theory]
+    [InlineData("out.qcow2", "internal", "qcow2")]
+    [InlineData("out.qcow2", "chain", "qcow2")]
+    [InlineData("out.qcow2", "none", "qcow2")]
+    [InlineData("out", "internal", "qcow2")]
+    [InlineData("out.hdd", "internal", "parallels-bundle")]
+    [InlineData("out.hdd/", "chain", "parallels-bundle")]
+    [InlineData("out.img", "none", "raw")]
+    public async Task Who_asks_for_snapshots_need_not_say_which_format_has_them(string target, string form, string format)
+    {
+        using var folder = new TempFolder();
+        var run = await CliRun.PlatterAsync("convert", $"--snapshots={form}", DemoSample.Machine, folder[target]);
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+        Assert.Contains($"\nfile format: {format}\n", (await CliRun.PlatterAsync("info", folder[target])).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Without_it_a_new_image_is_raw_and_holds_no_snapshots()
+    {
+        using var folder = new TempFolder();
+        Assert.Equal(0, (await CliRun.PlatterAsync("convert", DemoSample.Machine, folder["out.qcow2"])).ExitCode);
+        Assert.Contains("\nfile format: raw\n", (await CliRun.PlatterAsync("info", folder["out.qcow2"])).Output, StringComparison.Ordinal);
+        var refused = await CliRun.PlatterAsync("convert", "--snapshots=internal", "-O", "raw", DemoSample.Machine, folder["out.raw"]);
+        Assert.Equal((1, "platter: An image of format 'raw' cannot hold snapshots; -O qcow2 and -O parallels-bundle can\n"), (refused.ExitCode, refused.Error));
+    }
+
+    [Theory]
+    [InlineData("internal")]
+    [InlineData("chain")]
+    public async Task Snapshots_that_nobody_named_have_their_ids_and_no_date(string form)
+    {
+        using var folder = new TempFolder();
+        var disk = folder.CreateFolder("disk.hdd");
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(DemoSample.Machine, "harddisk.hdd")))
+        {
+            File.Copy(file, Path.Combine(disk, Path.GetFileName(file)));
+        }
+
+        Assert.DoesNotContain("1970", (await CliRun.PlatterAsync("snapshot", "-l", disk)).Output, StringComparison.Ordinal);
+        Assert.Equal(0, (int)JsonNode.Parse((await CliRun.PlatterAsync("info", "--output=json", disk)).Output)!["snapshots"]![0]!["date-sec"]!);
+        Assert.Equal(0, (await CliRun.PlatterAsync("convert", $"--snapshots={form}", disk, folder["x.qcow2"])).ExitCode);
+        foreach (var file in Directory.GetFiles(folder.Path, "x*.qcow2"))
+        {
+            Assert.NotEqual(1970, File.GetLastWriteTimeUtc(file).Year);
+            Assert.DoesNotContain("date: 1970", (await CliRun.PlatterAsync("info", file)).Output, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(0, (await CliRun.PlatterAsync("convert", "--snapshots=internal", folder["x.qcow2"], folder["back.hdd"])).ExitCode);
+        var back = (await CliRun.PlatterAsync("info", folder["back.hdd"])).Output;
+        Assert.Contains("\n    {1c7ad7a2-54a7-4f43-9f4a-3c3fd7a1b0e1} {", back, StringComparison.Ordinal);
+        Assert.DoesNotContain("1970", back, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -99,5 +161,23 @@ public sealed class BundleCommandTests
         Assert.Equal(1, run.ExitCode);
         Assert.Contains("no such", run.Error, StringComparison.Ordinal);
         Assert.False(File.Exists(folder["x"]));
+    }
+
+    [Fact]
+    public async Task A_disk_that_is_in_use_is_told_with_its_file_named_once()
+    {
+        using var folder = new TempFolder();
+        var name = folder["vm.hdd"];
+        Assert.Equal(0, (await CliRun.PlatterAsync("create", "-f", "parallels-bundle", name, "1M")).ExitCode);
+        await using var disk = await Disk.OpenAsync(name, new DiskOpenOptions { Writable = true }, TestContext.Current.CancellationToken);
+        string[][] commands = [["snapshot", "-c", "x", name], ["resize", name, "2M"], ["check", "-r", "all", name], ["commit", name]];
+        foreach (var command in commands)
+        {
+            var run = await CliRun.PlatterAsync(command);
+            Assert.Equal(1, run.ExitCode);
+            Assert.Single(run.Error.Trim().Split('\n'));
+            Assert.Equal(2, run.Error.Split(".hds").Length);
+            Assert.Contains($"[{name}]", run.Error, StringComparison.Ordinal);
+        }
     }
 }

@@ -1,5 +1,6 @@
 using Platter.Cli.Commands;
 using Platter.Cli.Options;
+using Platter.Cli.Serving;
 using Xunit;
 
 namespace Platter.Tests.Unit.Cli;
@@ -11,7 +12,7 @@ public sealed class ServeSettingsTests
     {
         var settings = Serve("a.qcow2");
         Assert.Equal(("localhost", 10809, (int?)null, true, true), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
-        Assert.Equal("nbd://localhost/", settings.UriOf(settings.Port));
+        Assert.Equal("nbd://localhost/", settings.UriOf(settings.Exports[0].Name, settings.Port));
     }
 
     [Fact]
@@ -20,9 +21,9 @@ public sealed class ServeSettingsTests
         var settings = Peer("-r", "a.qcow2");
         Assert.Equal(("0.0.0.0", 10809, (int?)1, false, false), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.PrintsUri));
         settings = Peer("-rtvn", "-e8", "-p10810", "-b", "::1", "-xdisk 1", "-D", "a disk", "-o", "1M", "--cache=none", "--discard=unmap", "a.qcow2");
-        Assert.Equal(("::1", 10810, (int?)8, true, 1L << 20), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.Offset));
-        Assert.Equal("nbd://[::1]:10810/disk%201", settings.UriOf(settings.Port));
-        Assert.Equal("a disk", settings.Description);
+        Assert.Equal(("::1", 10810, (int?)8, true, 1L << 20), (settings.Bind, settings.Port, settings.MaxClients, settings.Persistent, settings.Exports[0].Offset));
+        Assert.Equal("nbd://[::1]:10810/disk%201", settings.UriOf(settings.Exports[0].Name, settings.Port));
+        Assert.Equal("a disk", settings.Exports[0].Description);
     }
 
     [Theory]
@@ -33,12 +34,11 @@ public sealed class ServeSettingsTests
     public void The_uri_is_one_that_clients_understand(string uri, params string[] args)
     {
         var settings = Serve(args);
-        Assert.Equal(uri, settings.UriOf(settings.Port));
+        Assert.Equal(uri, settings.UriOf(settings.Exports[0].Name, settings.Port));
     }
 
     [Theory]
-    [InlineData("--connect: connecting a kernel device is not supported; serve a socket and use nbd-client", "-c", "/dev/nbd0", "i")]
-    [InlineData("--snapshot: temporary overlays need writing, which is not in this version yet", "-s", "i")]
+    [InlineData("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap", "--detect-zeroes=unmap", "i")]
     [InlineData("--list: listing the exports of a server is not in this version yet; nbdinfo --list does it", "-L")]
     [InlineData("--tls-creds: TLS is not in this version yet", "--tls-creds=x", "i")]
     [InlineData("Invalid number of arguments")]

@@ -32,6 +32,9 @@ internal sealed class ImageExtension
     /// <summary>Sections that are not understood and that whoever writes shall leave as they are (TRANSIT).</summary>
     public IReadOnlyList<(ulong Magic, ulong Flags, byte[] Data)> Kept { get; private init; } = [];
 
+    /// <summary>Identifiers of sections that are not understood and that go with the next change (neither NECESSARY nor TRANSIT): the first ones, not all.</summary>
+    public IReadOnlyList<ulong> Dropped { get; private init; } = [];
+
     /// <summary>Nothing of it can be read, so nobody knows whether it forbids writing.</summary>
     public bool IsDamaged { get; private init; }
 
@@ -114,6 +117,7 @@ internal sealed class ImageExtension
         List<DirtyBitmapFeature> bitmaps = [];
         List<ulong> flags = [];
         List<(ulong Magic, ulong Flags, byte[] Data)> kept = [];
+        List<ulong> dropped = [];
         List<string> problems = [];
         HashSet<long> clusters = [at.Value];
         HashSet<Guid> ids = [];
@@ -123,17 +127,22 @@ internal sealed class ImageExtension
             string? problem = null;
             if (feature.Magic != ExtensionFeature.DirtyBitmapMagic)
             {
-                problem = $"feature 0x{feature.Magic:x} is unknown{(feature.IsNecessary ? " and necessary: the image must not be changed" : string.Empty)}";
                 if (feature.IsTransit)
                 {
                     kept.Add((feature.Magic, feature.Flags, cluster[feature.DataAt..(feature.DataAt + feature.DataSize)]));
                 }
+                else if (!feature.IsNecessary && dropped.Count < MaxProblems)
+                {
+                    dropped.Add(feature.Magic);
+                }
 
-                if (feature is { IsTransit: true, IsNecessary: false })
+                if (!feature.IsNecessary)
                 {
                     // Nothing is wrong with it.
                     continue;
                 }
+
+                problem = $"feature 0x{feature.Magic:x} is unknown and necessary: the image must not be changed";
             }
             else
             {
@@ -162,6 +171,7 @@ internal sealed class ImageExtension
             Bitmaps = bitmaps,
             BitmapFlags = flags,
             Kept = kept,
+            Dropped = dropped,
             Clusters = [.. clusters.Order()],
             Problems = problems,
             ForbidsWriting = forbidsWriting,

@@ -1,7 +1,7 @@
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Units;
-using Platter.Formats.Parallels.Bundle.Editing;
+using Platter.Formats.Parallels.Check;
 
 namespace Platter.Formats.Parallels.Bundle;
 
@@ -17,6 +17,7 @@ internal sealed class BundleCheck
     private readonly IProgress<double>? _progress;
     private readonly HashSet<string> _seen = new(StringComparer.Ordinal);
     private CheckReport _sum = new();
+    private BundleLeftovers _leftovers = null!;
 
     /// <summary>A check of an open bundle.</summary>
     public BundleCheck(
@@ -45,7 +46,13 @@ internal sealed class BundleCheck
     /// <summary>Runs the check.</summary>
     public async ValueTask<CheckReport> RunAsync(CancellationToken cancellationToken)
     {
+        _leftovers = await BundleLeftovers.FindAsync(_files, _descriptor, _tree, cancellationToken).ConfigureAwait(false);
         CheckDescriptor();
+        foreach (var leftover in _leftovers.ToFindings())
+        {
+            Add(leftover);
+        }
+
         var total = _descriptor.Storages.Sum(s => s.Images.Count);
         var done = 0;
         foreach (var storage in _descriptor.Storages)
@@ -87,14 +94,9 @@ internal sealed class BundleCheck
             Add(CheckSeverity.Corruption, BundleFiles.DescriptorName, $"the snapshot {child.Id:B} was made on the current state, which writes change");
         }
 
-        if (_files.Directory.FileExists(BundleJournal.FileName))
+        foreach (var shot in _tree.Shots.Where(shot => shot.IsMerging && !_leftovers.Unmerged.Contains(shot)).Take(16))
         {
-            Add(CheckSeverity.Note, BundleJournal.FileName, "a change of the bundle is under way or was interrupted; opening the disk for writing cleans up");
-        }
-
-        foreach (var shot in _tree.Shots.Where(shot => shot.IsMerging).Take(16))
-        {
-            Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"the snapshot {shot.Id:B} was deleted; its images are needed until they are merged");
+            Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"the snapshot {shot.Id:B} was deleted; its images stay as long as several states stand on them");
         }
 
         foreach (var storage in _descriptor.Storages)
@@ -192,29 +194,46 @@ internal sealed class BundleCheck
         if (SizeProblem(storage.EndSector - storage.StartSector, expandable.VirtualSize, expandable.ClusterSize) is { } problem)
         {
             // A disk that has grown leaves older snapshots with a smaller size.
-            if (isTop || expandable.VirtualSize > (storage.EndSector - storage.StartSector) * Sizes.SectorBytes)
+            if (expandable.VirtualSize > (storage.EndSector - storage.StartSector) * Sizes.SectorBytes && _leftovers.ExplainsLarger(storage, image))
+            {
+                Add(CheckSeverity.Leak, file, $"{problem}: a change of the size was interrupted");
+            }
+            else if (isTop || expandable.VirtualSize > (storage.EndSector - storage.StartSector) * Sizes.SectorBytes)
             {
                 Add(isTop ? CheckSeverity.Corruption : CheckSeverity.Note, file, problem);
             }
         }
 
-        if (expandable.IsDirty && !isTop)
+        var isExplained = expandable.IsDirty && _leftovers.ExplainsOpen(storage, image);
+        if (expandable.IsDirty && !isTop && !isExplained)
         {
             Add(CheckSeverity.Note, file, "is not the current state and still was open for writing: a merge of snapshots may have been interrupted");
         }
 
         var start = storage.StartSector * Sizes.SectorBytes;
-        var counts = await driver.CheckAsync(
-            finding => _findings.Report(finding with { File = file, GuestOffset = finding.GuestOffset + start }), progress, cancellationToken).ConfigureAwait(false);
+        var leftOpen = 0;
+        var counts = await driver.CheckAsync(Report, progress, cancellationToken).ConfigureAwait(false);
         _sum = _sum with
         {
-            Corruptions = _sum.Corruptions + counts.Corruptions,
-            Leaks = _sum.Leaks + counts.Leaks,
+            Corruptions = _sum.Corruptions + counts.Corruptions - leftOpen,
+            Leaks = _sum.Leaks + counts.Leaks + leftOpen,
             Errors = _sum.Errors + counts.Errors,
             TotalClusters = _sum.TotalClusters + counts.TotalClusters,
             AllocatedClusters = _sum.AllocatedClusters + counts.AllocatedClusters,
             FragmentedClusters = _sum.FragmentedClusters + counts.FragmentedClusters,
         };
+
+        // Whoever was interrupted could not close it; whatever else is wrong with the image is told all the same.
+        void Report(CheckFinding finding)
+        {
+            if (isExplained && finding is { Severity: CheckSeverity.Corruption, Message: ImageCheck.NotClosedMessage })
+            {
+                leftOpen++;
+                finding = finding with { Severity = CheckSeverity.Leak, Message = "was not closed, because a change of the bundle was interrupted" };
+            }
+
+            _findings.Report(finding with { File = file, GuestOffset = finding.GuestOffset + start });
+        }
     }
 
     // Only worth knowing: it may be the last copy of something, and nothing here proves that it is garbage.
@@ -222,7 +241,7 @@ internal sealed class BundleCheck
     {
         foreach (var name in _files.Directory.ListFiles())
         {
-            if (name.EndsWith(".hds", StringComparison.OrdinalIgnoreCase) && !_seen.Contains(name))
+            if (name.EndsWith(".hds", StringComparison.OrdinalIgnoreCase) && !_seen.Contains(name) && !_leftovers.Files.Contains(name))
             {
                 Add(CheckSeverity.Note, SafeText.Clean(name, 256), "no image of the descriptor names this file");
             }
@@ -243,10 +262,12 @@ internal sealed class BundleCheck
         return message;
     }
 
-    private void Add(CheckSeverity severity, string file, string message)
+    private void Add(CheckSeverity severity, string file, string message) => Add(new CheckFinding(severity, message) { File = file });
+
+    private void Add(CheckFinding finding)
     {
-        _findings.Report(new CheckFinding(severity, message) { File = file });
-        _sum = severity switch
+        _findings.Report(finding);
+        _sum = finding.Severity switch
         {
             CheckSeverity.Corruption => _sum with { Corruptions = _sum.Corruptions + 1 },
             CheckSeverity.Leak => _sum with { Leaks = _sum.Leaks + 1 },

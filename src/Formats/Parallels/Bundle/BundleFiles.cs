@@ -42,7 +42,12 @@ internal sealed class BundleFiles
     /// <summary>The same without warnings and locks: for a look at files that the caller has locked already.</summary>
     public BundleFiles Unlocked() => Quiet(forceShare: true);
 
-    private BundleFiles Quiet(bool forceShare) => new(Directory, _names, new OpenContext
+    /// <summary>What openings share where a repair changes the bundle as a whole, as every change does.</summary>
+    public OpenContext ForChanges(Action<string> warn) => Context(_context.ForceShare, metadataOnly: false, warn);
+
+    private BundleFiles Quiet(bool forceShare) => new(Directory, _names, Context(forceShare, _context.MetadataOnly, static _ => { }));
+
+    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn) => new()
     {
         Formats = _context.Formats,
         Storages = _context.Storages,
@@ -52,11 +57,12 @@ internal sealed class BundleFiles
         Secrets = _context.Secrets,
         DefaultSecretId = _context.DefaultSecretId,
         Limits = _context.Limits,
-        MetadataOnly = _context.MetadataOnly,
+        MetadataOnly = metadataOnly,
         BackingChain = _context.BackingChain,
         AllowUnfinished = _context.AllowUnfinished,
         ForceShare = forceShare,
-    });
+        Warn = warn,
+    };
 
     /// <summary>Reads and judges the descriptor.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none.</exception>
@@ -70,10 +76,48 @@ internal sealed class BundleFiles
                 throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy");
             }
 
-            var backup = Directory.FileExists(BackupName) ? $"; there is a {BackupName}: copied to that name it is used" : string.Empty;
-            throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}{backup}");
+            if (!Directory.FileExists(BackupName))
+            {
+                throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: has no {DescriptorName}");
+            }
+
+            return _context.ForRepair
+                ? await ReadDescriptorAsync(BackupName, cancellationToken).ConfigureAwait(false) with { Replaces = "is missing" }
+                : throw new BlockException(BlockErrorKind.NotFound, $"{Directory.Name}: {DescriptorName} is missing; its copy {BackupName} is there, and 'check -r all' restores it from that");
         }
 
+        try
+        {
+            return await ReadDescriptorAsync(name, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (
+            _context.ForRepair && name == DescriptorName && (e.Kind is BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat) && Directory.FileExists(BackupName))
+        {
+            if (await TryReadBackupAsync(cancellationToken).ConfigureAwait(false) is not { } copy)
+            {
+                throw;
+            }
+
+            var problem = e.Message.StartsWith($"{Directory.Name}/{name}: ", StringComparison.Ordinal) ? e.Message[(Directory.Name.Length + name.Length + 3)..] : e.Message;
+            return copy with { Replaces = problem };
+        }
+    }
+
+    private async ValueTask<DiskDescriptor?> TryReadBackupAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await ReadDescriptorAsync(BackupName, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException)
+        {
+            // The descriptor's own error is the one to tell.
+            return null;
+        }
+    }
+
+    private async ValueTask<DiskDescriptor> ReadDescriptorAsync(string name, CancellationToken cancellationToken)
+    {
         var storage = await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
         await using (storage.ConfigureAwait(false))
         {
@@ -129,11 +173,11 @@ internal sealed class BundleFiles
             ImageFormat format = image.Type == DescriptorImageType.Plain ? s_raw : s_parallels;
             if (writable)
             {
-                storage.LockForWriting();
+                Lock(storage);
             }
             else if (!_context.ForceShare)
             {
-                storage.LockForReading(format.AllowsWriters);
+                Lock(storage, () => storage.LockForReading(format.AllowsWriters));
             }
 
             var driver = await format.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
@@ -155,7 +199,7 @@ internal sealed class BundleFiles
         var storage = await OpenForWritingAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
-            storage.LockForWriting();
+            Lock(storage);
             return await s_parallels.OpenAsync(storage, new NodeOptions(), _context, cancellationToken).ConfigureAwait(false);
         }
         catch
@@ -164,6 +208,10 @@ internal sealed class BundleFiles
             throw;
         }
     }
+
+    /// <summary>Locks the file of an image against everybody.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>.</exception>
+    public void Lock(Storage storage) => Lock(storage, storage.LockForWriting);
 
     /// <summary>Opens the file of an image as it is, to be written to; it has to be in this very bundle.</summary>
     public ValueTask<Storage> OpenForWritingAsync(DiskDescriptor descriptor, DescriptorImage image, CancellationToken cancellationToken) =>
@@ -180,6 +228,19 @@ internal sealed class BundleFiles
                 SafeText.Clean(image.File, 256),
                 IsInParent(image) ? "belongs to the bundle this one was cloned from, which is never written to" : "there is no such file in this bundle",
                 IsInParent(image) ? BlockErrorKind.ReadOnly : BlockErrorKind.NotFound);
+
+    // The error names the file; "is another process using it" is asked about the disk, which people know.
+    private void Lock(Storage storage, Action take)
+    {
+        try
+        {
+            take();
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.Locked && e.Message.Contains($"[{storage.Name}]", StringComparison.Ordinal))
+        {
+            throw new BlockException(BlockErrorKind.Locked, e.Message.Replace($"[{storage.Name}]", $"[{Directory.Name}]", StringComparison.Ordinal), e);
+        }
+    }
 
     // A guest would write its sectors over what says where they are.
     private static bool IsOwn(string name) =>

@@ -8,10 +8,12 @@ namespace Platter.Formats.Parallels.Bundle;
 /// <param name="Machine">The virtual machine's directory around it, when that is what was opened.</param>
 internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDirectory? Machine)
 {
-    /// <summary>Names of the bundles directly inside a directory.</summary>
+    /// <summary>Names of the bundles directly inside a directory; one that has only a copy of its descriptor is one, too, and says so when it is opened.</summary>
     public static List<string> DisksIn(StorageDirectory directory) =>
         [.. directory.ListDirectories().Where(name =>
-            name.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase) && directory.FileExists($"{name}/{BundleFiles.DescriptorName}"))];
+            name.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase)
+            && (directory.FileExists($"{name}/{BundleFiles.DescriptorName}")
+                || (directory.FileExists($"{name}/{BundleFiles.BackupName}") && !directory.FileExists($"{name}/{BundleFiles.UnfinishedName}")))).Order(StringComparer.Ordinal)];
 
     /// <summary>Finds the disk.</summary>
     /// <param name="directory">As the caller named it.</param>
@@ -21,7 +23,7 @@ internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDir
     /// several, and no choice was made.</exception>
     public static async ValueTask<BundleLocation> FindAsync(StorageDirectory directory, string? disk, CancellationToken cancellationToken)
     {
-        if (disk is null && (directory.FileExists(BundleFiles.DescriptorName) || directory.FileExists(BundleFiles.UnfinishedName)))
+        if (disk is null && (directory.FileExists(BundleFiles.DescriptorName) || directory.FileExists(BundleFiles.UnfinishedName) || directory.FileExists(BundleFiles.BackupName)))
         {
             return new(directory, null);
         }
@@ -34,9 +36,7 @@ internal readonly record struct BundleLocation(StorageDirectory Disk, StorageDir
                 throw new BlockException(BlockErrorKind.InvalidRequest, $"{directory.Name}: is one disk; option 'disk' is for directories with several");
             }
 
-            var backup = directory.FileExists(BundleFiles.DescriptorName + ".Backup") ? $"; there is a {BundleFiles.DescriptorName}.Backup" : string.Empty;
-            throw new BlockException(
-                BlockErrorKind.NotFound, $"{directory.Name}: has no {BundleFiles.DescriptorName} and no .hdd directory with one{backup}");
+            throw new BlockException(BlockErrorKind.NotFound, $"{directory.Name}: has no {BundleFiles.DescriptorName} and no .hdd directory with one");
         }
 
         if (disk is null && names.Count > 1)

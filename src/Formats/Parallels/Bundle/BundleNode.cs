@@ -91,11 +91,11 @@ internal sealed partial class BundleNode : BlockNode
         Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         new BundleCheck(Files, _state, report, progress).RunAsync(cancellationToken);
 
-    /// <summary>Mends the images of every snapshot, one after the other.</summary>
+    /// <summary>Cleans up after changes that were interrupted, and mends the images of every snapshot, one after the other.</summary>
     public override ValueTask<RepairReport> RepairAsync(
         RepairOptions options, Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
         _context.ForRepair
-            ? new BundleRepair(Files.Quiet(), _state, options, report).RunAsync(progress, cancellationToken)
+            ? new BundleRepair(_location, Files, _context.Warn, _state, options, report).RunAsync(progress, cancellationToken)
             : throw new BlockException(BlockErrorKind.InvalidRequest, $"{Name}: was not opened for repair");
 
     private IReadOnlyList<BundleSegment> Segments => _state.Segments;
@@ -172,7 +172,7 @@ internal sealed partial class BundleNode : BlockNode
     private SnapshotInfo ToInfo(DescriptorShot shot)
     {
         var entry = _state.Names.GetValueOrDefault(shot.Id, new(string.Empty, SnapshotNames.NoDate));
-        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date, VirtualSize = VirtualSize };
+        return new SnapshotInfo { Id = shot.Id.ToString("B"), Name = entry.Name, ParentId = IdOfParent(shot), Date = entry.Date == SnapshotNames.NoDate ? default : entry.Date, VirtualSize = VirtualSize };
     }
 
     // Through layers of deleted snapshots.

@@ -7,6 +7,9 @@ internal sealed record DiskDescriptor
     /// <summary>Name of the file, for messages.</summary>
     public required string File { get; init; }
 
+    /// <summary>Why this is the copy, read for a repair: what is wrong with the descriptor itself. Null when this is the descriptor.</summary>
+    public string? Replaces { get; init; }
+
     /// <summary>The file as it was read.</summary>
     public ReadOnlyMemory<byte> Bytes { get; init; }
 

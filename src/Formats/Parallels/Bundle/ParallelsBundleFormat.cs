@@ -24,6 +24,10 @@ public sealed class ParallelsBundleFormat : BundleFormat
         || directory.FileExists(BundleFiles.BackupName)
         || BundleLocation.DisksIn(directory).Count > 0;
 
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> DisksIn(StorageDirectory directory) =>
+        directory.FileExists(BundleFiles.DescriptorName) || directory.FileExists(BundleFiles.UnfinishedName) ? [] : BundleLocation.DisksIn(directory);
+
     /// <summary>Judges by name, and that the file could be XML: its bytes are judged when it is opened, with better words than "raw".</summary>
     public override bool IsDescriptor(string fileName, ReadOnlySpan<byte> head)
     {

@@ -60,6 +60,12 @@ internal static class XmlFile
         }
         catch (Exception e) when (e is XmlException or ArgumentException or NotSupportedException or InvalidOperationException)
         {
+            if (Editing.XmlText.UnknownEncodingOf(bytes.Span) is { } encoding)
+            {
+                throw ImageFormatException.InDescriptor(
+                    file, "encoding", 1, SafeText.Clean(encoding, MaxShownChars), "only UTF-8, UTF-16, ISO-8859-1 and US-ASCII are known", BlockErrorKind.Unsupported, e);
+            }
+
             // Without its own text: the runtime's message may be a resource key in a trimmed build, and it quotes the input.
             throw ImageFormatException.InDescriptor(
                 file,

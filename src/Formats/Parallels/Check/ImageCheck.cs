@@ -17,6 +17,9 @@ namespace Platter.Formats.Parallels.Check;
 /// </remarks>
 internal sealed class ImageCheck
 {
+    /// <summary>What is said of an image that nobody closed.</summary>
+    public const string NotClosedMessage = "image was not closed correctly";
+
     private const int PieceEntries = 64 * 1024;
 
     private readonly Storage _storage;
@@ -110,7 +113,7 @@ internal sealed class ImageCheck
     {
         if (_header.IsDirty)
         {
-            _tally.Corruption($"image was not closed correctly", Remedies.NotClosed, new HostOffset(44));
+            _tally.Corruption($"{NotClosedMessage}", Remedies.NotClosed, new HostOffset(44));
         }
         else if (_header.InUse is not (0 or ParallelsHeader.InUseClosed))
         {
@@ -204,6 +207,11 @@ internal sealed class ImageCheck
         foreach (var (magic, _, _) in _extension.Kept)
         {
             _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and is to be left as it is");
+        }
+
+        foreach (var magic in _extension.Dropped)
+        {
+            _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and will be gone when the image is changed");
         }
 
         if (_extension.Clusters.Length > 0 && !_plan.DropsExtension)

@@ -61,6 +61,7 @@ internal static class ParallelsWritableOpening
             Extension = extension,
             Preallocation = preallocation,
             Reserves = reserves,
+            GivesBackSpace = !context.KeepsSpace && options["discard"] is not ("ignore" or "off"),
         });
         await writer.LoadBitmapsAsync(cancellationToken).ConfigureAwait(false);
         return writer;

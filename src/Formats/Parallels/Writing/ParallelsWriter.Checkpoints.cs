@@ -137,6 +137,8 @@ internal sealed partial class ParallelsWriter
                 throw;
             }
 
+            // Nothing on the disk points to them any more, and nobody is handed them before they are free.
+            await GiveBackAsync(retired).ConfigureAwait(false);
             await _changing.WaitAsync(CancellationToken.None).ConfigureAwait(false);
             _bat.Done();
             foreach (var (first, count) in retired)
@@ -150,6 +152,34 @@ internal sealed partial class ParallelsWriter
         finally
         {
             _checkpointing.Release();
+        }
+    }
+
+    // As holes of the file, in order, neighbours together: a disk that was discarded at random still makes few requests.
+    private async ValueTask GiveBackAsync(List<(long First, long Count)> runs)
+    {
+        if (!_givesBackSpace)
+        {
+            return;
+        }
+
+        runs.Sort();
+        for (var i = 0; i < runs.Count;)
+        {
+            var (first, end) = (runs[i].First, runs[i].First + runs[i].Count);
+            while (++i < runs.Count && runs[i].First == end)
+            {
+                end += runs[i].Count;
+            }
+
+            try
+            {
+                await _storage.DiscardAsync(PlaceOf(first), (end - first) * ClusterSize, CancellationToken.None).ConfigureAwait(false);
+            }
+            catch (BlockException)
+            {
+                // The host keeps it; the clusters are free all the same.
+            }
         }
     }
 

@@ -11,8 +11,8 @@ namespace Platter.Formats.Parallels.Writing;
 /// <summary>The writing half of a Parallels image. The order in which things reach the disk, and why, is in the design notes ("Writing Parallels images").</summary>
 /// <remarks>
 /// Invariants: nothing is changed before the header says "Ynot" on the disk; a BAT entry is changed in memory only after the bytes it points to were written, and on
-/// the disk only after they are durable; a cluster that lost its entry is handed out again only after the checkpoint that took the entry off the disk. After a cut
-/// there are leaked clusters at most.
+/// the disk only after they are durable; a cluster that lost its entry becomes a hole of the file, and is handed out again, only after the checkpoint that took the entry
+/// off the disk. After a cut there are leaked clusters at most.
 /// </remarks>
 internal sealed partial class ParallelsWriter : ImageWriter
 {
@@ -26,6 +26,7 @@ internal sealed partial class ParallelsWriter : ImageWriter
     private readonly long _limit;
     private readonly long _preallocation;
     private readonly bool _reserves;
+    private readonly bool _givesBackSpace;
 
     // One change of the BAT or of what is in use at a time; one checkpoint at a time. Taken in this order: marking, checkpointing, changing.
     private readonly SemaphoreSlim _changing = new(1, 1);
@@ -44,7 +45,7 @@ internal sealed partial class ParallelsWriter : ImageWriter
     {
         (_storage, _header, _geometry, _bat, _clusters) = (state.Storage, state.Header, state.Geometry, state.Bat, state.Clusters);
         (_extension, _hasForgottenEntries) = (state.Extension, state.HasForgottenEntries);
-        (_preallocation, _reserves, _allocated) = (state.Preallocation, state.Reserves, state.AllocatedClusters);
+        (_preallocation, _reserves, _givesBackSpace, _allocated) = (state.Preallocation, state.Reserves, state.GivesBackSpace, state.AllocatedClusters);
         (_gridStart, _length) = (_geometry.DataOffset, _storage.Length);
         _limit = (((long)uint.MaxValue * _geometry.EntryUnitBytes) - _gridStart) / ClusterSize;
         if (_storage.HasFixedLength)

@@ -32,4 +32,7 @@ internal sealed record ParallelsWriterState
 
     /// <summary>Whether the host sets space aside for what the file grows by.</summary>
     public required bool Reserves { get; init; }
+
+    /// <summary>Whether the host gets back the space of clusters that are given up.</summary>
+    public required bool GivesBackSpace { get; init; }
 }

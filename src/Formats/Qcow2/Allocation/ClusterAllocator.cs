@@ -559,7 +559,7 @@ internal sealed class ClusterAllocator
     {
         if (endCluster > _limit)
         {
-            throw new BlockException(BlockErrorKind.NoSpace, $"{_storage.Name}: No space left on device: all of its {_limit} clusters are in use");
+            throw new BlockException(BlockErrorKind.NoSpace, $"{_storage.Name}: Could not allocate the cluster at {new HostOffset((endCluster - 1) << _geometry.ClusterBits)}: No space left on device: all of its {_limit} clusters are in use");
         }
 
         // Offsets in L1, L2 and refcount table entries have 56 bits.

@@ -41,7 +41,7 @@ internal sealed class DeviceEnd(Storage inner, long end) : Storage
     {
         if (at.Value + buffer.Length > inner.Length)
         {
-            throw new BlockException(BlockErrorKind.NoSpace, $"{Name}: No space left on device: it has {inner.Length} bytes, and {buffer.Length} more are needed at {at}");
+            throw new BlockException(BlockErrorKind.NoSpace, $"{Name}: Could not write {buffer.Length} bytes at {at}: No space left on device: it has {inner.Length} bytes");
         }
 
         await inner.WriteAsync(at, buffer, cancellationToken).ConfigureAwait(false);

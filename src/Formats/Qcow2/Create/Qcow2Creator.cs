@@ -34,6 +34,11 @@ internal static class Qcow2Creator
             header = UnfinishedMark.On(HeaderCluster.Parse(header, storage.Name)).ToBytes(storage.Name);
         }
 
+        if (context.Label is { } label)
+        {
+            header = SnapshotLabelExtension.AddTo(HeaderCluster.Parse(header, storage.Name), label).ToBytes(storage.Name);
+        }
+
         RequireRoom(storage, layout.FileLength);
 
         // Seconds of computing come before anything is lost.

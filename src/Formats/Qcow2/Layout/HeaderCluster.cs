@@ -41,6 +41,9 @@ internal sealed record HeaderCluster
     /// <summary>Where the LUKS header is, or null.</summary>
     public EncryptionHeaderPointer? Encryption { get; init; }
 
+    /// <summary>Data of our extension that says which snapshot the image is (<see cref="SnapshotLabelExtension"/>), or null.</summary>
+    public ReadOnlyMemory<byte>? Label { get; init; }
+
     /// <summary>Data of the bitmaps extension, or null.</summary>
     public ReadOnlyMemory<byte>? Bitmaps { get; init; }
 
@@ -79,6 +82,9 @@ internal sealed record HeaderCluster
                     break;
                 case HeaderExtensionType.EncryptionHeader:
                     result = result with { Encryption = EncryptionHeaderPointer.Parse(extension, geometry, file) };
+                    break;
+                case HeaderExtensionType.SnapshotLabel:
+                    result = result with { Label = extension.Data };
                     break;
                 case HeaderExtensionType.Bitmaps:
                     result = result with { Bitmaps = extension.Data };
@@ -232,6 +238,8 @@ internal sealed record HeaderCluster
             Append(HeaderExtensionType.EncryptionHeader, encryption.ToBytes());
         }
 
+        // Before what changes its length, so that it keeps its place.
+        Append(HeaderExtensionType.SnapshotLabel, Label);
         Append(HeaderExtensionType.FeatureNameTable, FeatureNamesToWrite(clusterSize));
         Append(HeaderExtensionType.Bitmaps, Bitmaps);
         foreach (var extension in Unknown)

@@ -14,6 +14,9 @@ internal enum HeaderExtensionType : uint
     Bitmaps = 0x23852875,
     EncryptionHeader = 0x0537be77,
     DataFileName = 0x44415441,
+
+    // Ours and nobody else's; see SnapshotLabelExtension.
+    SnapshotLabel = 0x504c5353,
 }
 
 /// <summary>One header extension: 4 bytes type, 4 bytes length, data, padding to a multiple of 8.</summary>

@@ -348,7 +348,8 @@ public class BundleDescriptorTests
     [InlineData("<a>&#0;</a>", "line 1: is not well-formed XML")]
     [InlineData("", "is not well-formed XML")]
     [InlineData("no xml", "line 1: is not well-formed XML")]
-    [InlineData("<?xml version=\"1.0\" encoding=\"klingon\"?><a/>", "line 1: is not well-formed XML")]
+    [InlineData("<?xml version=\"1.0\" encoding=\"klingon\"?><a/>", "encoding at line 1: klingon: only UTF-8, UTF-16, ISO-8859-1 and US-ASCII are known")]
+    [InlineData("<?xml version='1.0' encoding='windows-1252'?><a/>", "encoding at line 1: windows-1252: only UTF-8, UTF-16, ISO-8859-1 and US-ASCII are known")]
     [InlineData("<?xml version=\"1.0\" encoding=\"utf-16\"?><a/>", "is not well-formed XML")]
     [InlineData("<xi:include xmlns:xi=\"http://www.w3.org/2001/XInclude\" href=\"/etc/passwd\"/>", "include at line 1: the root element must be Parallels_disk_image")]
     public async Task Hostile_XML_is_refused(string xml, string message)
@@ -473,8 +474,10 @@ public class BundleDescriptorTests
         var bundle = Bundle().Remove("DiskDescriptor.xml");
         var error = await Assert.ThrowsAsync<BlockException>(() => BundleReadTests.OpenAsync(bundle.ToDirectory()));
         Assert.Equal(
-            (BlockErrorKind.NotFound, "disk.hdd: has no DiskDescriptor.xml and no .hdd directory with one; there is a DiskDescriptor.xml.Backup"),
+            (BlockErrorKind.NotFound, "disk.hdd: DiskDescriptor.xml is missing; its copy DiskDescriptor.xml.Backup is there, and 'check -r all' restores it from that"),
             (error.Kind, error.Message));
+        error = await Assert.ThrowsAsync<BlockException>(() => BundleReadTests.OpenAsync(new MachineBuilder("vm").Add(bundle).Build().ToDirectory()));
+        Assert.StartsWith("vm.pvm/disk.hdd: DiskDescriptor.xml is missing; its copy", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

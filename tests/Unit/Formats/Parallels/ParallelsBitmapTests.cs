@@ -125,7 +125,6 @@ public class ParallelsBitmapTests
     {
         { "magic", i => i.Bytes.FlipBit(i.ExtensionAt, 0), "Format Extension at 0x10000: magic 0xab234cef23dcea86: must be 0xab234cef23dcea87" },
         { "checksum", i => i.Bytes.FlipBit(i.ExtensionAt + 5000, 0), "is not the MD5 of the cluster" },
-        { "flags unknown", i => Fix(i, x => x.Bytes.PutU64Le(x.FeatureAt[0], 77)), "feature 0x4d is unknown" },
         { "necessary", i => Fix(i, x => { x.Bytes.PutU64Le(x.FeatureAt[0], 77); x.Bytes.PutU64Le(x.FeatureAt[0] + 8, 1); }), "feature 0x4d is unknown and necessary: the image must not be changed" },
         { "data_size", i => Fix(i, x => x.Bytes.PutU32Le(x.FeatureAt[0] + 16, 0xFFFFFFF8)), "data_size of feature 0x20385fae252cb34a 4294967288: the data reach beyond the cluster" },
         { "no end", i => Fix(i, x => x.Bytes.PutU32Le(x.FeatureAt[0] + 16, 32768 - 48)), "features: the list has no end" },
@@ -167,6 +166,23 @@ public class ParallelsBitmapTests
         var report = await node.CheckAsync(findings.Add);
         Assert.Equal(1, report.Corruptions);
         Assert.EndsWith(problem, findings[0].Message);
+    }
+
+    [Theory]
+    [InlineData(0ul, "feature 0x4d of the Format Extension is unknown, and will be gone when the image is changed")]
+    [InlineData(2ul, "feature 0x4d of the Format Extension is unknown, and is to be left as it is")]
+    public async Task An_unknown_feature_that_is_not_necessary_is_no_damage(ulong flags, string note)
+    {
+        var image = Builder().AddFeature(77, flags, [1, 2, 3]).AddBitmap(new ParallelsBitmap().Set(0, 128)).Build();
+        var (node, warnings) = await OpenAsync(image);
+        await using var closing = node;
+        Assert.Empty(warnings);
+        Assert.Equal([(0, 128)], await RangesAsync(node, Name));
+
+        List<CheckFinding> findings = [];
+        var report = await node.CheckAsync(findings.Add);
+        Assert.True(report is { Corruptions: 0, Leaks: 0, Errors: 0 });
+        Assert.Equal(note, Assert.Single(findings).Message);
     }
 
     [Fact]

@@ -21,6 +21,30 @@ internal sealed class RawClient : IDisposable
 
     public Socket Socket { get; }
 
+    /// <summary>How it writes requests and reads replies.</summary>
+    public NbdHeaderStyle Style { get; private set; } = NbdHeaderStyle.Structured;
+
+    /// <summary>Connects and shakes hands, any style of headers and any contexts.</summary>
+    public static RawClient Open(EndPoint server, NbdHeaderStyle style, params string[] contexts)
+    {
+        var client = new RawClient(server) { Style = style };
+        client.Greet();
+        if (style != NbdHeaderStyle.Simple)
+        {
+            client.SendOption(style == NbdHeaderStyle.Extended ? NbdOption.ExtendedHeaders : NbdOption.StructuredReply, []);
+            client.ReceiveOptionReplies();
+        }
+
+        if (contexts.Length > 0)
+        {
+            client.SendOption(NbdOption.SetMetaContext, new NbdMetaContextQuery(string.Empty, contexts).ToArray());
+            client.ReceiveOptionReplies();
+        }
+
+        client.SendOption(NbdOption.Go, new NbdExportQuery(string.Empty, 0).ToArray());
+        return client.ReceiveOptionReplies()[^1] == NbdOptionReplyType.Ack ? client : throw new InvalidOperationException("GO was refused");
+    }
+
     /// <summary>Connects and shakes hands.</summary>
     public static RawClient Open(EndPoint server, bool structured, bool contexts = false, string name = "")
     {
@@ -176,6 +200,76 @@ internal sealed class RawClient : IDisposable
         {
             return e.SocketErrorCode is SocketError.ConnectionReset or SocketError.Shutdown;
         }
+    }
+
+    /// <summary>Sends a request, with a payload if one is given, and takes its reply, which brings no data.</summary>
+    public NbdError Do(NbdCommand command, ulong offset, ulong length, NbdCommandFlags flags = 0, byte[]? payload = null)
+    {
+        const ulong Cookie = 77;
+        flags |= payload is not null && Style == NbdHeaderStyle.Extended ? NbdCommandFlags.PayloadLength : 0;
+        var bytes = new byte[NbdRequest.SizeOf(Style)];
+        new NbdRequest(flags, command, Cookie, offset, length).WriteTo(bytes, Style);
+        Socket.Send([.. bytes, .. payload ?? []]);
+        if (Style != NbdHeaderStyle.Extended)
+        {
+            var reply = ReceiveSimple();
+            return reply.Cookie == Cookie ? reply.Error : throw new InvalidOperationException($"{reply}");
+        }
+
+        var (header, body) = ReceiveExtendedChunk();
+        return (header.Cookie, header.RequestOffset, header.Flags) != (Cookie, offset, NbdChunkFlags.Done) ? throw new InvalidOperationException($"{header}")
+            : header.Type == NbdChunkType.None ? NbdError.None
+            : (NbdError)BinaryPrimitives.ReadUInt32BigEndian(body);
+    }
+
+    /// <summary>Reads, in any style.</summary>
+    public byte[] Read(ulong offset, uint length)
+    {
+        if (Style == NbdHeaderStyle.Simple)
+        {
+            return ReadSimple(offset, length);
+        }
+
+        if (Style == NbdHeaderStyle.Structured)
+        {
+            return ReadStructured(offset, length);
+        }
+
+        var bytes = new byte[NbdRequest.ExtendedSize];
+        new NbdRequest(NbdCommandFlags.None, NbdCommand.Read, 5, offset, length).WriteTo(bytes, Style);
+        Socket.Send(bytes);
+        var result = new byte[length];
+        while (true)
+        {
+            var (header, payload) = ReceiveExtendedChunk();
+            if (header.RequestOffset != offset || header.Cookie != 5)
+            {
+                throw new InvalidOperationException($"chunk {header}");
+            }
+
+            var at = (int)(BinaryPrimitives.ReadUInt64BigEndian(payload) - offset);
+            if (header.Type == NbdChunkType.OffsetData)
+            {
+                payload.AsSpan(8).CopyTo(result.AsSpan(at));
+            }
+
+            if ((header.Flags & NbdChunkFlags.Done) != 0)
+            {
+                return result;
+            }
+        }
+    }
+
+    public (NbdChunkHeader Header, byte[] Payload) ReceiveExtendedChunk()
+    {
+        var bytes = Receive(NbdChunkHeader.ExtendedSize);
+        if (BinaryPrimitives.ReadUInt32BigEndian(bytes) != NbdProtocol.ExtendedReplyMagic)
+        {
+            throw new InvalidOperationException($"no extended chunk: {Convert.ToHexString(bytes)}");
+        }
+
+        var header = NbdChunkHeader.Parse(bytes, NbdHeaderStyle.Extended);
+        return (header, Receive((int)header.Length));
     }
 
     public void Dispose() => Socket.Dispose();

@@ -14,10 +14,15 @@ internal sealed class ServerFixture : IAsyncDisposable
     private readonly List<string> _log = [];
 
     public ServerFixture(BlockNode node, NbdServerOptions? options = null, string name = "")
+        : this(new NbdExport(node), options, name)
+    {
+    }
+
+    public ServerFixture(NbdExport export, NbdServerOptions? options = null, string name = "")
     {
         EndPoint = new UnixDomainSocketEndPoint(_folder["s"]);
         Server = new NbdServer(
-            new Dictionary<string, NbdExport> { [name] = new(node) },
+            new Dictionary<string, NbdExport> { [name] = export },
             (options ?? new NbdServerOptions()) with { Log = Add });
         Server.Start(EndPoint);
     }

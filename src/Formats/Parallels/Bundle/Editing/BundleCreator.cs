@@ -18,7 +18,8 @@ internal static class BundleCreator
         new("cluster_size", CreateOptionKind.Size, "Cluster size of the images", "1048576"),
         new("split_size", CreateOptionKind.Size, "Split the disk into files for so much of it each (a multiple of the cluster size); 0 for one file"));
 
-    private const long MaxStorages = 4096;
+    /// <summary>Parts that a split disk may have.</summary>
+    public const long MaxStorages = 4096;
 
     /// <summary>Judges all that needs no directory.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>.</exception>

@@ -19,6 +19,7 @@ internal sealed class BundleEdit : IAsyncDisposable
     private readonly List<Storage> _guards = [];
     private readonly List<string> _made = [];
     private readonly List<string> _obsolete = [];
+    private BundleJournal? _journal;
     private bool _dropsJournal;
 
     private BundleEdit(BundleLocation location, OpenContext context, BundleFiles files, DiskDescriptor descriptor, SnapshotTree tree)
@@ -83,7 +84,7 @@ internal sealed class BundleEdit : IAsyncDisposable
             {
                 var guard = await Files.OpenForWritingAsync(Descriptor, image, cancellationToken).ConfigureAwait(false);
                 _guards.Add(guard);
-                guard.LockForWriting();
+                Files.Lock(guard);
             }
         }
     }
@@ -150,9 +151,22 @@ internal sealed class BundleEdit : IAsyncDisposable
     /// <param name="cancellationToken">Stops before it is written.</param>
     public async ValueTask BeginAsync(IEnumerable<string> newFiles, long? sizeSectors, CancellationToken cancellationToken)
     {
-        var journal = new BundleJournal { Files = [.. newFiles, .. _obsolete], SizeSectors = sizeSectors };
+        var journal = _journal = new BundleJournal { Files = [.. newFiles, .. _obsolete], SizeSectors = sizeSectors };
         await journal.WriteAsync(Location.Disk, cancellationToken).ConfigureAwait(false);
         _dropsJournal = sizeSectors is null;
+    }
+
+    /// <summary>Makes sure, once the current state is locked again, that nobody changed the bundle meanwhile or cleaned up after this change, taking it for one that was interrupted.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Locked"/>.</exception>
+    public async ValueTask RefuseTakenOverAsync(CancellationToken cancellationToken)
+    {
+        await Files.RefuseChangedAsync(Descriptor, cancellationToken).ConfigureAwait(false);
+        if (!Location.Disk.FileExists(BundleJournal.FileName)
+            || await BundleJournal.ReadAsync(Location.Disk, cancellationToken).ConfigureAwait(false) is var found
+            && (found.SizeSectors != _journal?.SizeSectors || !found.Files.SequenceEqual(_journal?.Files ?? [])))
+        {
+            throw new BlockException(BlockErrorKind.Locked, $"{Location.Disk.Name}: somebody else opened the disk just now; try again");
+        }
     }
 
     /// <summary>Names for the images of a new layer, one for each storage.</summary>
@@ -176,6 +190,26 @@ internal sealed class BundleEdit : IAsyncDisposable
         await using (storage.ConfigureAwait(false))
         {
             await ParallelsCreator.MakeAsync(storage, bytes, clusterSectors, version, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Makes an empty image of a kind; an expandable one looks like those of a snapshot in a storage.</summary>
+    public async ValueTask MakeImageAsync(
+        string name, DescriptorImageType type, long bytes, DescriptorStorage like, DescriptorShot shot, CancellationToken cancellationToken)
+    {
+        if (type == DescriptorImageType.Compressed)
+        {
+            var (cluster, version) = await LookOfAsync(like, shot, cancellationToken).ConfigureAwait(false);
+            await MakeImageAsync(name, bytes, cluster, version, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        var storage = await Location.Disk.CreateFileAsync(name, like: Files.DescriptorFile(), cancellationToken).ConfigureAwait(false);
+        _made.Add(name);
+        await using (storage.ConfigureAwait(false))
+        {
+            await storage.SetLengthAsync(bytes, cancellationToken).ConfigureAwait(false);
+            await storage.FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 

@@ -22,7 +22,7 @@ internal sealed record BundleJournal
     /// <summary>Names of files directly in the bundle.</summary>
     public IReadOnlyList<string> Files { get; init; } = [];
 
-    /// <summary>The size in sectors that the disk is to have, or null when it keeps its own.</summary>
+    /// <summary>The size in sectors that the disk is to have, or null when it keeps its own. Until the descriptor says so it has the old one.</summary>
     public long? SizeSectors { get; init; }
 
     /// <summary>Writes it; durable when the call ends.</summary>
@@ -59,9 +59,9 @@ internal sealed record BundleJournal
             // Removing files that the old copy still names would leave it useless.
             await edit.WriteBackupAsync(cancellationToken).ConfigureAwait(false);
             await edit.RemoveUnnamedAsync(journal.Files, cancellationToken).ConfigureAwait(false);
-            if (journal.SizeSectors is { } size)
+            if (journal.SizeSectors is not null)
             {
-                await SizeEdit.FinishAsync(edit, size, cancellationToken).ConfigureAwait(false);
+                await SizeEdit.RestoreAsync(edit, cancellationToken).ConfigureAwait(false);
             }
 
             await RemoveAsync(directory, cancellationToken).ConfigureAwait(false);
@@ -100,7 +100,9 @@ internal sealed record BundleJournal
     private static bool IsImageName(string name) =>
         name.EndsWith(".hds", StringComparison.OrdinalIgnoreCase) && !name.AsSpan().ContainsAny('/', '\\', '\0');
 
-    private static async ValueTask<BundleJournal> ReadAsync(StorageDirectory directory, CancellationToken cancellationToken)
+    /// <summary>Reads it.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: there is none; others as met.</exception>
+    public static async ValueTask<BundleJournal> ReadAsync(StorageDirectory directory, CancellationToken cancellationToken)
     {
         var storage = await directory.OpenFileAsync(FileName, cancellationToken).ConfigureAwait(false);
         await using (storage.ConfigureAwait(false))

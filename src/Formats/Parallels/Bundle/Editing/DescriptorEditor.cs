@@ -10,6 +10,9 @@ internal sealed class DescriptorEditor
     /// <summary>A mark of ours inside a <c>Shot</c>: the snapshot has been deleted, and its images are on their way into others. Unknown elements are everybody's to ignore.</summary>
     public const string MergingMark = "Merging";
 
+    // What says how one snapshot is to be treated (ploop drops temporary ones) is nothing for another.
+    private static readonly string[] s_ownMarks = [MergingMark, "Temporary", "TemporaryZero", "TemporaryZeroSwap"];
+
     private readonly string _file;
     private readonly XmlText _xml;
 
@@ -34,15 +37,6 @@ internal sealed class DescriptorEditor
         }
     }
 
-    /// <summary>Adds an image behind the others of a storage.</summary>
-    /// <param name="storage">Which.</param>
-    /// <param name="id">Its GUID.</param>
-    /// <param name="file">Its name in the bundle.</param>
-    public void AddImage(DescriptorStorage storage, Guid id, string file) => _xml.Append(Storage(storage), new("Image")
-    {
-        Children = [new("GUID", $"{id:B}"), new("Type", "Compressed"), new("File", file)],
-    });
-
     /// <summary>Lets an image be another file.</summary>
     public void SetFile(DescriptorStorage storage, Guid id, string file, DescriptorImageType type)
     {
@@ -59,24 +53,61 @@ internal sealed class DescriptorEditor
         }
     }
 
-    /// <summary>Gives a snapshot another GUID, wherever it is named.</summary>
-    public void Rename(Guid from, Guid to)
+    /// <summary>Makes two states of one: its <c>Image</c>s and its <c>Shot</c> are there twice, the copy directly behind, with all that is in them.</summary>
+    /// <param name="id">The state. Whichever of the two keeps this GUID keeps what only concerns it.</param>
+    /// <param name="first">GUID of the entries that come first.</param>
+    /// <param name="second">GUID of the copies.</param>
+    /// <remarks>Files and parents are still the same for both, and those on top still name <paramref name="id"/>.</remarks>
+    public void Split(Guid id, Guid first, Guid second)
     {
-        for (var storages = XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").Count() - 1; storages >= 0; storages--)
+        for (var i = 0; i < Storages().Count; i++)
         {
-            var storage = XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").ElementAt(storages);
-            if (XmlText.Children(storage, "Image").FirstOrDefault(image => Is(image, "GUID", from)) is { } image)
+            if (ImageOf(i) is { } image)
             {
-                _xml.SetText(Leaf(image, "GUID"), $"{to:B}");
+                _xml.Duplicate(image);
+                if (second != id)
+                {
+                    _xml.SetText(Leaf(XmlText.Children(Storages()[i], "Image").Last(IsMeant), "GUID"), $"{second:B}");
+                }
+
+                if (first != id)
+                {
+                    _xml.SetText(Leaf(ImageOf(i)!, "GUID"), $"{first:B}");
+                }
             }
         }
 
-        foreach (var name in (ReadOnlySpan<string>)["GUID", "ParentGUID"])
+        _xml.Duplicate(Shot(id));
+        if (second != id)
         {
-            while (XmlText.Children(Snapshots(), "Shot").FirstOrDefault(shot => Is(shot, name, from)) is { } shot)
+            _xml.SetText(Leaf(XmlText.Children(Snapshots(), "Shot").Last(IsMeant), "GUID"), $"{second:B}");
+        }
+
+        if (first != id)
+        {
+            _xml.SetText(Leaf(Shot(id), "GUID"), $"{first:B}");
+        }
+
+        var added = first == id ? second : first;
+        foreach (var mark in s_ownMarks)
+        {
+            while (XmlText.Child(Shot(added), mark) is { } element)
             {
-                _xml.SetText(Leaf(shot, name), $"{to:B}");
+                _xml.Remove(element);
             }
+        }
+
+        bool IsMeant(XmlText.Element element) => Is(element, "GUID", id);
+
+        XmlText.Element? ImageOf(int storage) => XmlText.Children(Storages()[storage], "Image").FirstOrDefault(IsMeant);
+    }
+
+    /// <summary>Lets all that stand on a snapshot stand on another one.</summary>
+    public void MoveChildren(Guid from, Guid to)
+    {
+        while (XmlText.Children(Snapshots(), "Shot").FirstOrDefault(shot => Is(shot, "ParentGUID", from)) is { } shot)
+        {
+            _xml.SetText(Leaf(shot, "ParentGUID"), $"{to:B}");
         }
     }
 
@@ -106,8 +137,8 @@ internal sealed class DescriptorEditor
         }
     }
 
-    /// <summary>Changes the size of the disk: its number of sectors, its geometry, the end of its last storage.</summary>
-    public void SetSize(long sectors, DescriptorStorage last)
+    /// <summary>Changes the size of the disk: its number of sectors, its geometry, and the end of one storage.</summary>
+    public void SetSize(long sectors, DescriptorStorage storage, long endSector)
     {
         var (cylinders, heads, sectorsPerTrack) = DiskGeometry.Of(sectors);
         foreach (var (name, value) in (ReadOnlySpan<(string, long)>)
@@ -119,7 +150,41 @@ internal sealed class DescriptorEditor
             }
         }
 
-        _xml.SetText(Leaf(Storage(last), "End"), sectors.ToString(CultureInfo.InvariantCulture));
+        _xml.SetText(Leaf(Storage(storage), "End"), endSector.ToString(CultureInfo.InvariantCulture));
+    }
+
+    /// <summary>Adds storages behind one that they are copies of, but for where they are and the files of their images; images that they shall not have are left out.</summary>
+    public void AddStorages(DescriptorStorage like, IReadOnlyList<NewStorage> parts)
+    {
+        if (parts.Count == 0)
+        {
+            return;
+        }
+
+        var element = Storage(like);
+        List<string> copies = [];
+        foreach (var part in parts)
+        {
+            var copy = _xml.Extract(element);
+            copy.SetText(Leaf(copy.Root, "Start"), part.StartSector.ToString(CultureInfo.InvariantCulture));
+            copy.SetText(Leaf(copy.Root, "End"), part.EndSector.ToString(CultureInfo.InvariantCulture));
+            for (var i = XmlText.Children(copy.Root, "Image").Count() - 1; i >= 0; i--)
+            {
+                var image = XmlText.Children(copy.Root, "Image").ElementAt(i);
+                if (XmlFile.TryGuid(copy.TextOf(Leaf(image, "GUID")), out var id) && part.Images.TryGetValue(id, out var file))
+                {
+                    copy.SetText(Leaf(image, "File"), file.File);
+                }
+                else
+                {
+                    copy.Remove(image);
+                }
+            }
+
+            copies.Add(copy.Text);
+        }
+
+        _xml.InsertBehind(element, copies);
     }
 
     /// <summary>Forgets a storage with its images.</summary>
@@ -137,9 +202,10 @@ internal sealed class DescriptorEditor
     private XmlText.Element Storage(DescriptorStorage storage)
     {
         // By what it is: the descriptor's storages are sorted, the file's need not be, and may have become fewer.
-        return XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage").FirstOrDefault(element => StartOf(element) == storage.StartSector)
-            ?? throw Lost(storage.Path);
+        return Storages().Find(element => StartOf(element) == storage.StartSector) ?? throw Lost(storage.Path);
     }
+
+    private List<XmlText.Element> Storages() => [.. XmlText.Children(XmlText.Child(_xml.Root, "StorageData")!, "Storage")];
 
     private long StartOf(XmlText.Element storage)
     {

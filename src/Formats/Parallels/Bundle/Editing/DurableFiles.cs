@@ -38,6 +38,13 @@ internal static class DurableFiles
     public static ValueTask ReplaceAsync(StorageDirectory directory, string name, string text, CancellationToken cancellationToken) =>
         ReplaceAsync(directory, name, Encoding.UTF8.GetBytes(text), cancellationToken);
 
+    /// <summary>Files that were being written when something was interrupted, directly in a bundle.</summary>
+    public static IEnumerable<string> TemporariesIn(StorageDirectory directory)
+    {
+        string[] names = [BundleFiles.DescriptorName, BundleFiles.BackupName, BundleFiles.UnfinishedName, BundleJournal.FileName, SnapshotNames.FileName];
+        return names.Select(name => name + NewSuffix).Where(directory.FileExists);
+    }
+
     /// <summary>Removes a file if it can be; an error that is on its way is the one to report.</summary>
     public static async ValueTask TryRemoveAsync(StorageDirectory directory, string name)
     {

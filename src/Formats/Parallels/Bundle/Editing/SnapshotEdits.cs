@@ -28,12 +28,14 @@ internal static class SnapshotEdits
 
         // The current state keeps the predefined GUID, for readers that know no other.
         var (frozen, current) = top.Id == SnapshotTree.PredefinedTop ? (Guid.NewGuid(), top.Id) : (top.Id, Guid.NewGuid());
-        if (frozen != top.Id)
+        edit.Editor.Split(top.Id, frozen, current);
+        edit.Editor.SetParent(current, frozen);
+        SetFiles(edit, current, files);
+        if (edit.Tree.TopId != current)
         {
-            edit.Editor.Rename(top.Id, frozen);
+            edit.Editor.SetTop(current);
         }
 
-        AddTop(edit, files, current, frozen);
         if (name.Length > 0)
         {
             await SnapshotNamesEdit.AddAsync(
@@ -55,13 +57,12 @@ internal static class SnapshotEdits
         }
 
         var files = edit.NewNames();
-        for (var i = 0; i < files.Count; i++)
+        foreach (var storage in edit.Descriptor.Storages)
         {
-            var storage = edit.Descriptor.Storages[i];
             edit.Forget(edit.ImageOf(storage, top.Id));
-            edit.Editor.SetFile(storage, top.Id, files[i], DescriptorImageType.Compressed);
         }
 
+        SetFiles(edit, top.Id, files);
         await edit.BeginAsync(files, null, cancellationToken).ConfigureAwait(false);
         await edit.MakeLayerAsync(files, snapshot, cancellationToken).ConfigureAwait(false);
         edit.Editor.SetParent(top.Id, snapshot.Id);
@@ -111,19 +112,27 @@ internal static class SnapshotEdits
         await edit.BeginAsync(files, null, cancellationToken).ConfigureAwait(false);
         await edit.MakeLayerAsync(files, top, cancellationToken).ConfigureAwait(false);
 
-        // The same as taking a snapshot and deleting the old one, but for the GUID.
+        // What the snapshot was becomes a layer that is none any more; the entries of the snapshot and of the current state stay, and name other files.
         var layer = Guid.NewGuid();
-        edit.Editor.Rename(parent.Id, layer);
+        edit.Editor.Split(parent.Id, layer, parent.Id);
         edit.Editor.MarkMerging(layer);
-        edit.Editor.Rename(top.Id, parent.Id);
-        AddTop(edit, files, top.Id, parent.Id);
+        edit.Editor.MoveChildren(parent.Id, layer);
+        edit.Editor.SetParent(parent.Id, top.ParentId == parent.Id ? layer : top.ParentId);
+        edit.Editor.SetParent(top.Id, parent.Id);
+        foreach (var storage in edit.Descriptor.Storages)
+        {
+            var image = edit.ImageOf(storage, top.Id);
+            edit.Editor.SetFile(storage, parent.Id, image.File, image.Type);
+        }
+
+        SetFiles(edit, top.Id, files);
         await edit.SwitchAsync(cancellationToken).ConfigureAwait(false);
         await edit.CleanAsync().ConfigureAwait(false);
         await MergeAsync(edit, progress, cancellationToken).ConfigureAwait(false);
     }
 
-    // Deleted snapshots that one state or none stands on. They are gone already: what cannot be merged now is merged by a later change.
-    private static async ValueTask MergeAsync(BundleEdit edit, IProgress<double>? progress, CancellationToken cancellationToken)
+    /// <summary>Merges deleted snapshots that one state or none stands on. They are gone already: what cannot be merged now is merged by a later change, and a warning tells so.</summary>
+    public static async ValueTask MergeAsync(BundleEdit edit, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         try
         {
@@ -234,17 +243,11 @@ internal static class SnapshotEdits
         return goesDown;
     }
 
-    private static void AddTop(BundleEdit edit, IReadOnlyList<string> files, Guid top, Guid parent)
+    private static void SetFiles(BundleEdit edit, Guid id, IReadOnlyList<string> files)
     {
         for (var i = 0; i < files.Count; i++)
         {
-            edit.Editor.AddImage(edit.Descriptor.Storages[i], top, files[i]);
-        }
-
-        edit.Editor.AddShot(top, parent);
-        if (edit.Tree.TopId != top)
-        {
-            edit.Editor.SetTop(top);
+            edit.Editor.SetFile(edit.Descriptor.Storages[i], id, files[i], DescriptorImageType.Compressed);
         }
     }
 

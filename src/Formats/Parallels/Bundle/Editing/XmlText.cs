@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 using Platter.Core.Errors;
 
@@ -8,6 +9,8 @@ namespace Platter.Formats.Parallels.Bundle.Editing;
 /// stay because nobody interprets them. Not thread-safe.</remarks>
 internal sealed class XmlText
 {
+    private const string CDataStart = "<![CDATA[";
+
     private readonly Encoding _encoding;
     private readonly string _file;
 
@@ -43,10 +46,20 @@ internal sealed class XmlText
     /// <summary>The first child of that name, or null.</summary>
     public static Element? Child(Element parent, string name) => parent.Children.Find(child => child.LocalName == name);
 
-    /// <summary>The text of a leaf, without the white space around it.</summary>
-    public string TextOf(Element leaf) => Text[leaf.ContentStart..leaf.ContentEnd].Trim();
+    /// <summary>The text of a leaf as a reader sees it: without comments, without the white space around it, with references replaced.</summary>
+    public string TextOf(Element leaf)
+    {
+        var text = new StringBuilder();
+        foreach (var (start, end, isText) in Runs(leaf))
+        {
+            var run = Text[start..end];
+            text.Append(isText ? WebUtility.HtmlDecode(run) : run.StartsWith(CDataStart, StringComparison.Ordinal) ? run[CDataStart.Length..^3] : string.Empty);
+        }
 
-    /// <summary>Replaces the text of a leaf; white space around it stays.</summary>
+        return text.ToString().Trim();
+    }
+
+    /// <summary>Replaces the text of a leaf; white space around it and comments in it stay.</summary>
     public void SetText(Element leaf, string value)
     {
         if (leaf.IsEmptyTag)
@@ -57,10 +70,39 @@ internal sealed class XmlText
             return;
         }
 
-        var old = Text.AsSpan(leaf.ContentStart, leaf.ContentEnd - leaf.ContentStart);
-        var from = leaf.ContentStart + (old.Length - old.TrimStart().Length);
-        Replace(from, old.Trim().Length, Escape(value));
+        var content = new StringBuilder();
+        var isSet = false;
+        foreach (var (start, end, isText) in Runs(leaf))
+        {
+            var run = Text.AsSpan(start, end - start);
+            var isCData = run.StartsWith(CDataStart);
+            if (!isCData && (!isText || run.IsWhiteSpace()))
+            {
+                content.Append(run);
+                continue;
+            }
+
+            var before = isCData ? 0 : run.Length - run.TrimStart().Length;
+            var after = isCData ? 0 : run.Length - run.TrimEnd().Length;
+            content.Append(run[..before]).Append(isSet ? string.Empty : Escape(value)).Append(run[^after..]);
+            isSet = true;
+        }
+
+        Replace(leaf.ContentStart, leaf.ContentEnd - leaf.ContentStart, isSet ? content.ToString() : content.Append(Escape(value)).ToString());
     }
+
+    /// <summary>Adds a copy of an element directly behind it, with all that is in it.</summary>
+    public void Duplicate(Element element) => InsertBehind(element, [Text[element.Start..element.End]]);
+
+    /// <summary>Adds texts of elements directly behind one, each on a line of its own if that is.</summary>
+    public void InsertBehind(Element element, IReadOnlyList<string> texts)
+    {
+        var indent = IndentOf(element);
+        Replace(element.End, 0, string.Concat(texts.Select(text => indent + text)));
+    }
+
+    /// <summary>A copy of an element, to be changed by itself.</summary>
+    public XmlText Extract(Element element) => new(Text[element.Start..element.End], _encoding, _file);
 
     /// <summary>Removes an element and the white space before it.</summary>
     public void Remove(Element element)
@@ -162,6 +204,10 @@ internal sealed class XmlText
         return result.ToString();
     }
 
+    /// <summary>The encoding that a file says it is in, if it is one that nobody here can read; else null.</summary>
+    public static string? UnknownEncodingOf(ReadOnlySpan<byte> bytes) =>
+        EncodingOf(bytes) is null && DeclaredEncoding(bytes) is var name && !name.StartsWith("utf-16", StringComparison.OrdinalIgnoreCase) ? name : null;
+
     private string Render(NewElement element, string prefix, string indent, string unit)
     {
         var attributes = string.Concat(element.Attributes.Select(a => $" {a.Name}=\"{Escape(a.Value)}\""));
@@ -185,6 +231,29 @@ internal sealed class XmlText
         }
 
         return start > 0 && Text[start - 1] == '>' ? Text[start..element.Start] : string.Empty;
+    }
+
+    // What is between the tags of a leaf: text, and comments and the like, in turn.
+    private List<(int Start, int End, bool IsText)> Runs(Element leaf)
+    {
+        var runs = new List<(int, int, bool)>();
+        for (var at = leaf.ContentStart; at < leaf.ContentEnd;)
+        {
+            var mark = Text.IndexOf('<', at, leaf.ContentEnd - at);
+            if (mark != at)
+            {
+                runs.Add((at, mark < 0 ? leaf.ContentEnd : mark, true));
+                at = mark < 0 ? leaf.ContentEnd : mark;
+                continue;
+            }
+
+            var rest = Text.AsSpan(at);
+            var end = rest.StartsWith("<!--") ? Behind("-->", at + 4) : Behind(rest.StartsWith(CDataStart) ? "]]>" : ">", at);
+            runs.Add((at, end, false));
+            at = end;
+        }
+
+        return runs;
     }
 
     private string UnitOf(Element outer, Element inner)
@@ -211,7 +280,7 @@ internal sealed class XmlText
             {
                 at = Behind("-->", at + 4);
             }
-            else if (rest.StartsWith("<![CDATA["))
+            else if (rest.StartsWith(CDataStart))
             {
                 at = Behind("]]>", at);
             }
@@ -287,18 +356,23 @@ internal sealed class XmlText
             return new UnicodeEncoding(bigEndian: true, byteOrderMark: false);
         }
 
-        var head = Encoding.Latin1.GetString(bytes[..Math.Min(bytes.Length, 256)]);
-        var declaration = head.StartsWith("<?xml", StringComparison.Ordinal) && head.IndexOf("?>", StringComparison.Ordinal) is > 0 and var end ? head[..end] : string.Empty;
-        var named = declaration.IndexOf("encoding", StringComparison.Ordinal);
-        var value = named < 0 ? "utf-8" : declaration[(named + 8)..].Trim(' ', '\t', '\r', '\n', '=').Trim();
-        value = value.Length > 1 && value[0] is '"' or '\'' ? value[1..].Split(value[0])[0] : value;
-        return value.ToUpperInvariant() switch
+        return DeclaredEncoding(bytes).ToUpperInvariant() switch
         {
             "UTF-8" or "UTF8" => new UTF8Encoding(encoderShouldEmitUTF8Identifier: false),
             "US-ASCII" or "ASCII" => Encoding.ASCII,
             "ISO-8859-1" or "LATIN1" => Encoding.Latin1,
             _ => null,
         };
+    }
+
+    // Of a file in bytes, by its declaration.
+    private static string DeclaredEncoding(ReadOnlySpan<byte> bytes)
+    {
+        var head = Encoding.Latin1.GetString(bytes[..Math.Min(bytes.Length, 256)]);
+        var declaration = head.StartsWith("<?xml", StringComparison.Ordinal) && head.IndexOf("?>", StringComparison.Ordinal) is > 0 and var end ? head[..end] : string.Empty;
+        var named = declaration.IndexOf("encoding", StringComparison.Ordinal);
+        var value = named < 0 ? "utf-8" : declaration[(named + 8)..].Trim(' ', '\t', '\r', '\n', '=').Trim();
+        return value.Length > 1 && value[0] is '"' or '\'' ? value[1..].Split(value[0])[0] : value;
     }
 
     /// <summary>Where an element is in the text.</summary>

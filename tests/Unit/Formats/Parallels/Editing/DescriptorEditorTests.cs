@@ -86,17 +86,44 @@ public sealed class DescriptorEditorTests
         var old = text.Split(lineEnd);
         Assert.Equal(
             [
-                "<GUID>{0a0a0a0a-1111-4222-8333-444444444444}</GUID>", "<Image>", "<GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>", "<Type>Compressed</Type>",
-                "<File>new.hds</File>", "</Image>", "<GUID>{0a0a0a0a-1111-4222-8333-444444444444}</GUID>", "<Shot>", "<GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>",
-                "<ParentGUID>{0a0a0a0a-1111-4222-8333-444444444444}</ParentGUID>", "</Shot>",
+                "<GUID>{0a0a0a0a-1111-4222-8333-444444444444}</GUID>", "<Image>", "<GUID>{5FBAABE3-6958-40ff-92a7-860e329aab41}</GUID>", "<Type>Compressed</Type>",
+                "<File> new.hds </File>", "<Secret attribute=\"a > b\"/>", "</Image>", "<GUID>{0a0a0a0a-1111-4222-8333-444444444444}</GUID>", "<Shot>",
+                "<GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>", "<ParentGUID>{0a0a0a0a-1111-4222-8333-444444444444}</ParentGUID>", "<![CDATA[ <Shot> ]]>", "</Shot>",
             ],
             Added(old, lines).Select(l => l.Trim()));
 
         // And back again.
-        editor.RemoveImage(descriptor.Storages[0], SnapshotTree.PredefinedTop);
-        editor.RemoveShot(SnapshotTree.PredefinedTop);
-        editor.Rename(s_new, SnapshotTree.PredefinedTop);
-        Assert.Equal(encoding.GetString(bytes).ToLowerInvariant(), encoding.GetString(editor.Finish().Bytes).ToLowerInvariant());
+        editor.RemoveImage(descriptor.Storages[0], s_new);
+        editor.RemoveShot(s_new);
+        editor.SetFile(descriptor.Storages[0], SnapshotTree.PredefinedTop, descriptor.Storages[0].Images[SnapshotTree.PredefinedTop].File, DescriptorImageType.Compressed);
+        editor.SetParent(SnapshotTree.PredefinedTop, Guid.Empty);
+        Assert.Equal(encoding.GetString(bytes), encoding.GetString(editor.Finish().Bytes));
+    }
+
+    [Fact]
+    public void Text_with_comments_and_references_is_read_and_changed_as_a_reader_sees_it()
+    {
+        var xml = XmlText.Parse("<a><b> <!-- x --> one&#x20;<!--y-->tw&#111; </b><c><![CDATA[in]]></c><d><!-- none --></d></a>"u8, "x");
+        Assert.Equal(["one two", "in", ""], xml.Root.Children.Select(xml.TextOf));
+        for (var i = 0; i < 3; i++)
+        {
+            xml.SetText(xml.Root.Children[i], "<new>");
+        }
+
+        Assert.Equal("<a><b> <!-- x --> &lt;new&gt;<!--y--> </b><c>&lt;new&gt;</c><d><!-- none -->&lt;new&gt;</d></a>", xml.Text);
+        Assert.Equal(["<new>", "<new>", "<new>"], xml.Root.Children.Select(xml.TextOf));
+    }
+
+    [Fact]
+    public void Marks_of_one_snapshot_are_not_given_to_another()
+    {
+        var text = RealLooking.Replace("<![CDATA[ <Shot> ]]>", "<Temporary/><TemporaryZero></TemporaryZero><Mine/>", StringComparison.Ordinal);
+        var (editor, descriptor, tree) = Open(Encoding.UTF8.GetBytes(text));
+        TakeSnapshot(editor, descriptor, tree);
+        var after = Encoding.UTF8.GetString(editor.Finish().Bytes);
+        Assert.Equal(2, after.Split("<Mine/>").Length - 1);
+        Assert.Single(after.Split("<Temporary/>").Skip(1));
+        Assert.EndsWith("<Temporary/>", after[..after.IndexOf("<TemporaryZero>", StringComparison.Ordinal)], StringComparison.Ordinal);
     }
 
     [Fact]
@@ -105,7 +132,7 @@ public sealed class DescriptorEditorTests
         var (editor, descriptor, tree) = Open(Encoding.UTF8.GetBytes(RealLooking));
         TakeSnapshot(editor, descriptor, tree);
         var text = Encoding.UTF8.GetString(editor.Finish().Bytes);
-        Assert.Contains("\n            <Image>\n                <GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>\n                <Type>Compressed</Type>\n                <File>new.hds</File>\n            </Image>\n        </Storage>", text, StringComparison.Ordinal);
+        Assert.Contains("\n            <Image>\n                <GUID>{5FBAABE3-6958-40ff-92a7-860e329aab41}</GUID>\n                <Type>Compressed</Type>\n                <File> new.hds </File>\n                <Secret attribute=\"a > b\"/>\n            </Image>\n        </Storage>", text, StringComparison.Ordinal);
         var one = Encoding.UTF8.GetBytes(string.Concat(RealLooking.Split('\n').Select(l => l.Trim())));
         (editor, descriptor, tree) = Open(one);
         TakeSnapshot(editor, descriptor, tree);
@@ -129,7 +156,7 @@ public sealed class DescriptorEditorTests
     {
         var built = Bundle();
         var (editor, descriptor, _) = Open(built);
-        editor.SetSize(1 << 20, descriptor.Storages[^1]);
+        editor.SetSize(1 << 20, descriptor.Storages[^1], 1 << 20);
         var after = editor.Finish().Descriptor;
         Assert.Equal(1 << 20, after.DiskSizeSectors);
         Assert.Equal(1 << 20, after.GeometrySectors);
@@ -198,9 +225,9 @@ public sealed class DescriptorEditorTests
 
     private static void TakeSnapshot(DescriptorEditor editor, DiskDescriptor descriptor, SnapshotTree tree)
     {
-        editor.Rename(tree.TopId!.Value, s_new);
-        editor.AddImage(descriptor.Storages[0], SnapshotTree.PredefinedTop, "new.hds");
-        editor.AddShot(SnapshotTree.PredefinedTop, s_new);
+        editor.Split(tree.TopId!.Value, s_new, SnapshotTree.PredefinedTop);
+        editor.SetFile(descriptor.Storages[0], SnapshotTree.PredefinedTop, "new.hds", DescriptorImageType.Compressed);
+        editor.SetParent(SnapshotTree.PredefinedTop, s_new);
     }
 
     private static (DescriptorEditor Editor, DiskDescriptor Descriptor, SnapshotTree Tree) Open(byte[] bytes)

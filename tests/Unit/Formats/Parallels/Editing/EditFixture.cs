@@ -17,12 +17,13 @@ internal sealed class EditFixture(MemoryDirectory directory)
 
     public static EditFixture Of(BuiltBundle bundle) => new(MemoryDirectory.Of(bundle));
 
-    public OpenContext Context(bool metadataOnly = false) => new()
+    public OpenContext Context(bool metadataOnly = false, bool forRepair = false) => new()
     {
         Formats = Opening.Formats,
         Storages = new NoOthers(),
         Gate = new ClosedGate("tests follow nothing"),
-        MetadataOnly = metadataOnly,
+        MetadataOnly = metadataOnly || forRepair,
+        ForRepair = forRepair,
         Warn = Warnings.Add,
     };
 

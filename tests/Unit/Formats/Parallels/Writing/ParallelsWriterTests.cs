@@ -113,6 +113,65 @@ public sealed class ParallelsWriterTests
         Assert.Equal(4096, await HostOfAsync(node, 81_920));
     }
 
+    [Theory]
+    [InlineData("discard", 4096, 2)]
+    [InlineData("discard", 63 * 512, 1)]
+    [InlineData("zero", 65_536, 2)]
+    [InlineData("discard, keeping", 4096, 2)]
+    public async Task What_a_guest_gives_up_goes_back_to_the_host(string how, int cluster, int version)
+    {
+        const int Size = 1 << 20;
+        var (from, length) = (2 * cluster, Size / 2 / cluster * cluster);
+        var disk = new SmallDiskStorage(await ParallelsFixture.CreateAsync(Size, $"cluster_size={cluster},version={version}"), 1000);
+        var model = TestContent.Make(3, 0, Size);
+        await using (var node = await ParallelsFixture.OpenAsync(disk))
+        {
+            await node.WriteAsync(default, model);
+        }
+
+        var keeps = how.Contains("keeping", StringComparison.Ordinal);
+        var before = disk.Used;
+        await using (var node = await ParallelsFixture.OpenAsync(disk, options: new NodeOptions { ["discard"] = keeps ? "ignore" : "unmap" }))
+        {
+            await (how == "zero" ? node.WriteZeroesAsync(new(from), length, WriteFlags.MayUnmap) : node.DiscardAsync(new(from), length));
+            model.AsSpan(from, length).Clear();
+            Assert.InRange(disk.Used, before, before + 1);
+
+            await node.FlushAsync();
+            Assert.InRange(disk.Used, keeps ? before : 0, keeps ? before + 1 : before - (length / 4096) + 2);
+
+            // Handed out again, they are not punched again, and show nothing of what they held.
+            await node.WriteAsync(new(from + 100_000), new byte[] { 1, 2, 3 });
+            new byte[] { 1, 2, 3 }.CopyTo(model, from + 100_000);
+            await node.FlushAsync();
+            await WriteFixture.AssertReadsAsync(node, model);
+        }
+
+        await using var reopened = await ParallelsFixture.OpenAsync(disk.Inner, writable: false);
+        await WriteFixture.AssertReadsAsync(reopened, model);
+    }
+
+    [Fact]
+    public async Task A_cluster_is_punched_after_its_entry_is_off_the_disk()
+    {
+        var memory = await ParallelsFixture.CreateAsync(1 << 20, "cluster_size=4k");
+        await using (var node = await ParallelsFixture.OpenAsync(memory))
+        {
+            await node.WriteAsync(default, TestContent.Make(1, 0, 1 << 20));
+        }
+
+        var storage = new Steps(memory);
+        await using (var node = await ParallelsFixture.OpenAsync(storage))
+        {
+            await node.DiscardAsync(new(8192), 4096);
+            await node.DiscardAsync(new(4096), 4096);
+            await node.DiscardAsync(new(40_960), 4096);
+            storage.Log.Clear();
+            await node.FlushAsync();
+            Assert.Equal(["flush", "write 0x40", "flush", "discard 0x2000 0x2000", "discard 0xb000 0x1000"], storage.Log);
+        }
+    }
+
     [Fact]
     public async Task A_hole_that_was_there_is_filled_as_a_whole()
     {
@@ -262,11 +321,13 @@ public sealed class ParallelsWriterTests
             return;
         }
 
-        await using (var node = await ParallelsFixture.OpenAsync(storage))
+        List<string> warnings = [];
+        await using (var node = await ParallelsFixture.OpenAsync(storage, warnings: warnings))
         {
             await node.WriteAsync(new(20_480), new byte[1]);
         }
 
+        Assert.Equal(flags == 2 ? [] : [$"x: feature 0x{Unknown:x} of its Format Extension is unknown, and will be gone when the image is changed"], warnings);
         var at = (int)(await ParallelsFixture.HeaderAsync(storage)).ExtensionOffsetSectors * 512;
         var features = FormatExtension.Parse(storage.ToArray().AsSpan(at, 4096), "x", new(at));
         Assert.Equal(flags == 2 ? [(Unknown, 2ul), (ExtensionFeature.DirtyBitmapMagic, 2ul)] : [(ExtensionFeature.DirtyBitmapMagic, 2ul)], features.Select(f => (f.Magic, f.Flags)));
@@ -393,6 +454,41 @@ public sealed class ParallelsWriterTests
         var extent = await node.MapAsync(new GuestOffset(at), 1);
         Assert.Equal(ExtentKind.Data, extent.Kind);
         return extent.HostOffset.Value;
+    }
+
+    // Notes what changes the file, and where.
+    private sealed class Steps(MemoryStorage inner) : Storage
+    {
+        public List<string> Log { get; } = [];
+
+        public override string Name => inner.Name;
+
+        public override long Length => inner.Length;
+
+        public override bool IsReadOnly => false;
+
+        public override ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            inner.ReadAsync(at, buffer, cancellationToken);
+
+        public override ValueTask WriteAsync(HostOffset at, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            Log.Add($"write 0x{at.Value:x}");
+            return inner.WriteAsync(at, buffer, cancellationToken);
+        }
+
+        public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
+        {
+            Log.Add($"discard 0x{at.Value:x} 0x{length:x}");
+            return inner.DiscardAsync(at, length, cancellationToken);
+        }
+
+        public override ValueTask FlushAsync(CancellationToken cancellationToken = default)
+        {
+            Log.Add("flush");
+            return ValueTask.CompletedTask;
+        }
+
+        public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) => inner.SetLengthAsync(length, cancellationToken);
     }
 
     // A file that is only its first megabyte, and zeros.

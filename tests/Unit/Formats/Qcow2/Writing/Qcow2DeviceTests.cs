@@ -101,6 +101,7 @@ public sealed class Qcow2DeviceTests
                 }
             });
             Assert.Equal(BlockErrorKind.NoSpace, error.Kind);
+            Assert.Matches("Could not allocate the cluster at 0x[0-9a-f]+: No space left on device: all of its 128 clusters are in use$", error.Message);
             Assert.True(at > 400 << 10);
             TestContent.Make(1, 0, at).CopyTo(model, 0);
             await node.WriteAsync(new(8192), TestContent.Make(2, 0, 100));

@@ -5,7 +5,7 @@ using Platter.Cli.Options;
 using Platter.Core.Errors;
 using Platter.Nbd.Server;
 
-namespace Platter.Cli.Commands;
+namespace Platter.Cli.Serving;
 
 /// <summary>Opens what is to be served and serves it until a signal or, if so asked, until the last client has gone.</summary>
 internal static class ServeRunner
@@ -17,29 +17,39 @@ internal static class ServeRunner
 
     /// <summary>Serves.</summary>
     /// <returns>The exit code: a signal is the ordinary end, and 0.</returns>
-    /// <exception cref="BlockException">The image cannot be opened, or the address not be listened on.</exception>
+    /// <exception cref="BlockException">An image cannot be opened, or the address not be listened on.</exception>
     public static async ValueTask<int> RunAsync(Session session, ServeSettings settings, ImageArguments images)
     {
-        var endPoint = EndPointOf(settings);
+        // A device alone needs no address.
+        var inherited = settings.HasAddress || settings.Device is not null ? [] : InheritedSockets.Take(session);
+        var endPoint = inherited.Count > 0 || (settings.Device is not null && !settings.HasAddress) ? null : EndPointOf(settings);
         var interrupted = session.WatchInterrupts();
-        var disk = await images.OpenAsync(settings.Image, null, interrupted).ConfigureAwait(false);
-        await using var closing = disk.ConfigureAwait(false);
-        if (settings.Offset > disk.Size)
-        {
-            throw new UsageException($"Invalid offset '{settings.Offset}': the disk has {disk.Size} bytes");
-        }
-
-        var part = settings.Offset == 0 ? disk : disk.Slice(settings.Offset, disk.Size - settings.Offset);
+        var disks = await ServedDisks.OpenAsync(settings.Exports, images, interrupted).ConfigureAwait(false);
+        await using var closing = disks.ConfigureAwait(false);
         var end = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using var ending = interrupted.Register(() => end.TrySetResult());
-        var server = new NbdServer(
-            new Dictionary<string, NbdExport> { [settings.ExportName] = new(part.Node, settings.Description) }, OptionsOf(session, settings, end));
+        var server = new NbdServer(disks.Exports, OptionsOf(session, settings, end));
         await using var stopping = server.ConfigureAwait(false);
-        server.Start(endPoint);
-        WritePid(settings.PidFile);
-        if (settings.PrintsUri)
+        if (endPoint is not null)
         {
-            session.Out.Write($"{settings.UriOf((server.EndPoints[0] as IPEndPoint)?.Port ?? 0)}\n");
+            server.Start(endPoint);
+        }
+
+        foreach (var socket in inherited)
+        {
+            server.Start(socket);
+        }
+
+        using var device = settings.Device is { } path ? KernelDisk.Attach(server, disks.Exports.First().Key, path) : null;
+        WritePid(settings.PidFile);
+        if (settings.PrintsUri && endPoint is not null)
+        {
+            PrintUris(session, settings, disks, (server.EndPoints[0] as IPEndPoint)?.Port ?? 0);
+        }
+
+        if (settings.PrintsUri && device is not null)
+        {
+            session.Out.Write($"{settings.Device}\n");
             session.Out.Flush();
         }
 
@@ -49,13 +59,26 @@ internal static class ServeRunner
         }
 
         await end.Task.ConfigureAwait(false);
+
+        // The kernel writes what it still has: before the server stops.
+        device?.Dispose();
         await server.StopAsync(s_timeToFinish).ConfigureAwait(false);
         return 0;
     }
 
+    private static void PrintUris(Session session, ServeSettings settings, ServedDisks disks, int port)
+    {
+        foreach (var name in disks.Exports.Keys)
+        {
+            session.Out.Write($"{settings.UriOf(name, port)}\n");
+        }
+
+        session.Out.Flush();
+    }
+
     private static NbdServerOptions OptionsOf(Session session, ServeSettings settings, TaskCompletionSource end)
     {
-        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null };
+        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null, SocketMode = settings.SocketMode, Tls = settings.Tls };
         if (settings.MaxClients is { } most)
         {
             options = options with { MaxConnections = most == 0 ? int.MaxValue : most };

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 
-namespace Platter.Cli.Commands;
+namespace Platter.Cli.Serving;
 
 /// <summary>Serving in the background (<c>--fork</c>): a second process serves, the first one leaves when clients can connect.</summary>
 /// <remarks>.NET cannot fork, so the program starts itself again with the same arguments and a variable that says so. The child answers with one
