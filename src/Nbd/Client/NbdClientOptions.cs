@@ -1,6 +1,7 @@
 using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Tls;
 using Platter.Nbd.Protocol;
 using Platter.Nbd.Tls;
 
@@ -12,6 +13,7 @@ public sealed record NbdClientOptions
     internal const string OpenTimeoutOption = "open-timeout";
     internal const string ReconnectDelayOption = "reconnect-delay";
     internal const string ConnectionsOption = "connections";
+    internal const string MapContextOption = "x-dirty-bitmap";
 
     private const int MaxSeconds = 24 * 60 * 60;
     private const int MaxConnections = 64;
@@ -32,26 +34,40 @@ public sealed record NbdClientOptions
     /// are done again, and what was written and not yet flushed too, so that nothing is missing on a server that was started anew.</summary>
     public TimeSpan ReconnectDelay { get; init; }
 
-    /// <summary>How to encrypt; null for not at all. With it, a server that does not want to is refused.</summary>
+    /// <summary>How to encrypt, whatever the address says; null for what it says. With either, a server that does not want to is refused.</summary>
     public NbdClientTls? Tls { get; init; }
 
-    /// <summary>Whom the server's certificate must be for; null for the host of the address.</summary>
+    /// <summary>Whom the server's certificate must be for; null for what the address says, or its host.</summary>
     public string? TlsHostName { get; init; }
 
-    /// <summary>Metadata contexts to ask for besides <c>base:allocation</c>; those that the server does not have are left out.</summary>
+    /// <summary>Who does TLS with pre-shared keys, if an address wants that.</summary>
+    public PreSharedKeyTls? PreSharedKeys { get; init; }
+
+    /// <summary>A metadata context that <see cref="NbdStorage.MapAsync"/> answers from instead of <c>base:allocation</c>: what is dirty, or stored in the top image, counts as not
+    /// allocated. For those who look for changes, not for copies. The server must have it (QEMU's <c>x-dirty-bitmap</c>).</summary>
+    public string? MapContext { get; init; }
+
+    /// <summary>Metadata contexts to ask for besides; those that the server does not have are left out. For <see cref="NbdStorage.ReadContextAsync"/>.</summary>
     public IReadOnlyList<string> Contexts { get; init; } = [];
 
     /// <summary>The style of headers that is asked for first.</summary>
     internal NbdHeaderStyle BestStyle { get; init; } = NbdHeaderStyle.Extended;
 
-    internal IReadOnlyList<string> AllContexts => [.. Contexts.Prepend(NbdProtocol.AllocationContext).Distinct()];
+    internal IReadOnlyList<string> AllContexts => [.. Contexts.Prepend(MapContext ?? NbdProtocol.AllocationContext).Distinct()];
 
     /// <summary>Reads the options of driver <c>nbd</c> that say how; <see cref="NbdAddress.FromOptions"/> reads those that say where.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: not a number, or too large.</exception>
     public static NbdClientOptions FromOptions(NodeOptions options)
     {
+        if (options[MapContextOption] is { } context && (!NbdText.IsValid(context) || !context.Contains(':', StringComparison.Ordinal)))
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidRequest, $"option '{MapContextOption}' is '{SafeText.Clean(context, 64)}': expected a metadata context such as qemu:dirty-bitmap:NAME");
+        }
+
         var result = new NbdClientOptions
         {
+            MapContext = options[MapContextOption],
             ReconnectDelay = TimeSpan.FromSeconds(ReadNumber(options, ReconnectDelayOption, 0, MaxSeconds, "seconds") ?? 0),
             Connections = ReadNumber(options, ConnectionsOption, 1, MaxConnections, "a number") ?? 4,
         };
@@ -62,7 +78,25 @@ public sealed record NbdClientOptions
             : result;
     }
 
-    internal static bool Knows(string option) => option is OpenTimeoutOption or ReconnectDelayOption or ConnectionsOption;
+    /// <summary>The same, with the credentials that an address names.</summary>
+    internal NbdClientOptions ResolveTls(NbdAddress address)
+    {
+        if (address.Tls is not { } parameters || Tls is not null)
+        {
+            return this with { TlsHostName = TlsHostName ?? address.TlsHostName ?? address.Host };
+        }
+
+        try
+        {
+            return this with { Tls = parameters.Load(PreSharedKeys ?? NoPreSharedKeys.Instance), TlsHostName = TlsHostName ?? address.TlsHostName ?? address.Host };
+        }
+        catch (BlockException e)
+        {
+            throw new BlockException(e.Kind, $"{address}: {e.Message}", e);
+        }
+    }
+
+    internal static bool Knows(string option) => option is OpenTimeoutOption or ReconnectDelayOption or ConnectionsOption or MapContextOption;
 
     private static int? ReadNumber(NodeOptions options, string key, int least, int most, string what) => options[key] switch
     {
@@ -71,4 +105,15 @@ public sealed record NbdClientOptions
         var text => throw new BlockException(
             BlockErrorKind.InvalidRequest, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected {what} between {least} and {most}"),
     };
+
+    private sealed class NoPreSharedKeys : PreSharedKeyTls
+    {
+        public static NoPreSharedKeys Instance { get; } = new();
+
+        public override TlsEngine Accept(PreSharedKeys keys) => throw Missing();
+
+        public override TlsEngine Connect(PreSharedKey key) => throw Missing();
+
+        private static BlockException Missing() => new(BlockErrorKind.Unsupported, "TLS with pre-shared keys needs the host's OpenSSL, which the caller did not pass on");
+    }
 }

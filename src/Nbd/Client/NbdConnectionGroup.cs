@@ -58,6 +58,7 @@ internal sealed class NbdConnectionGroup : IAsyncDisposable
     /// <exception cref="BlockException">As with <see cref="NbdConnection.OpenAsync"/>; <see cref="BlockErrorKind.ReadOnly"/>: the export cannot be written.</exception>
     public static async ValueTask<NbdConnectionGroup> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken)
     {
+        options = options.ResolveTls(address);
         var first = await NbdConnection.OpenAsync(address, options, cancellationToken).ConfigureAwait(false);
         if (options.Writable && first.Export.Can(NbdTransmissionFlags.ReadOnly))
         {

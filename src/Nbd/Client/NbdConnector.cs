@@ -31,7 +31,7 @@ internal static class NbdConnector
             await handshake.GreetAsync(limit.Token).ConfigureAwait(false);
             if (options.Tls is { } tls)
             {
-                await handshake.StartTlsAsync(tls, options.TlsHostName ?? address.Host, limit.Token).ConfigureAwait(false);
+                await handshake.StartTlsAsync(tls, options.TlsHostName, limit.Token).ConfigureAwait(false);
             }
 
             return await haggle(handshake, limit.Token).ConfigureAwait(false);

@@ -13,7 +13,7 @@ namespace Platter.Nbd.Client;
 /// ERR_UNSUP and get what they know: structured replies instead of extended headers, simple ones instead of those, EXPORT_NAME instead of GO.
 /// Encryption alone has no such way back: whoever asks for it gets it or an error.
 /// </remarks>
-internal sealed class NbdHandshake(SocketWire wire, string name)
+internal sealed partial class NbdHandshake(SocketWire wire, string name)
 {
     // A listed export, the longest reply: a length, a name and a description.
     private const int MaxReplyBytes = NbdText.LengthSize + (2 * NbdProtocol.MaxStringBytes);
@@ -206,23 +206,27 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
             : throw Violation("a metadata context is malformed");
 
     /// <returns>Null when the server does not know GO.</returns>
-    private async ValueTask<NbdExportInfo?> GoAsync(string exportName, NbdHeaderStyle style, IReadOnlyList<NbdMetaContext> contexts, CancellationToken cancellationToken)
+    private async ValueTask<NbdExportInfo?> GoAsync(string exportName, NbdHeaderStyle style, IReadOnlyList<NbdMetaContext> contexts, CancellationToken cancellationToken) =>
+        await AskAboutAsync(NbdOption.Go, exportName, NbdInfoRequests.BlockSize, cancellationToken).ConfigureAwait(false) is { } answers
+            ? Agree(answers.Details, answers.BlockSizes, style, contexts)
+            : null;
+
+    /// <returns>Null when the server does not know the option.</returns>
+    private async ValueTask<InfoAnswers?> AskAboutAsync(NbdOption option, string exportName, NbdInfoRequests requests, CancellationToken cancellationToken)
     {
-        var query = new NbdExportQuery(exportName, NbdInfoRequests.BlockSize);
-        await SendOptionAsync(NbdOption.Go, query.ToArray(), cancellationToken).ConfigureAwait(false);
-        NbdExportDetails? details = null;
-        NbdBlockSizes? sizes = null;
+        await SendOptionAsync(option, new NbdExportQuery(exportName, requests).ToArray(), cancellationToken).ConfigureAwait(false);
+        var answers = new InfoAnswers();
         for (var replies = 0; replies < MaxInfoReplies; replies++)
         {
-            var (header, data) = await ReadReplyAsync(NbdOption.Go, cancellationToken).ConfigureAwait(false);
+            var (header, data) = await ReadReplyAsync(option, cancellationToken).ConfigureAwait(false);
             switch (header.Type)
             {
                 case NbdOptionReplyType.Info:
-                    ParseInfo(data, ref details, ref sizes);
+                    ParseInfo(data, answers);
                     break;
                 case NbdOptionReplyType.Ack:
                     CheckEmptyAck(header);
-                    return Agree(details ?? throw Violation("the server accepted GO without describing the export"), sizes, style, contexts);
+                    return answers.IsComplete ? answers : throw Violation($"the server accepted {option.ToString().ToUpperInvariant()} without describing the export");
                 case NbdOptionReplyType.ErrUnsup:
                     return null;
                 case NbdOptionReplyType.ErrUnknown:
@@ -232,7 +236,7 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
             }
         }
 
-        throw Violation($"the server sent more than {MaxInfoReplies} replies to GO");
+        throw Violation($"the server sent more than {MaxInfoReplies} replies to {option}");
     }
 
     private async ValueTask<NbdExportInfo> EnterByNameAsync(
@@ -254,7 +258,7 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
         return Agree(NbdExportDetails.Parse(bytes), sizes: null, style, contexts);
     }
 
-    private void ParseInfo(ReadOnlySpan<byte> data, ref NbdExportDetails? details, ref NbdBlockSizes? sizes)
+    private void ParseInfo(ReadOnlySpan<byte> data, InfoAnswers answers)
     {
         if (data.Length < 2)
         {
@@ -265,14 +269,18 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
         switch ((NbdInfoType)BinaryPrimitives.ReadUInt16BigEndian(data))
         {
             case NbdInfoType.Export:
-                details = body.Length == NbdExportDetails.Size
+                answers.Details = body.Length == NbdExportDetails.Size
                     ? NbdExportDetails.Parse(body)
                     : throw Violation($"the description of the export is {body.Length} bytes long, not {NbdExportDetails.Size}");
+                answers.IsComplete = true;
                 break;
             case NbdInfoType.BlockSize:
-                sizes = body.Length == NbdBlockSizes.Size
+                answers.BlockSizes = body.Length == NbdBlockSizes.Size
                     ? NbdBlockSizes.Parse(body)
                     : throw Violation($"the block sizes are {body.Length} bytes long, not {NbdBlockSizes.Size}");
+                break;
+            case NbdInfoType.Description:
+                answers.Description = NbdText.TryRead(body, out var text) ? text : throw Violation("the description of the export is malformed");
                 break;
         }
     }
@@ -296,6 +304,17 @@ internal sealed class NbdHandshake(SocketWire wire, string name)
 
         // A server that names no sizes should take single bytes; whole sectors are what the protocol advises to ask it for.
         return new((long)details.ExportSize, details.Flags, sizes ?? NbdBlockSizes.Default with { Minimum = 512 }, style, contexts);
+    }
+
+    private sealed class InfoAnswers
+    {
+        public bool IsComplete { get; set; }
+
+        public NbdExportDetails Details { get; set; }
+
+        public NbdBlockSizes? BlockSizes { get; set; }
+
+        public string? Description { get; set; }
     }
 
     private NbdListedExport ParseListed(ReadOnlySpan<byte> data) =>

@@ -1,5 +1,4 @@
 using Platter.Core.Errors;
-using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Nbd.Protocol;
@@ -24,11 +23,15 @@ public sealed partial class NbdStorage : Storage
     private readonly int _minimum;
     private readonly int _maximum;
 
+    private readonly string _mapContext;
+
     // Requests without data: longer than the payloads of others, where the headers have room and until the server says that it is too much.
     private long _maxEffect;
 
-    private NbdStorage(NbdAddress address, NbdConnectionGroup connections, bool writable)
+    private NbdStorage(NbdAddress address, NbdConnectionGroup connections, NbdClientOptions options)
     {
+        var writable = options.Writable;
+        _mapContext = options.MapContext ?? NbdProtocol.AllocationContext;
         Address = address;
         Name = address.ToString();
         IsReadOnly = !writable;
@@ -61,7 +64,10 @@ public sealed partial class NbdStorage : Storage
     public NbdTransmissionFlags Flags => Export.Flags;
 
     /// <summary>Whether the server tells data from holes (<c>base:allocation</c>).</summary>
-    public bool CanMap => Export.Contexts is [{ Name: NbdProtocol.AllocationContext }, ..];
+    public bool CanMap => Export.Contexts.Count > 0 && Export.Contexts[0].Name == _mapContext;
+
+    /// <summary>Metadata contexts that the server has of those that were asked for.</summary>
+    public IEnumerable<string> Contexts => Export.Contexts.Select(context => context.Name);
 
     /// <summary>Connections that are open now.</summary>
     public int ConnectionCount => _connections.Count;
@@ -69,25 +75,26 @@ public sealed partial class NbdStorage : Storage
     /// <summary>What the handshake agreed on.</summary>
     internal NbdExportInfo Export => _connections.Export;
 
-    /// <summary>Connects to the export that options of driver <c>nbd</c> name; see <see cref="NbdAddress.FromOptions"/>.</summary>
-    /// <param name="options">Where, and how.</param>
-    /// <param name="writable">For reading and writing.</param>
-    /// <param name="cancellationToken">Gives up.</param>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: options; <see cref="BlockErrorKind.NotFound"/>: no such server or
-    /// export; <see cref="BlockErrorKind.AccessDenied"/>; <see cref="BlockErrorKind.ReadOnly"/>: it cannot be written; <see cref="BlockErrorKind.Unsupported"/>: TLS,
-    /// or a handshake that is too old; <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
-    public static ValueTask<NbdStorage> OpenAsync(NodeOptions options, bool writable = false, CancellationToken cancellationToken = default) =>
-        OpenAsync(NbdAddress.FromOptions(options), NbdClientOptions.FromOptions(options) with { Writable = writable }, cancellationToken);
-
     /// <summary>Connects to an export for reading.</summary>
-    /// <exception cref="BlockException">As with the other overload.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: no such server or export; <see cref="BlockErrorKind.AccessDenied"/>;
+    /// <see cref="BlockErrorKind.ReadOnly"/>: it cannot be written; <see cref="BlockErrorKind.Unsupported"/>: the server does not encrypt, or its handshake is too old;
+    /// <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
     public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
         OpenAsync(address, new NbdClientOptions(), cancellationToken);
 
     /// <summary>Connects to an export.</summary>
     /// <exception cref="BlockException">As with the other overload.</exception>
-    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default) =>
-        new(address, await NbdConnectionGroup.OpenAsync(address, options, cancellationToken).ConfigureAwait(false), options.Writable);
+    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default)
+    {
+        var storage = new NbdStorage(address, await NbdConnectionGroup.OpenAsync(address, options, cancellationToken).ConfigureAwait(false), options);
+        if (options.MapContext is null || storage.CanMap)
+        {
+            return storage;
+        }
+
+        await storage.DisposeAsync().ConfigureAwait(false);
+        throw new BlockException(BlockErrorKind.NotFound, $"{address}: the server has no metadata context '{SafeText.Clean(options.MapContext, 256)}' for this export");
+    }
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -138,14 +145,9 @@ public sealed partial class NbdStorage : Storage
         }
 
         var start = Sizes.AlignDown(at.Value, _minimum);
-        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start);
-
-        // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for.
-        wanted = Math.Min(AlignUp(wanted), Length - start);
-        wanted = Math.Min(wanted, Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : Sizes.AlignDown(uint.MaxValue, _minimum));
         var generation = _extents.Generation;
-        var reply = await RequestAsync(new(NbdCommand.BlockStatus, start, wanted), cancellationToken).ConfigureAwait(false);
-        _extents.Add(generation, start, reply.Statuses[0]!, Length);
+        var reply = await QueryStatusAsync(start, Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start), cancellationToken).ConfigureAwait(false);
+        _extents.Add(generation, start, _mapContext == NbdProtocol.AllocationContext ? reply.Statuses[0]! : [.. reply.Statuses[0]!.Select(WithoutZeros)], Length);
         if (_extents.TryFind(at.Value, length, out extent))
         {
             return extent;
@@ -154,6 +156,55 @@ public sealed partial class NbdStorage : Storage
         // Only possible when the server described less than one of its own blocks, or others wrote or replaced the reply at once.
         return new(Math.Min(length, _minimum - (at.Value - start)), IsAllocated: true, ReadsZero: false);
     }
+
+    /// <summary>Reads what a metadata context says, from <paramref name="at"/> on.</summary>
+    /// <param name="context">One of the <see cref="Contexts"/>.</param>
+    /// <param name="at">Where, inside the export.</param>
+    /// <param name="length">How much of it is of interest, in bytes.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <returns>Extents one after the other, at least one, the last one cut at the end of the range; together perhaps shorter than asked.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the server does not have the context; or it could not tell.</exception>
+    public async ValueTask<IReadOnlyList<NbdContextExtent>> ReadContextAsync(string context, long at, long length, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(at);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(at, Length);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        var index = Contexts.ToList().IndexOf(context);
+        if (index < 0)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{Name}: the server has no metadata context '{SafeText.Clean(context, 256)}' for this export");
+        }
+
+        var end = at + Math.Min(length, Length - at);
+        var start = Sizes.AlignDown(at, _minimum);
+        var reply = await QueryStatusAsync(start, end - start, cancellationToken).ConfigureAwait(false);
+        var result = new List<NbdContextExtent>();
+        foreach (var extent in reply.Statuses[index]!)
+        {
+            var extentEnd = extent.Length > (ulong)(end - start) ? end : start + (long)extent.Length;
+            if (extentEnd > at)
+            {
+                result.Add(new(at, extentEnd - at, extent.Status));
+                at = extentEnd;
+            }
+
+            start = extentEnd;
+        }
+
+        return result.Count > 0 ? result
+            : throw new BlockException(BlockErrorKind.Protocol, $"{Name}: the server describes less than one of its own blocks at {at}");
+    }
+
+    // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for.
+    private ValueTask<NbdPendingRequest> QueryStatusAsync(long start, long length, CancellationToken cancellationToken)
+    {
+        length = Math.Min(AlignUp(length), Length - start);
+        length = Math.Min(length, Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : Sizes.AlignDown(uint.MaxValue, _minimum));
+        return RequestAsync(new(NbdCommand.BlockStatus, start, length), cancellationToken);
+    }
+
+    // Bit 1 means zeros in base:allocation only; in another context it means something else, and nobody must read zeros because of it.
+    private static NbdStatusDescriptor WithoutZeros(NbdStatusDescriptor extent) => extent with { Status = extent.Status & (ulong)NbdBlockState.Hole };
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
