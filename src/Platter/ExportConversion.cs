@@ -9,6 +9,8 @@ namespace Platter;
 /// <summary>Copies a disk's bytes into an NBD export, which is there and has its size: nothing can be created, emptied or taken back.</summary>
 internal static class ExportConversion
 {
+    private const int DefaultWorkers = 16;
+
     /// <summary>The options of an export, if that is what a target's name means.</summary>
     public static NodeOptions? ExportOf(string target) =>
         (DiskName.IsNbdUri(target) || target.StartsWith("nbd:", StringComparison.Ordinal) || target.StartsWith("json:", StringComparison.Ordinal))
@@ -30,10 +32,12 @@ internal static class ExportConversion
             if (target.Length < source.VirtualSize)
             {
                 throw new BlockException(
-                    BlockErrorKind.NoSpace, $"{name}: Output file is smaller than input file: it has {target.Length} bytes, {source.VirtualSize} are needed");
+                    BlockErrorKind.NoSpace, $"{target.Name}: Output file is smaller than input file: it has {target.Length} bytes, {source.VirtualSize} are needed");
             }
 
-            await CopyEngine.CopyAsync(source, CopyTarget.Of(target), options.Copy, progress, cancellationToken).ConfigureAwait(false);
+            // A server is far away: it wants requests in flight, wherever the source is.
+            var copy = options.Copy with { Workers = options.Copy.Workers > 0 ? options.Copy.Workers : DefaultWorkers };
+            await CopyEngine.CopyAsync(source, CopyTarget.Of(target), copy, progress, cancellationToken).ConfigureAwait(false);
         }
 
         if (options.Verify)

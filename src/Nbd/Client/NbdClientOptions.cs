@@ -12,7 +12,15 @@ public sealed record NbdClientOptions
 {
     internal const string OpenTimeoutOption = "open-timeout";
     internal const string ReconnectDelayOption = "reconnect-delay";
-    internal const string ConnectionsOption = "connections";
+    /// <summary>Name of the option of driver <c>nbd</c> for <see cref="Connections"/>.</summary>
+    public const string ConnectionsOption = "connections";
+
+    /// <summary>Name of the option of driver <c>nbd</c> for <see cref="MaxRequestBytes"/>.</summary>
+    public const string RequestSizeOption = "request-size";
+
+    /// <summary>Name of the option of driver <c>nbd</c> for <see cref="Maps"/>: <c>on</c> or <c>off</c>.</summary>
+    public const string MapsOption = "maps";
+
     internal const string MapContextOption = "x-dirty-bitmap";
 
     private const int MaxSeconds = 24 * 60 * 60;
@@ -43,6 +51,12 @@ public sealed record NbdClientOptions
     /// <summary>Who does TLS with pre-shared keys, if an address wants that.</summary>
     public PreSharedKeyTls? PreSharedKeys { get; init; }
 
+    /// <summary>Longest read or write, in bytes: longer ones are split, and their parts are under way together. The server's own limit holds too.</summary>
+    public int MaxRequestBytes { get; init; } = 1 << 20;
+
+    /// <summary>Whether the server is asked what is data and what a hole; otherwise everything counts as data.</summary>
+    public bool Maps { get; init; } = true;
+
     /// <summary>A metadata context that <see cref="NbdStorage.MapAsync"/> answers from instead of <c>base:allocation</c>: what is dirty, or stored in the top image, counts as not
     /// allocated. For those who look for changes, not for copies. The server must have it (QEMU's <c>x-dirty-bitmap</c>).</summary>
     public string? MapContext { get; init; }
@@ -53,7 +67,7 @@ public sealed record NbdClientOptions
     /// <summary>The style of headers that is asked for first.</summary>
     internal NbdHeaderStyle BestStyle { get; init; } = NbdHeaderStyle.Extended;
 
-    internal IReadOnlyList<string> AllContexts => [.. Contexts.Prepend(MapContext ?? NbdProtocol.AllocationContext).Distinct()];
+    internal IReadOnlyList<string> AllContexts => !Maps ? [.. Contexts] : [.. Contexts.Prepend(MapContext ?? NbdProtocol.AllocationContext).Distinct()];
 
     /// <summary>Reads the options of driver <c>nbd</c> that say how; <see cref="NbdAddress.FromOptions"/> reads those that say where.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: not a number, or too large.</exception>
@@ -68,6 +82,13 @@ public sealed record NbdClientOptions
         var result = new NbdClientOptions
         {
             MapContext = options[MapContextOption],
+            MaxRequestBytes = ReadNumber(options, RequestSizeOption, 4096, NbdProtocol.MaxPayloadBytes, "bytes") ?? 1 << 20,
+            Maps = options[MapsOption] switch
+            {
+                null or "on" => true,
+                "off" => false,
+                var text => throw new BlockException(BlockErrorKind.InvalidRequest, $"option '{MapsOption}' is '{SafeText.Clean(text, 64)}': expected on or off"),
+            },
             ReconnectDelay = TimeSpan.FromSeconds(ReadNumber(options, ReconnectDelayOption, 0, MaxSeconds, "seconds") ?? 0),
             Connections = ReadNumber(options, ConnectionsOption, 1, MaxConnections, "a number") ?? 4,
         };
@@ -96,7 +117,8 @@ public sealed record NbdClientOptions
         }
     }
 
-    internal static bool Knows(string option) => option is OpenTimeoutOption or ReconnectDelayOption or ConnectionsOption or MapContextOption;
+    internal static bool Knows(string option) => option is OpenTimeoutOption or ReconnectDelayOption or ConnectionsOption or MapContextOption
+        or RequestSizeOption or MapsOption;
 
     private static int? ReadNumber(NodeOptions options, string key, int least, int most, string what) => options[key] switch
     {

@@ -12,9 +12,6 @@ namespace Platter.Nbd.Client;
 /// </remarks>
 public sealed partial class NbdStorage : Storage
 {
-    // Parts of this size keep several of a server's workers busy; at most a connection's slots of them are in flight.
-    private const int MaxPartBytes = 1 << 20;
-
     // What a status request asks for at least, so that small questions find their answer in the cache.
     private const long MapAheadBytes = 64 << 20;
 
@@ -37,7 +34,7 @@ public sealed partial class NbdStorage : Storage
         IsReadOnly = !writable;
         _connections = connections;
         _minimum = (int)Export.BlockSizes.Minimum;
-        _maximum = (int)Sizes.AlignDown(Math.Min(Export.BlockSizes.Maximum, MaxPartBytes), _minimum);
+        _maximum = (int)Math.Max(Sizes.AlignDown(Math.Min(Export.BlockSizes.Maximum, options.MaxRequestBytes), _minimum), _minimum);
         _maxEffect = Sizes.AlignDown(Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : uint.MaxValue, _minimum);
         _blocks = writable && _minimum > 1 ? new() : null;
     }
