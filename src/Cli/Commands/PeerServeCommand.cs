@@ -37,9 +37,6 @@ internal sealed class PeerServeCommand : Command
     private static readonly (Option Option, string Reason)[] s_refused =
     [
         (new('L', "list", null, string.Empty), "listing the exports of a server is not in this version yet; nbdinfo --list does it"),
-        (new('\0', "tls-creds", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-authz", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-hostname", "NAME", string.Empty), "TLS is not in this version yet"),
         (new('\0', "selinux-label", "LABEL", string.Empty), "SELinux labels are not supported"),
         (new('T', "trace", "PATTERN", string.Empty), "tracing is not supported"),
     ];
@@ -101,6 +98,7 @@ internal sealed class PeerServeCommand : Command
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : 1,
             Persistent = arguments.Has(s_persistent),
             PidFile = arguments.Get(s_pidFile),
+            Tls = TlsArguments.Server(arguments),
             Verbose = arguments.Has(s_verbose),
         };
     }
@@ -139,6 +137,7 @@ internal sealed class PeerServeCommand : Command
             s_snapshot, s_readOnly, s_fork, s_pidFile, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile,
             CommonOptions.Disk, CommonOptions.Untrusted, s_verbose, s_noCache, s_cache, s_aio, s_discard, s_detectZeroes,
             s_overlay, s_depth, s_bitmap, s_partition, s_connect, s_disconnect,
+            .. TlsArguments.OfPeer,
         ];
         foreach (var (option, _) in s_refused)
         {
