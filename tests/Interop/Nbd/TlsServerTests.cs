@@ -137,7 +137,7 @@ public sealed class TlsServerTests : IDisposable
             ("authz-simple,id=a,identity=somebody", false),
             ($"authz-list,id=a,policy=deny,rules.0.match={identity},rules.0.policy=allow", true),
             ("""{"qom-type":"authz-list","id":"a","rules":[{"match":"*","policy":"deny","format":"glob"}],"policy":"allow"}""", false),
-            ($"authz-list-file,id=a,filename={acl}", true),
+            ($"authz-listfile,id=a,filename={acl}", true),
         })
         {
             foreach (var program in new[] { tool, "qemu-nbd" })
