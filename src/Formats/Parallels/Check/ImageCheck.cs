@@ -332,7 +332,7 @@ internal sealed class ImageCheck
         // As with the peer no leak, and not counted: the next allocation takes them.
         if (_tally.Corruptions + _tally.CorruptionsFixed == 0 && _highest + 1 - taken is > 0 and var free)
         {
-            _tally.Note($"{free} clusters between others are not in use", Remedies.Hole);
+            _tally.Note($"{free} cluster{(free == 1 ? " between others is" : "s between others are")} not in use", Remedies.Hole);
         }
     }
 

@@ -36,7 +36,7 @@ public class ParallelsCheckTests
         var image = Builder().Fill(1, 1, 2, 3, 8).Build();
         image.SetBat(2, 0);
         var (report, findings) = await CheckAsync(image);
-        Assert.Equal(["Note 1 clusters between others are not in use"], findings.Select(f => $"{f.Severity} {f.Message}"));
+        Assert.Equal(["Note 1 cluster between others is not in use"], findings.Select(f => $"{f.Severity} {f.Message}"));
         Assert.Equal(0, report.Leaks);
     }
 
