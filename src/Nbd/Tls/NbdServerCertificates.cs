@@ -71,7 +71,7 @@ public sealed class NbdServerCertificates : NbdServerTls
                 AllowRenegotiation = false,
                 AllowTlsResume = false,
                 ClientCertificateRequired = _trust is not null,
-                CertificateChainPolicy = _trust?.Policy(CertificateTrust.ClientPurpose),
+                CertificateChainPolicy = (_trust ?? CertificateTrust.OfHost).Policy(CertificateTrust.ClientPurpose),
                 CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
                 RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
                 {
