@@ -43,14 +43,14 @@ internal sealed class NbdServer : IDisposable
     /// <summary>What to give to a client.</summary>
     public string Uri => $"nbd+unix:///?socket={_socket}";
 
-    public static NbdServer Platter(BenchContext bench, string format, string image) =>
-        new("platter", bench.Scratch, socket => [bench.Platter, "serve", "-f", format, "-k", socket, image]);
+    public static NbdServer Platter(BenchContext bench, string format, string image, bool writable = false) =>
+        new("platter", bench.Scratch, socket => [bench.Platter, "serve", .. writable ? ["-w"] : Array.Empty<string>(), "-f", format, "-k", socket, image]);
 
-    public static NbdServer QemuNbd(BenchContext bench, string format, string image) =>
-        new("qemu-nbd", bench.Scratch, socket => [bench.Tools.Require("qemu-nbd"), "-r", "-t", "-e", "16", "-f", format, "-k", socket, image]);
+    public static NbdServer QemuNbd(BenchContext bench, string format, string image, bool writable = false) =>
+        new("qemu-nbd", bench.Scratch, socket => [bench.Tools.Require("qemu-nbd"), .. writable ? Array.Empty<string>() : ["-r"], "-t", "-e", "128", "-f", format, "-k", socket, image]);
 
-    public static NbdServer Nbdkit(BenchContext bench, string image) =>
-        new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", "-r", "-U", socket, "file", image]);
+    public static NbdServer Nbdkit(BenchContext bench, string image, bool writable = false) =>
+        new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", .. writable ? Array.Empty<string>() : ["-r"], "-U", socket, "file", image]);
 
     public void Dispose()
     {

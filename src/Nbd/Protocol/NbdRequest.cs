@@ -12,9 +12,10 @@ internal readonly record struct NbdRequest(NbdCommandFlags Flags, NbdCommand Com
     /// <summary>Bytes of an extended request.</summary>
     public const int ExtendedSize = 32;
 
-    /// <summary>Whether <see cref="Length"/> bytes of payload follow the header: always those of a compact WRITE, else what the flag says.</summary>
+    /// <summary>Whether <see cref="Length"/> bytes of payload follow the header: always those of a WRITE, else what the flag of an extended header says.</summary>
+    /// <remarks>The protocol demands the flag of an extended WRITE, too, but QEMU (10.0) sends the data without it.</remarks>
     public bool HasPayload(NbdHeaderStyle style) =>
-        style == NbdHeaderStyle.Extended ? (Flags & NbdCommandFlags.PayloadLength) != 0 : Command == NbdCommand.Write;
+        Command == NbdCommand.Write || (style == NbdHeaderStyle.Extended && (Flags & NbdCommandFlags.PayloadLength) != 0);
 
     /// <summary>Bytes of a request's header.</summary>
     public static int SizeOf(NbdHeaderStyle style) => style == NbdHeaderStyle.Extended ? ExtendedSize : CompactSize;

@@ -18,16 +18,15 @@ internal sealed partial class Transmission
     private void AnswerWithPayload(in NbdRequest request)
     {
         var isStatus = request.Command == NbdCommand.BlockStatus;
-        var expected = request.HasPayload(Style);
-        if (expected && request.Length > (ulong)_options.MaxRequestBytes)
+        if (request.Length > (ulong)_options.MaxRequestBytes)
         {
             throw new BlockException(BlockErrorKind.Protocol, $"{request.Command} with a payload of {request.Length} bytes, more than {_options.MaxRequestBytes}");
         }
 
-        if (!expected || !(request.Command == NbdCommand.Write || (isStatus && Contexts.Count > 0)))
+        if (request.Command != NbdCommand.Write && !(isStatus && Contexts.Count > 0))
         {
-            // A WRITE without its flag brings nothing; others bring what nobody asked for.
-            Skip(expected ? request.Length : 0);
+            // Nobody asked for these bytes.
+            Skip(request.Length);
             Fail(request, NbdError.Inval);
         }
         else if (isStatus)

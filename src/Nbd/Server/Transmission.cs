@@ -150,7 +150,7 @@ internal sealed partial class Transmission : IDisposable
 
     private void Answer(in NbdRequest request)
     {
-        if (request.HasPayload(Style) || request.Command == NbdCommand.Write)
+        if (request.HasPayload(Style))
         {
             AnswerWithPayload(request);
             return;

@@ -198,7 +198,7 @@ internal sealed class RawClient : IDisposable
         }
         catch (SocketException e)
         {
-            return e.SocketErrorCode is SocketError.ConnectionReset or SocketError.Shutdown;
+            return e.SocketErrorCode is not (SocketError.TimedOut or SocketError.WouldBlock);
         }
     }
 

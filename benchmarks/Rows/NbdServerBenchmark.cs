@@ -4,21 +4,23 @@ using Platter.Bench.Output;
 
 namespace Platter.Bench.Rows;
 
-/// <summary>How a client reads.</summary>
+/// <summary>How clients read or write.</summary>
 /// <param name="BlockSize">As fio writes it: "4k", "1m".</param>
-/// <param name="Depth">Requests in flight.</param>
+/// <param name="Depth">Requests in flight, of each connection.</param>
 /// <param name="IsCold">Whether the image is dropped from the page cache before each run.</param>
-internal sealed record ReadPattern(string BlockSize, int Depth, bool IsCold = false)
+/// <param name="Connections">Clients at once.</param>
+/// <param name="Writes">Whether they write.</param>
+internal sealed record AccessPattern(string BlockSize, int Depth, bool IsCold = false, int Connections = 1, bool Writes = false)
 {
     public bool IsLarge => BlockSize.EndsWith('m');
 }
 
-/// <summary>Lets fio read at random from servers that export one image, over one connection, and takes throughput and the server's CPU time.</summary>
+/// <summary>Lets fio read or write at random on servers that export one image (each its own copy, if it is written to), and takes throughput and the server's CPU time.</summary>
 /// <remarks>
 /// All servers of a row run all the while, and are read from in turn. fio's own work is in every figure, on the same cores: the
 /// ratio of the servers alone is larger than what is shown.
 /// </remarks>
-internal sealed record NbdReadBenchmark(string Name, string Question, string[] Needs, ReadPattern Pattern, Func<BenchContext, string> Image, Func<BenchContext, NbdServer[]> StartServers)
+internal sealed record NbdServerBenchmark(string Name, string Question, string[] Needs, AccessPattern Pattern, Func<BenchContext, string> Image, Func<BenchContext, NbdServer[]> StartServers)
     : Benchmark(Name, Question, Needs)
 {
     /// <summary>Targets for throughput by the peer's name.</summary>
@@ -35,11 +37,11 @@ internal sealed record NbdReadBenchmark(string Name, string Question, string[] N
         {
             foreach (var server in servers)
             {
-                Read(bench, server, image, milliseconds: 300);
+                Access(bench, server, image, milliseconds: 300);
             }
 
             var milliseconds = bench.Options.Quick ? 500 : 1200;
-            var readings = Pairs.Run(bench.Options.Runs, [.. servers.Select(s => (Func<Reading>)(() => Read(bench, s, image, milliseconds)))]);
+            var readings = Pairs.Run(bench.Options.Runs, [.. servers.Select(s => (Func<Reading>)(() => Access(bench, s, image, milliseconds)))]);
             return [.. servers.Skip(1).Select((peer, i) => Compare(peer, servers[0], readings[i + 1], readings[0]))];
         }
         finally
@@ -66,7 +68,7 @@ internal sealed record NbdReadBenchmark(string Name, string Question, string[] N
         ? Figures.Rate(Spread.Of(readings.Select(r => r.BytesPerSecond)).Median, "B")
         : Figures.Rate(Spread.Of(readings.Select(r => r.RequestsPerSecond)).Median, string.Empty);
 
-    private Reading Read(BenchContext bench, NbdServer server, string image, int milliseconds)
+    private Reading Access(BenchContext bench, NbdServer server, string image, int milliseconds)
     {
         if (Pattern.IsCold)
         {
@@ -76,19 +78,19 @@ internal sealed record NbdReadBenchmark(string Name, string Question, string[] N
         var output = Path.Combine(bench.Scratch, "fio.json");
         var cpuBefore = server.Process.CpuSoFar;
         bench.Tools.Run(
-            "fio", "--name=read", "--ioengine=nbd", $"--uri={server.Uri}", "--rw=randread", $"--bs={Pattern.BlockSize}", $"--iodepth={Pattern.Depth}", "--thread",
-            "--time_based", $"--runtime={milliseconds}ms", "--output-format=json", $"--output={output}");
+            "fio", "--name=access", "--ioengine=nbd", $"--uri={server.Uri}", Pattern.Writes ? "--rw=randwrite" : "--rw=randread", $"--bs={Pattern.BlockSize}", $"--iodepth={Pattern.Depth}", "--thread",
+            $"--numjobs={Pattern.Connections}", "--group_reporting", "--time_based", $"--runtime={milliseconds}ms", "--output-format=json", $"--output={output}");
         var cpu = server.Process.CpuSoFar - cpuBefore;
         var text = File.ReadAllText(output);
         using var json = JsonDocument.Parse(text[text.IndexOf('{', StringComparison.Ordinal)..]);
         var job = json.RootElement.GetProperty("jobs")[0];
-        var read = job.GetProperty("read");
+        var figures = job.GetProperty(Pattern.Writes ? "write" : "read");
         if (job.GetProperty("error").GetInt32() != 0)
         {
-            throw new BenchException($"fio met an error reading from {server.Label}");
+            throw new BenchException($"fio met an error from {server.Label}");
         }
 
-        var requests = read.GetProperty("total_ios").GetInt64();
-        return new Reading(read.GetProperty("iops").GetDouble(), read.GetProperty("bw_bytes").GetDouble(), cpu.TotalSeconds / requests);
+        var requests = figures.GetProperty("total_ios").GetInt64();
+        return new Reading(figures.GetProperty("iops").GetDouble(), figures.GetProperty("bw_bytes").GetDouble(), cpu.TotalSeconds / requests);
     }
 }
