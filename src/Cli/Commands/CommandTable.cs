@@ -25,6 +25,10 @@ internal static class CommandTable
         ("digest", static () => new DigestCommand()),
         ("io", static () => new IoCommand()),
         ("serve", static () => new ServeCommand()),
+        ("nbd info", static () => new NbdInfoCommand()),
+        ("nbd list", static () => new NbdListCommand()),
+        ("nbd map", static () => new NbdMapCommand()),
+        ("nbd copy", static () => new NbdCopyCommand()),
         ("nbd certs", static () => new NbdCertsCommand()),
     ];
 

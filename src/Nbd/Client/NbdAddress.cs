@@ -4,6 +4,7 @@ using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Tls;
 
 namespace Platter.Nbd.Client;
 
@@ -40,6 +41,12 @@ public sealed class NbdAddress
 
     /// <summary>The export; empty for the server's default export.</summary>
     public string ExportName { get; }
+
+    /// <summary>How to encrypt, where the address says that it must be; null for plain text.</summary>
+    public NbdClientTlsParameters? Tls { get; private init; }
+
+    /// <summary>Whom the server's certificate must be for; null for the <see cref="Host"/>.</summary>
+    public string? TlsHostName { get; private init; }
 
     /// <summary>A server on a unix socket.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: path or name cannot be used.</exception>
@@ -88,10 +95,10 @@ public sealed class NbdAddress
         {
             if (key is "tls-creds" or "tls-hostname")
             {
-                throw new BlockException(BlockErrorKind.Unsupported, $"driver 'nbd': option '{key}': TLS is not supported");
+                throw new BlockException(BlockErrorKind.Unsupported, $"driver 'nbd': option '{key}' is not supported: name the credentials in an nbds:// URI");
             }
 
-            if (key is not ("export" or NbdTimeouts.OpenOption) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
+            if (key != "export" && !NbdClientOptions.Knows(key) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
             {
                 throw Invalid($"driver 'nbd' has no option '{SafeText.Clean(key, 64)}'");
             }
@@ -133,7 +140,13 @@ public sealed class NbdAddress
     }
 
     /// <summary>The same server, another export.</summary>
-    public NbdAddress WithExport(string exportName) => new(SocketPath, Host, Port, CheckExportName(exportName));
+    public NbdAddress WithExport(string exportName) => new(SocketPath, Host, Port, CheckExportName(exportName)) { Tls = Tls, TlsHostName = TlsHostName };
+
+    /// <summary>The same export, encrypted or not.</summary>
+    /// <param name="tls">How, or null for plain text.</param>
+    /// <param name="hostName">Whom the server's certificate must be for; null for the <see cref="Host"/>.</param>
+    public NbdAddress WithTls(NbdClientTlsParameters? tls, string? hostName = null) =>
+        new(SocketPath, Host, Port, ExportName) { Tls = tls, TlsHostName = tls is null ? null : hostName };
 
     /// <summary>The address as a URI.</summary>
     public override string ToString() => NbdUri.Format(this);

@@ -27,17 +27,25 @@ internal sealed class HostStorageOpener : StorageOpener
             case null or "file" or "host_device":
                 return OpenFile(options, mode);
             case "nbd":
-                if (mode.Writable)
-                {
-                    throw new BlockException(BlockErrorKind.ReadOnly, "an NBD export can only be read");
-                }
-
-                return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
+                return await OpenExportAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case FaultOptions.Driver:
                 return await OpenFaultsAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case var driver:
                 throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
         }
+    }
+
+    private static ValueTask<NbdStorage> OpenExportAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken)
+    {
+        var address = NbdAddress.FromOptions(options);
+        if (mode.NamedByImage && address.Tls is { } tls && (tls.CertificateDirectory is not null || tls.PskFile is not null || !tls.VerifyPeer))
+        {
+            throw new BlockException(
+                BlockErrorKind.NotAllowed, $"{address}: an image cannot choose whose credentials are shown to a server, nor that they are not asked for");
+        }
+
+        var how = NbdClientOptions.FromOptions(options) with { Writable = mode.Writable, PreSharedKeys = KnownFormats.PreSharedKeyTls };
+        return NbdStorage.OpenAsync(address, how, cancellationToken);
     }
 
     // QEMU's "image" is options or the name of a node. We have no names of nodes there, so it may also be a file's.

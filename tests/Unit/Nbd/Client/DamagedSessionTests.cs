@@ -26,7 +26,7 @@ public sealed class DamagedSessionTests
             try
             {
                 // Where damage makes each side wait for the other, the client's limit decides; when it does is not what is tested.
-                var timeouts = new NbdTimeouts(TimeSpan.FromMilliseconds(200), Retry: false);
+                var timeouts = new NbdClientOptions { OpenTimeout = TimeSpan.FromMilliseconds(200) };
                 await using var storage = await NbdStorage.OpenAsync(server.Address, timeouts, TestContext.Current.CancellationToken);
                 var read = storage.ReadAsync(new HostOffset(4096), new byte[4096]).AsTask();
                 var map = storage.MapAsync(HostOffset.Zero, (long)Size).AsTask();
