@@ -96,7 +96,7 @@ public sealed class NbdClientCertificates : NbdClientTls
             {
                 _ when refusal is not null => new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e),
                 OperationCanceledException => e,
-                _ when e is BlockException || TlsFailure.Is(e) => TlsFailure.InHandshake(e, stream.Ended),
+                _ when e is BlockException || TlsFailure.Is(e) => TlsFailure.InHandshake(e, stream.Ended, byServer: true),
                 _ => e,
             };
         }

@@ -85,7 +85,7 @@ public sealed class NbdServerCertificates : NbdServerTls
         catch (Exception e) when (e is BlockException || TlsFailure.Is(e))
         {
             ssl.Dispose();
-            throw refusal is null ? TlsFailure.InHandshake(e, stream.Ended) : new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e);
+            throw refusal is null ? TlsFailure.InHandshake(e, stream.Ended, byServer: false) : new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e);
         }
     }
 

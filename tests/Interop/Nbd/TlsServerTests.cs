@@ -140,7 +140,8 @@ public sealed class TlsServerTests : IDisposable
             ($"authz-listfile,id=a,filename={acl}", true),
         })
         {
-            foreach (var program in new[] { tool, "qemu-nbd" })
+            // Debian's qemu-nbd is built without lists in files.
+            foreach (var program in authorization.StartsWith("authz-listfile", StringComparison.Ordinal) ? [tool] : new[] { tool, "qemu-nbd" })
             {
                 using var server = PeerServer.Start(
                     new ToolCommand(
