@@ -30,7 +30,7 @@ internal static class NbdInfoOutput
 
             if (export.Size is { } size)
             {
-                writer.Write($"\texport-size: {size} ({HumanSize(size)})\n");
+                writer.Write(size % 1024 == 0 && size > 0 ? $"\texport-size: {size} ({HumanSize(size)})\n" : $"\texport-size: {size}\n");
             }
 
             writer.Write($"\turi: {SafeText.Clean(NbdArguments.Uri(address.WithExport(export.Name)))}\n");

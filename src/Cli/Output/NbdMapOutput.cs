@@ -40,7 +40,7 @@ internal static class NbdMapOutput
         foreach (var (status, size) in sums)
         {
             var what = Describe(context, status);
-            var percent = 100.0 * size / storage.Length;
+            var percent = 100.0 * size / Math.Max(1, storage.Length);
             writer.Write(
                 json ? string.Create(CultureInfo.InvariantCulture, $"{(any ? ",\n" : string.Empty)}{{ \"size\": {size}, \"percent\": {percent:G6}, \"type\": {status}{Member(what, " ")}}}")
                 : string.Create(CultureInfo.InvariantCulture, $"{size,10} {percent,5:F1}% {status,3}{(what is null ? string.Empty : $" {what}")}\n"));

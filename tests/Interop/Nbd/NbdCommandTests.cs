@@ -88,13 +88,13 @@ public sealed class NbdCommandTests : IDisposable
     }
 
     private static void AssertSame(string uri, params string[] options) => Assert.Equal(
-        ToolRunner.RunChecked("nbdinfo", [.. options, uri]).Text, PlatterCli.RunChecked("nbd", ["info", .. options.Where(o => o != "--no-content"), uri]).Text);
+        ToolRunner.RunChecked("nbdinfo", [.. options, uri]).Text, PlatterCli.RunChecked(["nbd", "info", .. options.Where(o => o != "--no-content"), uri]).Text);
 
     // We also say whether headers are extended, as later versions of the tool do.
     private static void AssertSameJson(string uri, params string[] options)
     {
         var theirs = JsonNode.Parse(ToolRunner.RunChecked("nbdinfo", ["--json", .. options, uri]).Text)!;
-        var ours = JsonNode.Parse(PlatterCli.RunChecked("nbd", ["info", "--json", .. options.Where(o => o != "--no-content"), uri]).Text)!;
+        var ours = JsonNode.Parse(PlatterCli.RunChecked(["nbd", "info", "--json", .. options.Where(o => o != "--no-content"), uri]).Text)!;
         (ours as JsonObject)?.Remove("extended");
         Assert.True(JsonNode.DeepEquals(theirs, ours), $"{theirs}\n{ours}");
     }
