@@ -83,7 +83,7 @@ internal sealed class TlsEngineWire : NbdWire
         catch (Exception e)
         {
             engine.Dispose();
-            throw e is SocketException broken ? TlsFailure.InHandshake(broken) : e;
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
         }
     }
 
@@ -118,7 +118,7 @@ internal sealed class TlsEngineWire : NbdWire
         catch (Exception e)
         {
             engine.Dispose();
-            throw e is SocketException broken ? TlsFailure.InHandshake(broken) : e;
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
         }
     }
 
