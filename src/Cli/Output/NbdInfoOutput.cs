@@ -11,8 +11,8 @@ internal static class NbdInfoOutput
 {
     private static readonly (string Name, NbdTransmissionFlags Flag)[] s_abilities =
     [
-        ("can_cache", NbdTransmissionFlags.SendCache), ("can_df", NbdTransmissionFlags.SendDf), ("can_fast_zero", NbdTransmissionFlags.SendFastZero),
-        ("can_flush", NbdTransmissionFlags.SendFlush), ("can_fua", NbdTransmissionFlags.SendFua), ("can_multi_conn", NbdTransmissionFlags.CanMultiConn),
+        ("can_block_status_payload", NbdTransmissionFlags.BlockStatusPayload), ("can_cache", NbdTransmissionFlags.SendCache), ("can_df", NbdTransmissionFlags.SendDf),
+        ("can_fast_zero", NbdTransmissionFlags.SendFastZero), ("can_flush", NbdTransmissionFlags.SendFlush), ("can_fua", NbdTransmissionFlags.SendFua), ("can_multi_conn", NbdTransmissionFlags.CanMultiConn),
         ("can_trim", NbdTransmissionFlags.SendTrim), ("can_zero", NbdTransmissionFlags.SendWriteZeroes),
     ];
 
@@ -30,7 +30,7 @@ internal static class NbdInfoOutput
 
             if (export.Size is { } size)
             {
-                writer.Write(size % 1024 == 0 && size > 0 ? $"\texport-size: {size} ({HumanSize(size)})\n" : $"\texport-size: {size}\n");
+                WriteSize(writer, "export-size", size);
             }
 
             writer.Write($"\turi: {SafeText.Clean(NbdArguments.Uri(address.WithExport(export.Name)))}\n");
@@ -57,7 +57,9 @@ internal static class NbdInfoOutput
 
             if (export.BlockSizes is { } sizes)
             {
-                writer.Write($"\tblock_size_minimum: {sizes.Minimum}\n\tblock_size_preferred: {sizes.Preferred}\n\tblock_size_maximum: {sizes.Maximum}\n");
+                WriteSize(writer, "block_size_minimum", sizes.Minimum);
+                WriteSize(writer, "block_size_preferred", sizes.Preferred);
+                WriteSize(writer, "block_size_maximum", sizes.Maximum);
             }
         }
     }
@@ -135,6 +137,9 @@ internal static class NbdInfoOutput
 
         return unit < 0 ? size.ToString(CultureInfo.InvariantCulture) : $"{size}{Units[unit]}";
     }
+
+    private static void WriteSize(TextWriter writer, string name, long size) =>
+        writer.Write(size > 0 && size % 1024 == 0 ? $"\t{name}: {size} ({HumanSize(size)})\n" : $"\t{name}: {size}\n");
 
     private static string Protocol(NbdServerInfo info) => info.HasFixedHandshake ? "newstyle-fixed" : "newstyle";
 

@@ -3,9 +3,10 @@ namespace Platter.Tests.Fuzz;
 /// <summary>What a client says to a server, from the first byte to the last, right or slightly wrong. Written from the protocol's description.</summary>
 internal static class NbdClientBytes
 {
-    private const ulong OptionMagic = 0x49484156454F5054, RequestMagic = 0x25609513;
+    private const ulong OptionMagic = 0x49484156454F5054, RequestMagic = 0x25609513, ExtendedMagic = 0x21e41c71;
     private const int ExportName = 1, Abort = 2, List = 3, StartTls = 5, Info = 6, Go = 7, StructuredReply = 8, ListMeta = 9, SetMeta = 10, ExtendedHeaders = 11;
     private const int Read = 0, Write = 1, Disconnect = 2, Flush = 3, Trim = 4, Cache = 5, WriteZeroes = 6, BlockStatus = 7;
+    private const int PayloadLength = 32;
 
     /// <summary>A whole conversation.</summary>
     /// <param name="random">Decides.</param>
@@ -15,6 +16,7 @@ internal static class NbdClientBytes
     {
         var writer = new MutatingWriter(random, oneIn);
         writer.U32(3);
+        var extended = false;
         for (var count = random.Next(5); count > 0; count--)
         {
             Option(writer, random);
@@ -26,9 +28,11 @@ internal static class NbdClientBytes
         }
         else if (random.Next(10) != 0)
         {
-            if (random.Next(2) == 0)
+            var style = random.Next(3);
+            extended = style == 2;
+            if (style != 0)
             {
-                Header(writer, StructuredReply, []);
+                Header(writer, extended ? ExtendedHeaders : StructuredReply, []);
                 Header(writer, SetMeta, MetaQuery(random, oneIn));
             }
 
@@ -37,12 +41,12 @@ internal static class NbdClientBytes
 
         for (var count = random.Next(8); count > 0; count--)
         {
-            Request(writer, random, diskBytes);
+            Request(writer, random, diskBytes, extended);
         }
 
         if (random.Next(2) == 0)
         {
-            writer.U32(RequestMagic).U16(0).U16(Disconnect).U64(99).U64(0).U32(0);
+            RequestHeader(writer, extended, 0, Disconnect, 99, 0, 0);
         }
 
         return writer.Take();
@@ -88,17 +92,29 @@ internal static class NbdClientBytes
         return writer.Take();
     }
 
-    private static void Request(MutatingWriter writer, Random random, long diskBytes)
+    private static void Request(MutatingWriter writer, Random random, long diskBytes, bool extended)
     {
         int[] types = [Read, Read, Read, BlockStatus, Write, Flush, Trim, Cache, WriteZeroes, 8, 0xffff];
         var type = types[random.Next(types.Length)];
         var length = type == Flush ? 0 : random.Next(1, 70_000);
-        var offset = random.NextInt64(diskBytes);
+        var offset = type == Flush ? 0 : random.NextInt64(diskBytes);
         var flags = random.Next(4) == 0 ? 1 << random.Next(6) : 0;
-        writer.U32(RequestMagic).U16((ulong)flags).U16((ulong)type).U64((ulong)random.NextInt64()).U64((ulong)offset).U32((ulong)length);
-        if (type == Write)
+        if (extended && (type == Write || random.Next(10) == 0))
+        {
+            flags |= PayloadLength;
+        }
+
+        var isLong = extended && type is Trim or WriteZeroes or BlockStatus && random.Next(4) == 0;
+        RequestHeader(writer, extended, flags, type, random.NextInt64(), offset, isLong ? random.NextInt64() : length);
+        if (type == Write || (extended && (flags & PayloadLength) != 0 && !isLong))
         {
             writer.Raw(new byte[length]);
         }
+    }
+
+    private static void RequestHeader(MutatingWriter writer, bool extended, int flags, int type, long cookie, long offset, long length)
+    {
+        writer.U32(extended ? ExtendedMagic : RequestMagic).U16((ulong)flags).U16((ulong)type).U64((ulong)cookie).U64((ulong)offset);
+        _ = extended ? writer.U64((ulong)length) : writer.U32((ulong)length);
     }
 }

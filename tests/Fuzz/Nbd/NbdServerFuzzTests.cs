@@ -62,7 +62,7 @@ public sealed class NbdServerFuzzTests
     private static NbdServer Start(TempFolder folder)
     {
         folder.Write("disk.raw", new byte[DiskBytes]);
-        var command = PlatterCli.Command("serve", "-t", "-r", "-e", "16", "-f", "raw", "-k", "{socket}", folder["disk.raw"]);
+        var command = PlatterCli.Command("serve", "-t", "-w", "-e", "16", "-f", "raw", "-k", "{socket}", folder["disk.raw"]);
         return NbdServer.Start(command, folder);
     }
 

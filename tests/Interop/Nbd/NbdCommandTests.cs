@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Platter.TestKit;
 using Xunit;
 
@@ -75,7 +76,8 @@ public sealed class NbdCommandTests : IDisposable
         using var server = NbdServer.Nbdkit(_folder, "file", $"dir={_folder["exports"]}");
         Assert.Equal(Exports(ToolRunner.RunChecked("nbdinfo", "--list", "--json", server.Uri).Text), Exports(PlatterCli.RunChecked("nbd", "list", "--json", server.Uri).Text));
 
-        static string[] Exports(string text) => [.. JsonNode.Parse(text)!["exports"]!.AsArray().Select(export => export!.ToJsonString()).Order()];
+        static string[] Exports(string text) =>
+            [.. JsonNode.Parse(text)!["exports"]!.AsArray().Select(export => $"{export!["export-name"]} {export["uri"]} {export["export-size"]}").Order()];
     }
 
     [Fact]
@@ -87,15 +89,26 @@ public sealed class NbdCommandTests : IDisposable
         Assert.Equal(1, PlatterCli.Run("nbd", "list", uri).ExitCode);
     }
 
+    // We also say what versions of the tool say that know extended headers.
     private static void AssertSame(string uri, params string[] options) => Assert.Equal(
-        ToolRunner.RunChecked("nbdinfo", [.. options, uri]).Text, PlatterCli.RunChecked(["nbd", "info", .. options.Where(o => o != "--no-content"), uri]).Text);
+        ToolRunner.RunChecked("nbdinfo", [.. options, uri]).Text,
+        Regex.Replace(
+            PlatterCli.RunChecked(["nbd", "info", .. options.Where(o => o != "--no-content"), uri]).Text,
+            @"\tcan_block_status_payload: false\n|(?<=\tblock_size_\w+: \d+) \(\w+\)", string.Empty));
 
-    // We also say whether headers are extended, as later versions of the tool do.
     private static void AssertSameJson(string uri, params string[] options)
     {
         var theirs = JsonNode.Parse(ToolRunner.RunChecked("nbdinfo", ["--json", .. options, uri]).Text)!;
         var ours = JsonNode.Parse(PlatterCli.RunChecked(["nbd", "info", "--json", .. options.Where(o => o != "--no-content"), uri]).Text)!;
-        (ours as JsonObject)?.Remove("extended");
+        if (ours is JsonObject server)
+        {
+            Assert.True(server.Remove("extended"));
+            foreach (var export in server["exports"]!.AsArray())
+            {
+                Assert.True(export!.AsObject().Remove("can_block_status_payload"));
+            }
+        }
+
         Assert.True(JsonNode.DeepEquals(theirs, ours), $"{theirs}\n{ours}");
     }
 }

@@ -220,6 +220,55 @@ public sealed class WriteTests
     }
 
     [Fact]
+    public async Task Random_extended_requests_never_break_a_server_that_writes()
+    {
+        var seed = Environment.TickCount;
+        TestContext.Current.TestOutputHelper?.WriteLine($"seed {seed}");
+        var random = new Random(seed);
+        await using var fixture = Writable(new byte[Size]);
+        for (var round = 0; round < 40; round++)
+        {
+            using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Extended, "base:allocation");
+            var draining = Task.Run(client.IsClosed);
+            var bytes = new byte[NbdRequest.ExtendedSize];
+            for (var i = 0; i < 50; i++)
+            {
+                var command = (NbdCommand)random.Next(10);
+                if (command == NbdCommand.Disconnect)
+                {
+                    continue;
+                }
+
+                var flags = (NbdCommandFlags)random.Next(64);
+                var hasPayload = command == NbdCommand.Write || (flags & NbdCommandFlags.PayloadLength) != 0;
+                var length = hasPayload ? random.Next(10_000) : random.Next(3) == 0 ? random.NextInt64() : random.Next(100_000);
+                var offset = random.Next(4) == 0 ? (ulong)random.NextInt64() * 2 : (ulong)random.Next(Size);
+                new NbdRequest(flags, command, (ulong)i, offset, (ulong)length).WriteTo(bytes, NbdHeaderStyle.Extended);
+                client.Socket.Send([.. bytes, .. hasPayload ? new byte[length] : []]);
+            }
+
+            new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(bytes, NbdHeaderStyle.Extended);
+            client.Socket.Send(bytes);
+            Assert.True(await draining);
+        }
+
+        Assert.Empty(fixture.Log);
+    }
+
+    [Fact]
+    public async Task A_client_that_stops_inside_its_data_keeps_nobody_else_and_changes_nothing()
+    {
+        await using var fixture = Writable(TestDisks.Pattern(Size));
+        using var stuck = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
+        stuck.Send(NbdCommand.Write, 0, 65536);
+        stuck.Socket.Send(new byte[65535]);
+        using var other = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
+        Assert.Equal(NbdError.None, other.Do(NbdCommand.Flush, 0, 0));
+        stuck.Dispose();
+        Assert.Equal(TestDisks.Pattern(Size)[..65536], other.Read(0, 65536));
+    }
+
+    [Fact]
     public async Task A_status_payload_chooses_contexts()
     {
         await using var node = new BitmapDisk(TestDisks.Memory(TestDisks.Pattern(Size)));
