@@ -73,7 +73,7 @@ public sealed partial class Disk : IAsyncDisposable
         var context = new OpenContext
         {
             Formats = KnownFormats.Registry,
-            Storages = new HostStorageOpener(),
+            Storages = new HostStorageOpener(options.NbdCredentials),
             Gate = options.Gate ?? ChooseGate(options),
             Codecs = KnownFormats.Codecs,
             CompressionLevel = options.CompressionLevel,

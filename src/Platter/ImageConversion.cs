@@ -124,6 +124,7 @@ internal sealed class ImageConversion
             Writable = true,
             Format = _create.Format,
             Secrets = _create.Secrets,
+            NbdCredentials = _create.NbdCredentials,
             Password = _create.Password,
             CompressionLevel = _options.CompressionLevel,
             AllowUnfinished = isNew,

@@ -324,6 +324,7 @@ internal sealed class ConvertCommand : Command
         return new NamedCreateOptions(format == FaultOptions.Driver ? "raw" : format, options)
         {
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
+            NbdCredentials = id => TlsArguments.Client(arguments, id),
             Password = ImageArguments.PasswordOf(arguments, session),
         };
     }

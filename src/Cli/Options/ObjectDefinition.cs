@@ -12,6 +12,9 @@ internal sealed record ObjectDefinition(string Type, string Id, NodeOptions Opti
     public const string Secret = "secret", Certificates = "tls-creds-x509", Keys = "tls-creds-psk",
         AuthorizeOne = "authz-simple", AuthorizeList = "authz-list", AuthorizeFile = "authz-list-file";
 
+    // What QEMU calls it; its manual has the other name.
+    private const string AuthorizeFileToo = "authz-listfile";
+
     private static readonly string[] s_types = [Secret, Certificates, Keys, AuthorizeOne, AuthorizeList, AuthorizeFile];
 
     /// <summary>Parses every definition.</summary>
@@ -92,7 +95,7 @@ internal sealed record ObjectDefinition(string Type, string Id, NodeOptions Opti
             }
         }
 
-        var type = options["qom-type"] ?? throw new UsageException("--object: its type is missing: expected secret,id=ID,...");
+        var type = options["qom-type"] is AuthorizeFileToo ? AuthorizeFile : options["qom-type"] ?? throw new UsageException("--object: its type is missing: expected secret,id=ID,...");
         if (Array.IndexOf(s_types, type) < 0)
         {
             throw new UsageException($"--object: type '{SafeText.Clean(type, 64)}' is not supported; {string.Join(", ", s_types)} are");

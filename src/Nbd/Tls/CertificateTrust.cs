@@ -24,7 +24,7 @@ internal sealed class CertificateTrust
     }
 
     /// <summary>The authorities that the host trusts.</summary>
-    public static CertificateTrust OfHost { get; } = new("the host's list of authorities", null, []);
+    public static CertificateTrust OfHost { get; } = new("this host", null, []);
 
     /// <summary>The authorities of a directory of credentials: <c>ca-cert.pem</c> and, if there is one, <c>ca-crl.pem</c>.</summary>
     /// <exception cref="BlockException">A file is missing or broken.</exception>

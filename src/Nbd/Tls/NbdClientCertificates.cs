@@ -75,7 +75,9 @@ public sealed class NbdClientCertificates : NbdClientTls
                 EnabledSslProtocols = _options.Versions,
                 AllowRenegotiation = false,
                 AllowTlsResume = false,
-                CertificateChainPolicy = _trust?.Policy(CertificateTrust.ServerPurpose),
+                
+                // Also for a certificate that nobody looks at: nothing it names is fetched.
+                CertificateChainPolicy = (_trust ?? CertificateTrust.OfHost).Policy(CertificateTrust.ServerPurpose),
                 CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
                 ClientCertificateContext = _certificate,
                 RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
@@ -94,7 +96,7 @@ public sealed class NbdClientCertificates : NbdClientTls
             {
                 _ when refusal is not null => new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e),
                 OperationCanceledException => e,
-                _ when e is BlockException || TlsFailure.Is(e) => TlsFailure.InHandshake(e, stream.Ended),
+                _ when e is BlockException || TlsFailure.Is(e) => TlsFailure.InHandshake(e, stream.Ended, byServer: true),
                 _ => e,
             };
         }

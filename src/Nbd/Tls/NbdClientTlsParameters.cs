@@ -1,3 +1,4 @@
+using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Tls;
 
@@ -15,7 +16,7 @@ public sealed record NbdClientTlsParameters
     /// <summary><c>tls-psk-file</c>: a file of pre-shared keys.</summary>
     public string? PskFile { get; init; }
 
-    /// <summary>Who we are (the user name of a URI); null for <see cref="NbdClientKey.DefaultUser"/>. For keys only.</summary>
+    /// <summary>Who we are (the user name of a URI); null for who runs this process, if that one has a key, and <see cref="NbdClientKey.DefaultUser"/> otherwise. For keys only.</summary>
     public string? User { get; init; }
 
     /// <summary><c>tls-verify-peer</c>: whether a server with a certificate must prove who it is.</summary>
@@ -29,8 +30,7 @@ public sealed record NbdClientTlsParameters
         switch (Type ?? (PskFile is null ? "x509" : "psk"))
         {
             case "psk":
-                return CertificateDirectory is not null ? throw Contradiction()
-                    : NbdClientKey.Load(tls, PskFile ?? throw Invalid("TLS with a pre-shared key needs a file of keys (tls-psk-file)"), User);
+                return CertificateDirectory is null ? new NbdClientKey(tls, OwnKey()) : throw Contradiction();
             case "x509":
                 var options = new NbdClientCertificateOptions { VerifyPeer = VerifyPeer };
                 return PskFile is not null ? throw Contradiction()
@@ -40,6 +40,13 @@ public sealed record NbdClientTlsParameters
             default:
                 throw Invalid($"tls-type '{SafeText.Clean(Type!, 64)}' is neither x509 nor psk");
         }
+    }
+
+    private PreSharedKey OwnKey()
+    {
+        var path = PskFile ?? throw Invalid("TLS with a pre-shared key needs a file of keys (tls-psk-file)");
+        var keys = PreSharedKeys.Load(path);
+        return (User is null ? keys.Find(Encoding.UTF8.GetBytes(Environment.UserName)) : null) ?? keys.Get(path, User ?? NbdClientKey.DefaultUser);
     }
 
     private static BlockException Contradiction() => Invalid("TLS with certificates and TLS with pre-shared keys exclude each other");

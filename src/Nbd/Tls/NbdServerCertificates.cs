@@ -71,7 +71,7 @@ public sealed class NbdServerCertificates : NbdServerTls
                 AllowRenegotiation = false,
                 AllowTlsResume = false,
                 ClientCertificateRequired = _trust is not null,
-                CertificateChainPolicy = _trust?.Policy(CertificateTrust.ClientPurpose),
+                CertificateChainPolicy = (_trust ?? CertificateTrust.OfHost).Policy(CertificateTrust.ClientPurpose),
                 CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
                 RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
                 {
@@ -85,7 +85,7 @@ public sealed class NbdServerCertificates : NbdServerTls
         catch (Exception e) when (e is BlockException || TlsFailure.Is(e))
         {
             ssl.Dispose();
-            throw refusal is null ? TlsFailure.InHandshake(e, stream.Ended) : new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e);
+            throw refusal is null ? TlsFailure.InHandshake(e, stream.Ended, byServer: false) : new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e);
         }
     }
 

@@ -167,7 +167,7 @@ public static class NbdTestCredentials
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw new BlockException(BlockErrorKind.AccessDenied, $"{at}: cannot be written: {e.Message}", e);
+            throw new BlockException(BlockErrorKind.AccessDenied, $"{at}: cannot be written", e);
         }
     }
 

@@ -74,7 +74,7 @@ internal sealed class TlsEngineWire : NbdWire
                 else
                 {
                     wire.LimitReceiving(deadline.Left());
-                    result.Put(wire.Receive(result._in), inHandshake: true);
+                    result.PutInHandshake(wire.Receive(result._in), byServer: false);
                 }
             }
 
@@ -83,7 +83,7 @@ internal sealed class TlsEngineWire : NbdWire
         catch (Exception e)
         {
             engine.Dispose();
-            throw e is SocketException broken ? TlsFailure.InHandshake(broken) : e;
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
         }
     }
 
@@ -109,7 +109,7 @@ internal sealed class TlsEngineWire : NbdWire
                 }
                 else
                 {
-                    result.Put(await wire.ReceiveAsync(result._in, cancellationToken).ConfigureAwait(false), inHandshake: true);
+                    result.PutInHandshake(await wire.ReceiveAsync(result._in, cancellationToken).ConfigureAwait(false), byServer: true);
                 }
             }
 
@@ -118,7 +118,7 @@ internal sealed class TlsEngineWire : NbdWire
         catch (Exception e)
         {
             engine.Dispose();
-            throw e is SocketException broken ? TlsFailure.InHandshake(broken) : e;
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
         }
     }
 
@@ -150,7 +150,7 @@ internal sealed class TlsEngineWire : NbdWire
                 _wire.LimitReceiving(deadline.Left());
             }
 
-            Put(_wire.Receive(_in), inHandshake: false);
+            Put(_wire.Receive(_in));
         }
     }
 
@@ -182,7 +182,7 @@ internal sealed class TlsEngineWire : NbdWire
                 return count;
             }
 
-            Put(await _wire.ReceiveAsync(_in, cancellationToken).ConfigureAwait(false), inHandshake: false);
+            Put(await _wire.ReceiveAsync(_in, cancellationToken).ConfigureAwait(false));
         }
     }
 
@@ -250,24 +250,25 @@ internal sealed class TlsEngineWire : NbdWire
         return done && output == 0;
     }
 
-    private void Put(int count, bool inHandshake)
+    private void PutInHandshake(int count, bool byServer)
     {
-        if (count > 0)
+        if (count == 0)
         {
-            lock (_gate)
-            {
-                ObjectDisposedException.ThrowIf(_disposed, this);
-                _engine.Put(_in.AsSpan(0, count));
-            }
+            throw TlsFailure.ClosedInHandshake(byServer);
         }
-        else if (inHandshake)
+
+        Put(count);
+    }
+
+    private void Put(int count)
+    {
+        lock (_gate)
         {
-            throw TlsFailure.ClosedInHandshake();
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _engine.Put(_in.AsSpan(0, count));
         }
-        else
-        {
-            _ended = true;
-        }
+
+        _ended |= count == 0;
     }
 
     private int Decrypt(Span<byte> into)

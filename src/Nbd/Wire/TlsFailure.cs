@@ -13,8 +13,10 @@ internal static class TlsFailure
     public static bool Is(Exception e) =>
         e is IOException or AuthenticationException or SocketException or Win32Exception or CryptographicException or InvalidOperationException or NotSupportedException;
 
-    /// <summary>A handshake that the peer left.</summary>
-    public static BlockException ClosedInHandshake() => new(BlockErrorKind.Protocol, "TLS: the peer closed the connection during the handshake");
+    /// <summary>A handshake that the peer left. Some servers say no in no other way.</summary>
+    public static BlockException ClosedInHandshake(bool byServer) => new(
+        BlockErrorKind.Protocol,
+        byServer ? "TLS: the server closed the connection during the handshake; it may not accept our credentials" : "TLS: the client closed the connection during the handshake");
 
     /// <summary>A handshake that the connection ended.</summary>
     public static BlockException InHandshake(SocketException e) => new(
@@ -25,11 +27,12 @@ internal static class TlsFailure
     /// <summary>A handshake that failed in .NET's TLS.</summary>
     /// <param name="e">What it threw.</param>
     /// <param name="closed">Whether the peer had closed the connection.</param>
-    public static BlockException InHandshake(Exception e, bool closed) =>
+    /// <param name="byServer">Whether the peer is the server.</param>
+    public static BlockException InHandshake(Exception e, bool closed, bool byServer) =>
         e is BlockException own ? own
         : Find<SocketException>(e) is { } broken ? InHandshake(broken)
         : NativeReason(e) is { } reason ? Of(reason, e)
-        : closed ? ClosedInHandshake()
+        : closed ? ClosedInHandshake(byServer)
         : new BlockException(BlockErrorKind.Protocol, "TLS: the handshake failed", e);
 
     /// <summary>A session that failed after its handshake.</summary>

@@ -68,7 +68,6 @@ public sealed class CommandLineTests
 
     [Theory]
     [InlineData("daemon")]
-    [InlineData("nbd")]
     public async Task Commands_of_later_versions_are_named_as_such(string command)
     {
         var run = await CliRun.PlatterAsync(command, "x");

@@ -1,8 +1,8 @@
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Platter.Core.Errors;
+using Platter.Host.Tls;
 using Platter.Nbd.Tls;
-using Platter.Nbd.Wire;
 using Platter.TestKit;
 using Platter.Tests.Unit.Nbd.Server;
 using Xunit;
@@ -226,6 +226,37 @@ public sealed class CredentialTests
         using var folder = new TempFolder();
         Assert.Throws<BlockException>(() => NbdTestCredentials.Make(folder["x"], [host], [], TimeSpan.FromDays(1)));
         Assert.False(Directory.Exists(folder["x"]));
+    }
+
+    [Theory]
+    [InlineData("TLS with a pre-shared key needs a file of keys (tls-psk-file)", "psk", null, null)]
+    [InlineData("TLS with certificates and TLS with pre-shared keys exclude each other", null, "x", "y")]
+    [InlineData("TLS with certificates and TLS with pre-shared keys exclude each other", "x509", null, "y")]
+    [InlineData("TLS with certificates and TLS with pre-shared keys exclude each other", "psk", "x", "y")]
+    [InlineData("anonymous TLS proves nothing to anybody and is not supported: use certificates or pre-shared keys", "anon", null, null)]
+    [InlineData("tls-type 'ssl' is neither x509 nor psk", "ssl", null, null)]
+    [InlineData("no/ca-cert.pem: there is no such file: the certificate of the authority is missing", null, "no", null)]
+    [InlineData("no/keys: no such file of pre-shared keys", null, null, "no/keys")]
+    public void Parameters_that_cannot_be_are_told(string message, string? type, string? directory, string? keys) => Assert.Equal(
+        message,
+        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { Type = type, CertificateDirectory = directory, PskFile = keys }.Load(OpenSslKeys.Instance)).Message);
+
+    [Fact]
+    public void Parameters_choose_the_kind_of_credentials()
+    {
+        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile }.Load(OpenSslKeys.Instance));
+        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "rich" }.Load(OpenSslKeys.Instance));
+        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "poor" }.Load(OpenSslKeys.Instance));
+        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters { CertificateDirectory = TlsTestFiles.Ours }.Load(OpenSslKeys.Instance));
+        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters().Load(OpenSslKeys.Instance));
+    }
+
+    [Fact]
+    public async Task The_hosts_authorities_do_not_know_ours()
+    {
+        await using var server = new ServerFixture(TestDisks.Memory(new byte[4096]), new() { Tls = TlsTestFiles.Server() });
+        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, NbdClientCertificates.FromHost()));
+        Assert.EndsWith("is not signed by an authority of this host", e.Message, StringComparison.Ordinal);
     }
 
     private static void WriteRevocations(string directory, X509Certificate2? revoked, int days)
