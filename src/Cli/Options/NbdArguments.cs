@@ -1,6 +1,7 @@
 using System.Globalization;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Host.Sockets;
 using Platter.Nbd.Client;
 
 namespace Platter.Cli.Options;
@@ -38,6 +39,7 @@ internal static class NbdArguments
             Tls = TlsArguments.Client(arguments),
             TlsHostName = arguments.Get(TlsArguments.HostName),
             PreSharedKeys = KnownFormats.PreSharedKeyTls,
+            ConnectVsock = Vsock.Connect,
         };
         return (NbdAddress.FromOptions(options), how);
     }

@@ -51,6 +51,9 @@ public sealed record NbdClientOptions
     /// <summary>Who does TLS with pre-shared keys, if an address wants that.</summary>
     public PreSharedKeyTls? PreSharedKeys { get; init; }
 
+    /// <summary>Connects to a context id and a port of vsock, if an address wants that; .NET cannot on its own.</summary>
+    public Func<uint, uint, System.Net.Sockets.Socket>? ConnectVsock { get; init; }
+
     /// <summary>Longest read or write, in bytes: longer ones are split, and their parts are under way together. The server's own limit holds too.</summary>
     public int MaxRequestBytes { get; init; } = 1 << 20;
 

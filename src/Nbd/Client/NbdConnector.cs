@@ -26,7 +26,9 @@ internal static class NbdConnector
         NbdHandshake? handshake = null;
         try
         {
-            socket = await ConnectAsync(address, options.RetriesOpening, limit.Token).ConfigureAwait(false);
+            socket = address.Vsock is { } vsock
+                ? await ConnectToMachineAsync(vsock, address, options, limit.Token).ConfigureAwait(false)
+                : await ConnectAsync(address, options.RetriesOpening, limit.Token).ConfigureAwait(false);
             handshake = new NbdHandshake(new SocketWire(socket), name);
             await handshake.GreetAsync(limit.Token).ConfigureAwait(false);
             if (options.Tls is { } tls)
@@ -71,6 +73,24 @@ internal static class NbdConnector
         catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
         {
             // A goodbye that does not get through changes nothing.
+        }
+    }
+
+    private static async ValueTask<Socket> ConnectToMachineAsync(
+        (uint ContextId, uint Port) vsock, NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken)
+    {
+        var connect = options.ConnectVsock ?? throw new BlockException(BlockErrorKind.Unsupported, $"{address}: vsock cannot be used here");
+        while (true)
+        {
+            try
+            {
+                // The call waits for the other machine.
+                return await Task.Run(() => connect(vsock.ContextId, vsock.Port), cancellationToken).WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (BlockException) when (options.RetriesOpening)
+            {
+                await Task.Delay(s_retryDelay, cancellationToken).ConfigureAwait(false);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ using Platter.Nbd.Tls;
 
 namespace Platter.Nbd.Client;
 
-/// <summary>NBD URIs (the NBD project's <c>uri.md</c>): <c>nbd://HOST:PORT/EXPORT</c> and <c>nbd+unix:///EXPORT?socket=PATH</c>; with <c>nbds</c> encrypted, with the
+/// <summary>NBD URIs (the NBD project's <c>uri.md</c>): <c>nbd://HOST:PORT/EXPORT</c> and <c>nbd+unix:///EXPORT?socket=PATH</c> and <c>nbd+vsock://CID:PORT/EXPORT</c>; with <c>nbds</c> encrypted, with the
 /// parameters <c>tls-type</c>, <c>tls-certificates</c>, <c>tls-psk-file</c>, <c>tls-username</c>, <c>tls-hostname</c> and <c>tls-verify-peer</c>.</summary>
 /// <remarks>Parsed strictly after RFC 3986 and by hand: a general URI class would normalise the path, which is the export's name.</remarks>
 public static class NbdUri
@@ -14,8 +14,7 @@ public static class NbdUri
     private const int MaxChars = 32 * 1024;
 
     /// <summary>Parses a URI.</summary>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/>: vsock; <see cref="BlockErrorKind.InvalidRequest"/>: anything else
-    /// that is wrong with it.</exception>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: something is wrong with it.</exception>
     public static NbdAddress Parse(string uri)
     {
         if (uri.Length > MaxChars)
@@ -29,8 +28,8 @@ public static class NbdUri
         {
             "nbd" or "nbds" => false,
             "nbd+unix" or "nbds+unix" => true,
-            "nbd+vsock" or "nbds+vsock" => throw Unsupported(uri, "vsock is not supported"),
-            _ => throw Invalid(uri, "is not an NBD URI: expected nbd://, nbd+unix://, nbds:// or nbds+unix://"),
+            "nbd+vsock" or "nbds+vsock" => false,
+            _ => throw Invalid(uri, "is not an NBD URI: expected nbd://, nbd+unix://, nbd+vsock://, nbds://, nbds+unix:// or nbds+vsock://"),
         };
 
         if (uri.Contains('#', StringComparison.Ordinal))
@@ -60,6 +59,11 @@ public static class NbdUri
             return authority.Length == 0
                 ? NbdAddress.ForSocket(parameters.Socket ?? throw Invalid(uri, "needs a parameter '?socket=PATH'"), export).WithTls(parameters.Tls, parameters.HostName)
                 : throw Invalid(uri, "names a host, but a unix socket has none: write nbd+unix:///EXPORT?socket=PATH");
+        }
+
+        if (scheme.EndsWith("+vsock", StringComparison.Ordinal))
+        {
+            return ParseVsock(uri, authority, export).WithTls(parameters.Tls, parameters.HostName);
         }
 
         var (host, port) = ParseAuthority(uri, authority);
@@ -92,6 +96,11 @@ public static class NbdUri
             return $"{scheme}+unix://{export}{query}";
         }
 
+        if (address.Vsock is { } vsock)
+        {
+            return $"{scheme}+vsock://{vsock.ContextId}:{vsock.Port}{(query.Length > 0 && export.Length == 0 ? "/" : export)}{query}";
+        }
+
         var host = address.Host!.Contains(':', StringComparison.Ordinal) ? $"[{address.Host}]" : Encode(address.Host);
         return $"{scheme}://{host}:{address.Port}{(query.Length > 0 && export.Length == 0 ? "/" : export)}{query}";
 
@@ -102,6 +111,20 @@ public static class NbdUri
                 query.Append(query.Length == 0 ? '?' : '&').Append(key).Append('=').Append(Encode(value));
             }
         }
+    }
+
+    private static NbdAddress ParseVsock(string uri, string authority, string export)
+    {
+        if (authority.Length == 0)
+        {
+            throw Invalid(uri, "names no machine: write nbd+vsock://CID:PORT/EXPORT; 2 is the host, 1 this machine itself");
+        }
+
+        var colon = authority.IndexOf(':', StringComparison.Ordinal);
+        var machine = NbdAddress.ParseVsock(colon < 0 ? authority : authority[..colon]);
+        return colon < 0 || colon == authority.Length - 1
+            ? NbdAddress.ForVsock(machine, exportName: export)
+            : NbdAddress.ForVsock(machine, NbdAddress.ParseVsock(authority[(colon + 1)..]), export);
     }
 
     private static (string Host, int Port) ParseAuthority(string uri, string authority)

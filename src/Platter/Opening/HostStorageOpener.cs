@@ -3,6 +3,7 @@ using Platter.Core.Faults;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Host.Files;
+using Platter.Host.Sockets;
 using Platter.Nbd.Client;
 using Platter.Nbd.Tls;
 
@@ -52,7 +53,7 @@ internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials 
                 BlockErrorKind.NotAllowed, $"{address}: an image cannot choose whose credentials are shown to a server, nor that they are not asked for");
         }
 
-        var how = NbdClientOptions.FromOptions(rest) with { Writable = mode.Writable, PreSharedKeys = KnownFormats.PreSharedKeyTls };
+        var how = NbdClientOptions.FromOptions(rest) with { Writable = mode.Writable, PreSharedKeys = KnownFormats.PreSharedKeyTls, ConnectVsock = Vsock.Connect };
         if (id is not null)
         {
             how = how with
