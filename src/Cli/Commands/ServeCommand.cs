@@ -12,6 +12,7 @@ internal sealed class ServeCommand : Command
 
     private static readonly Option s_socket = new('k', "socket", "PATH", "Listen on a unix socket instead of TCP.");
     private static readonly Option s_socketMode = new('\0', "socket-mode", "MODE", "Permissions of the unix socket, in octal; what the umask leaves by default. Who may write to it may connect.");
+    private static readonly Option s_vsock = new('\0', "vsock", "PORT", "Listen on this port for virtual machines of this host, or in one of them for the host (vsock), instead of TCP.");
     private static readonly Option s_bind = new('b', "bind", "ADDRESS", "Listen on this address; localhost by default, 0.0.0.0 for all.");
     private static readonly Option s_port = new('p', "port", "PORT", "TCP port, 10809 by default; 0 takes a free one.");
     private static readonly Option s_name = new('x', "export-name", "NAME", "Name of the export; empty by default.");
@@ -53,7 +54,7 @@ internal sealed class ServeCommand : Command
 
     public override IReadOnlyList<Option> Options { get; } =
     [
-        CommonOptions.Help, s_writable, s_overlay, CommonOptions.Format, CommonOptions.Snapshot, s_socket, s_socketMode, s_bind, s_port, s_name, s_description,
+        CommonOptions.Help, s_writable, s_overlay, CommonOptions.Format, CommonOptions.Snapshot, s_socket, s_socketMode, s_vsock, s_bind, s_port, s_name, s_description,
         s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_connect, s_disconnect, s_shared, s_once, s_fork,
         s_pidFile, s_verbose, CommonOptions.ImageOpts, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk,
         CommonOptions.Untrusted, s_persistent, s_readOnly, .. TlsArguments.OfServer,
@@ -86,6 +87,11 @@ internal sealed class ServeCommand : Command
             throw new UsageException("--socket cannot be used together with --bind or --port");
         }
 
+        if (arguments.Has(s_vsock) && (arguments.Has(s_socket) || arguments.Has(s_bind) || arguments.Has(s_port)))
+        {
+            throw new UsageException("--vsock cannot be used together with --socket, --bind or --port");
+        }
+
         if (arguments.Has(s_once) && arguments.Has(s_persistent))
         {
             throw new UsageException("--once and --persistent exclude each other");
@@ -102,7 +108,8 @@ internal sealed class ServeCommand : Command
             SocketPath = arguments.Get(s_socket),
             SocketMode = arguments.Get(s_socketMode) is not { } mode ? null
                 : arguments.Has(s_socket) ? ServeSettings.ParseMode(mode) : throw new UsageException("--socket-mode needs --socket"),
-            HasAddress = arguments.Has(s_socket) || arguments.Has(s_bind) || arguments.Has(s_port),
+            HasAddress = arguments.Has(s_socket) || arguments.Has(s_vsock) || arguments.Has(s_bind) || arguments.Has(s_port),
+            VsockPort = arguments.Get(s_vsock) is { } vsock ? ServeSettings.ParseVsockPort(vsock) : null,
             Bind = arguments.Get(s_bind) ?? "localhost",
             Port = arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 0) : ServeSettings.DefaultPort,
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : null,

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Text;
 using Platter.Cli.Options;
 using Platter.Core.Errors;
+using Platter.Host.Sockets;
 using Platter.Nbd.Server;
 
 namespace Platter.Cli.Serving;
@@ -22,7 +23,7 @@ internal static class ServeRunner
     {
         // A device alone needs no address.
         var inherited = settings.HasAddress || settings.Device is not null ? [] : InheritedSockets.Take(session);
-        var endPoint = inherited.Count > 0 || (settings.Device is not null && !settings.HasAddress) ? null : EndPointOf(settings);
+        var endPoint = inherited.Count > 0 || settings.VsockPort is not null || (settings.Device is not null && !settings.HasAddress) ? null : EndPointOf(settings);
         var interrupted = session.WatchInterrupts();
         var disks = await ServedDisks.OpenAsync(settings.Exports, images, interrupted).ConfigureAwait(false);
         await using var closing = disks.ConfigureAwait(false);
@@ -35,6 +36,11 @@ internal static class ServeRunner
             server.Start(endPoint);
         }
 
+        if (settings.VsockPort is { } vsock)
+        {
+            server.Start(Vsock.Listen(vsock));
+        }
+
         foreach (var socket in inherited)
         {
             server.Start(socket);
@@ -42,9 +48,9 @@ internal static class ServeRunner
 
         using var device = settings.Device is { } path ? KernelDisk.Attach(server, disks.Exports.First().Key, path) : null;
         WritePid(settings.PidFile);
-        if (settings.PrintsUri && endPoint is not null)
+        if (settings.PrintsUri && (endPoint is not null || settings.VsockPort is not null))
         {
-            PrintUris(session, settings, disks, (server.EndPoints[0] as IPEndPoint)?.Port ?? 0);
+            PrintUris(session, settings, disks, (server.EndPoints.FirstOrDefault() as IPEndPoint)?.Port ?? 0);
         }
 
         if (settings.PrintsUri && device is not null)

@@ -8,6 +8,9 @@ namespace Platter.Cli.Serving;
 /// <summary>What to serve, where, and for how long: what both ways to ask for a server come down to.</summary>
 internal sealed record ServeSettings
 {
+    // vsock's name for the machine that a program runs on.
+    private const int ThisMachine = 1;
+
     /// <summary>The TCP port that belongs to NBD.</summary>
     public const int DefaultPort = 10809;
 
@@ -16,6 +19,9 @@ internal sealed record ServeSettings
 
     /// <summary>Path of a unix socket; null for TCP.</summary>
     public string? SocketPath { get; init; }
+
+    /// <summary>vsock port; null for none.</summary>
+    public uint? VsockPort { get; init; }
 
     /// <summary>Permissions of the unix socket; null for what the process's mask leaves.</summary>
     public UnixFileMode? SocketMode { get; init; }
@@ -57,6 +63,12 @@ internal sealed record ServeSettings
     {
         var name = Uri.EscapeDataString(export);
         var scheme = Tls is { IsRequired: true } ? "nbds" : "nbd";
+        if (VsockPort is { } vsock)
+        {
+            // Which number this machine has, only its host knows.
+            return string.Create(CultureInfo.InvariantCulture, $"{scheme}+vsock://{ThisMachine}:{vsock}/{name}");
+        }
+
         if (SocketPath is { } path)
         {
             // Slashes may stand in a query; escaped ones are hard to read and to copy.
@@ -74,6 +86,13 @@ internal sealed record ServeSettings
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port >= least && port <= 65535
             ? port
             : throw new UsageException($"Invalid port '{SafeText.Clean(text, 64)}': expected {least} to 65535");
+
+    /// <summary>Parses a port of vsock.</summary>
+    /// <exception cref="UsageException">Not a number below 2^32 - 1.</exception>
+    public static uint ParseVsockPort(string text) =>
+        uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port < uint.MaxValue
+            ? port
+            : throw new UsageException($"Invalid vsock port '{SafeText.Clean(text, 64)}'");
 
     /// <summary>Parses the number of clients.</summary>
     /// <exception cref="UsageException">Not a number.</exception>

@@ -8,7 +8,7 @@ namespace Platter.Host.Native;
 internal static partial class LinuxCalls
 {
     public const int EPERM = 1, ENOENT = 2, EINTR = 4, EIO = 5, ENXIO = 6, EBADF = 9, EAGAIN = 11, EACCES = 13, EINVAL = 22, ENOSPC = 28, EFBIG = 27,
-        EROFS = 30, EPIPE = 32, ENOSYS = 38, EXDEV = 18, ELOOP = 40, EOPNOTSUPP = 95, EDQUOT = 122, ENODEV = 19;
+        EROFS = 30, EPIPE = 32, ENOSYS = 38, EXDEV = 18, ELOOP = 40, EOPNOTSUPP = 95, EDQUOT = 122, ENODEV = 19, EADDRINUSE = 98;
 
     public const int O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800, O_CLOEXEC = 0x80000, O_PATH = 0x200000;
 

@@ -100,6 +100,12 @@ internal sealed class ClientConnection
 
     private void Prepare()
     {
+        if (_socket.AddressFamily is not (AddressFamily.InterNetwork or AddressFamily.InterNetworkV6 or AddressFamily.Unix))
+        {
+            // What .NET does not know it cannot set up, nor need it be.
+            return;
+        }
+
         _socket.SendBufferSize = SocketBufferBytes;
         _socket.ReceiveBufferSize = SocketBufferBytes;
         if (_socket.ProtocolType == ProtocolType.Tcp)

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Platter.Core.Errors;
+using Platter.Core.Sockets;
 
 namespace Platter.Nbd.Server;
 
@@ -12,7 +13,8 @@ internal sealed class Listener : IDisposable
     // How often a thread that waits at somebody else's socket looks whether it is still wanted.
     private const int PollMicroseconds = 100_000;
 
-    private readonly Socket _socket;
+    private readonly Socket? _socket;
+    private readonly ListeningSocket? _special;
     private readonly string? _path;
     private readonly bool _isBorrowed;
     private Thread? _thread;
@@ -26,8 +28,12 @@ internal sealed class Listener : IDisposable
         EndPoint = socket.LocalEndPoint!;
     }
 
-    /// <summary>Where it listens.</summary>
-    public EndPoint EndPoint { get; }
+    private Listener(ListeningSocket special) => _special = special;
+
+    /// <summary>Where it listens; null for a kind that .NET has no addresses for.</summary>
+    public EndPoint? EndPoint { get; }
+
+    private string Name => _special?.Name ?? $"{EndPoint}";
 
     /// <summary>Binds and listens.</summary>
     /// <param name="endPoint">Where.</param>
@@ -81,6 +87,9 @@ internal sealed class Listener : IDisposable
     /// <summary>Takes over a socket that listens already, as a service manager hands it over. Its file, if it has one, is not ours to remove.</summary>
     public static Listener Adopt(Socket socket) => new(socket, null, isBorrowed: true);
 
+    /// <summary>Takes over a socket that listens already, of a kind that .NET has no addresses for.</summary>
+    public static Listener Adopt(ListeningSocket special) => new(special);
+
     /// <summary>Starts to accept.</summary>
     /// <param name="mayAccept">Waits until there is room; false to end.</param>
     /// <param name="accept">Takes over a connection.</param>
@@ -100,7 +109,7 @@ internal sealed class Listener : IDisposable
         }
 
         _disposed = true;
-        if (_isBorrowed)
+        if (_isBorrowed || _special is not null)
         {
             // Waking the thread by closing would shut the socket down for the service manager as well.
             _thread?.Join();
@@ -111,7 +120,8 @@ internal sealed class Listener : IDisposable
             TryDelete(_path);
         }
 
-        _socket.Dispose();
+        _socket?.Dispose();
+        _special?.Dispose();
     }
 
     private static void Bind(Socket socket, EndPoint endPoint, string? path)
@@ -182,21 +192,25 @@ internal sealed class Listener : IDisposable
         {
             try
             {
-                if (!_isBorrowed || _socket.Poll(PollMicroseconds, SelectMode.SelectRead))
+                if (AcceptOne() is { } client)
                 {
-                    accept(_socket.Accept());
+                    accept(client);
                 }
             }
             catch (Exception) when (_disposed)
             {
                 return;
             }
-            catch (SocketException e)
+            catch (Exception e) when (e is SocketException or BlockException)
             {
                 // The client gave up while it waited, or this process has no descriptors left: the next one may succeed.
-                report($"{EndPoint}: cannot accept: {e.Message}");
+                report($"{Name}: cannot accept: {e.Message}");
                 Thread.Sleep(50);
             }
         }
     }
+
+    private Socket? AcceptOne() => _special is not null ? _special.Accept(TimeSpan.FromMicroseconds(PollMicroseconds))
+        : !_isBorrowed || _socket!.Poll(PollMicroseconds, SelectMode.SelectRead) ? _socket!.Accept()
+        : null;
 }

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Platter.Core.Errors;
+using Platter.Core.Sockets;
 using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Server;
@@ -56,7 +57,7 @@ public sealed class NbdServer : IAsyncDisposable
         {
             lock (_gate)
             {
-                return [.. _listeners.Select(listener => listener.EndPoint)];
+                return [.. _listeners.Select(listener => listener.EndPoint).OfType<EndPoint>()];
             }
         }
     }
@@ -116,7 +117,14 @@ public sealed class NbdServer : IAsyncDisposable
 
         // Accepting waits, on a thread of its own.
         listening.Blocking = true;
-        var listener = Listener.Adopt(listening);
+        Start(Listener.Adopt(listening));
+    }
+
+    /// <summary>Begins to accept clients from a socket of a kind that .NET has no addresses for (vsock). The server owns it from now on.</summary>
+    public void Start(ListeningSocket listening) => Start(Listener.Adopt(listening));
+
+    private void Start(Listener listener)
+    {
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_stopping, this);
