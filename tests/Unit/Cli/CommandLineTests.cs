@@ -46,7 +46,7 @@ public sealed class CommandLineTests
     [InlineData("No support for concatenating multiple snapshot", "convert", "-l", "s", "a", "b", "c")]
     [InlineData("Invalid parameter 'x'", "convert", "-o", "x=y", "a", "b")]
     [InlineData("invalid parameter value: bad", "convert", "-o", "preallocation=bad", "a", "b")]
-    [InlineData("nbd://c: the target must be a local file or device", "convert", "a", "nbd://c")]
+    [InlineData("nbd://c: the target must be a local file or device", "dd", "if=a", "of=nbd://c")]
     [InlineData("Must specify both input and output files", "dd", "if=x")]
     [InlineData("unrecognized operand seek", "dd", "if=x", "of=y", "seek=3")]
     [InlineData("unrecognized operand x", "dd", "x")]
@@ -99,7 +99,7 @@ public sealed class CommandLineTests
                 Assert.True(option.Short != '\0' || option.Long.Length > 0);
                 var spelled = option.Short == '\0' ? $"      --{option.Long}" : $"  -{option.Short}, --{option.Long}";
                 var lines = run.Output.Split('\n').Count(line => line.StartsWith(spelled, StringComparison.Ordinal)
-                    && (line.Length == spelled.Length || line[spelled.Length] is '=' or ' '));
+                    && (line.Length == spelled.Length || line[spelled.Length] is '=' or ' ' or '['));
                 Assert.Equal(option.Help.Length > 0 ? 1 : 0, lines);
             }
         }
