@@ -44,16 +44,23 @@ public sealed class NbdUriTests
     }
 
     [Theory]
-    [InlineData("nbd+vsock://3", "vsock")]
-    [InlineData("nbds+vsock://3", "vsock")]
-    public void What_we_do_not_do_is_said_to_be_unsupported(string uri, string word)
+    [InlineData("nbd+vsock://3", 3u, 10809u, "")]
+    [InlineData("nbd+vsock://2:4294967294/a%20b", 2u, 4294967294u, "a b")]
+    [InlineData("nbds+vsock://1:5/x", 1u, 5u, "x")]
+    public void A_vsock_uri_names_machine_port_and_export(string uri, uint machine, uint port, string export)
     {
-        var e = Assert.Throws<BlockException>(() => NbdUri.Parse(uri));
-        Assert.Equal(BlockErrorKind.Unsupported, e.Kind);
-        Assert.Contains(word, e.Message, StringComparison.Ordinal);
+        var address = NbdUri.Parse(uri);
+        Assert.Equal(((machine, port), export), (address.Vsock!.Value, address.ExportName));
+        Assert.Equal((null, null), (address.Host, address.SocketPath));
+        Assert.Equal(address.ToString(), NbdUri.Parse(address.ToString()).ToString());
+        Assert.Equal(uri.StartsWith("nbds", StringComparison.Ordinal), address.Tls is not null);
     }
 
     [Theory]
+    [InlineData("nbd+vsock://")]
+    [InlineData("nbd+vsock://host")]
+    [InlineData("nbd+vsock://4294967296")]
+    [InlineData("nbd+vsock://3:-1")]
     [InlineData("http://example.com")]
     [InlineData("nbd:example.com:10809")]
     [InlineData("nbd://-oProxyCommand=x/")]
@@ -158,7 +165,6 @@ public sealed class NbdUriTests
 
     [Theory]
     [InlineData("host=h,tls-creds=x")]
-    [InlineData("server.type=vsock")]
     public void Options_for_what_we_do_not_do_are_unsupported(string options) =>
         Assert.Equal(
             BlockErrorKind.Unsupported,
