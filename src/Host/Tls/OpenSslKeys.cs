@@ -19,7 +19,8 @@ public sealed unsafe class OpenSslKeys : PreSharedKeyTls
     private const string CiphersOf13 = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
 
     // What an unknown client is answered with: nobody has it, so the handshake fails as it does with a wrong key.
-    private static readonly byte[] s_nobodysKey = RandomNumberGenerator.GetBytes(32);
+    // Made when it is needed: whoever opens an export without TLS does not wait for the library.
+    private static readonly Lazy<byte[]> s_nobodysKey = new(() => RandomNumberGenerator.GetBytes(32));
 
     private readonly Lazy<nint> _server;
     private readonly Lazy<nint> _client;
@@ -89,7 +90,7 @@ public sealed unsafe class OpenSslKeys : PreSharedKeyTls
             var found = engine.Keys!.Find(name);
             engine.Peer = name.ToArray();
             engine.PeerIsKnown = found is not null;
-            return Copy(found is null ? s_nobodysKey : found.Key, key, maxKey);
+            return Copy(found is null ? s_nobodysKey.Value : found.Key, key, maxKey);
         }
         catch
         {

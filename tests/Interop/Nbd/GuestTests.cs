@@ -89,10 +89,10 @@ public sealed class GuestTests
         var run = machine.Run(
             """
             platter create -f qcow2 /tmp/a.qcow2 16M
-            platter serve -w --vsock 7777 -x disk /tmp/a.qcow2 > /tmp/log 2>&1 &
+            platter serve -v -w --vsock 7777 -x disk /tmp/a.qcow2 > /tmp/log 2>&1 &
             until grep -q nbd+vsock /tmp/log; do sleep 1; if ! jobs %1; then cat /tmp/log; exit 1; fi; done
             test "$(cat /tmp/log)" = nbd+vsock://1:7777/disk
-            platter io -f raw -c 'write -P 9 1M 64k' -c 'read -P 9 1M 64k' nbd+vsock://1:7777/disk
+            platter io -f raw -c 'write -P 9 1M 64k' -c 'read -P 9 1M 64k' nbd+vsock://1:7777/disk || { cat /tmp/log; exit 3; }
             platter nbd info nbd+vsock://1:7777/disk
             kill %1
             wait
