@@ -17,6 +17,9 @@ internal sealed class Qcow2RepairTarget : FuzzTarget
 
     public override int BoundedCases => 1500;
 
+    // A case is a check, a repair with a check of its own, and two more checks of what came of it.
+    public override long MaxAllocatedBytes => 512L << 20;
+
     public override FuzzInput Make(Random random) => _images.Make(random);
 
     public override FuzzInput FromFinding(byte[] bytes) => _images.FromFinding(bytes);
