@@ -42,6 +42,10 @@ internal sealed class BundleFiles
     /// <summary>The same without warnings: whoever opens an image a second time has had them.</summary>
     public BundleFiles Quiet() => Quiet(_context.ForceShare);
 
+    /// <summary>The same without warnings, for a look at many images: at extensions of no more than 1 MiB.</summary>
+    public BundleFiles ForLook() => new(Directory, _names, Context(
+        _context.ForceShare, _context.MetadataOnly, static _ => { }, _context.Limits with { MaxEagerMetadataBytes = Math.Min(_context.Limits.MaxEagerMetadataBytes, 1 << 20) }));
+
     /// <summary>The same without warnings and locks: for a look at files that the caller has locked already.</summary>
     public BundleFiles Unlocked() => Quiet(forceShare: true);
 
@@ -50,7 +54,7 @@ internal sealed class BundleFiles
 
     private BundleFiles Quiet(bool forceShare) => new(Directory, _names, Context(forceShare, _context.MetadataOnly, static _ => { }));
 
-    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn) => new()
+    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn, OpenLimits? limits = null) => new()
     {
         Formats = _context.Formats,
         Storages = _context.Storages,
@@ -59,7 +63,7 @@ internal sealed class BundleFiles
         Cache = _context.Cache,
         Secrets = _context.Secrets,
         DefaultSecretId = _context.DefaultSecretId,
-        Limits = _context.Limits,
+        Limits = limits ?? _context.Limits,
         MetadataOnly = metadataOnly,
         BackingChain = _context.BackingChain,
         AllowUnfinished = _context.AllowUnfinished,

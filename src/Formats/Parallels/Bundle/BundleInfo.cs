@@ -23,7 +23,7 @@ internal static class BundleInfo
     {
         var (descriptor, tree, names, opened, segments) = state;
         var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
-        var quiet = files.Quiet();
+        var (quiet, look) = (files.Quiet(), files.ForLook());
         var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
         var depths = tree.Depths();
         var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
@@ -93,7 +93,7 @@ internal static class BundleInfo
                     return json;
                 }
 
-                var other = await quiet.OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+                var other = await (image.Id == opened.Id ? quiet : look).OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
                 await using (other.ConfigureAwait(false))
                 {
                     Measure(json, other, parent is null);
