@@ -72,25 +72,30 @@ internal static class CommandLine
             }
             else
             {
-                HelpText.WriteCommand(session.Out, session.ProgramName, CommandTable.Get(words[1]));
+                HelpText.WriteCommand(session.Out, session.ProgramName, CommandTable.Get(Without(words, 1), out _));
             }
 
             return 0;
         }
 
-        var rest = new string[words.Count - 1];
-        for (var i = 0; i < rest.Length; i++)
-        {
-            rest[i] = words[i + 1];
-        }
-
-        var command = CommandTable.Get(words[0]);
+        var command = CommandTable.Get(words, out var used);
         if (session.ProgramName != "qemu-img")
         {
             session.HelpSubject = $"{session.ProgramName} {command.Name}";
         }
 
-        return await RunCommandAsync(command, rest, session, persona).ConfigureAwait(false);
+        return await RunCommandAsync(command, Without(words, used), session, persona).ConfigureAwait(false);
+    }
+
+    private static string[] Without(IReadOnlyList<string> words, int first)
+    {
+        var rest = new string[words.Count - first];
+        for (var i = 0; i < rest.Length; i++)
+        {
+            rest[i] = words[i + first];
+        }
+
+        return rest;
     }
 
     private static ValueTask<int> RunCommandAsync(Command command, string[] words, Session session, Persona persona)

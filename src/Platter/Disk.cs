@@ -73,7 +73,7 @@ public sealed partial class Disk : IAsyncDisposable
         var context = new OpenContext
         {
             Formats = KnownFormats.Registry,
-            Storages = new HostStorageOpener(),
+            Storages = new HostStorageOpener(options.NbdCredentials),
             Gate = options.Gate ?? ChooseGate(options),
             Codecs = KnownFormats.Codecs,
             CompressionLevel = options.CompressionLevel,
@@ -120,7 +120,9 @@ public sealed partial class Disk : IAsyncDisposable
     /// <exception cref="BlockException">The directory cannot be read.</exception>
     public static IReadOnlyList<string> ListDisks(string path)
     {
-        if (DiskName.Parse(path) is not { Driver: "file" } file || !Directory.Exists(file["filename"]))
+        // A name that is none at all is for whoever opens it to say.
+        if (!Directory.Exists(path.StartsWith("file:", StringComparison.Ordinal) ? path["file:".Length..] : path)
+            || DiskName.Parse(path) is not { Driver: "file" } file || !Directory.Exists(file["filename"]))
         {
             return [];
         }

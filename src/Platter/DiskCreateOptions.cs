@@ -1,4 +1,5 @@
 using Platter.Core.Images;
+using Platter.Nbd.Tls;
 
 namespace Platter;
 
@@ -14,6 +15,9 @@ public abstract record DiskCreateOptions
 
     /// <summary>Passwords and keys by id.</summary>
     public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>TLS credentials for NBD exports by id, as with <see cref="DiskOpenOptions.NbdCredentials"/>: for copies into an export.</summary>
+    public Func<string, NbdClientTls>? NbdCredentials { get; init; }
 
     /// <summary>The password of an encrypted image, as UTF-8; a shorthand for <see cref="Secrets"/>.</summary>
     public string? Password { get; init; }

@@ -36,6 +36,12 @@ internal sealed class ImageConversion
     private async Task RunAsync(CancellationToken cancellationToken)
     {
         var dataFile = _named["data_file"];
+        if (!_options.UseExistingTarget && ExportConversion.ExportOf(_path) is not null)
+        {
+            throw new BlockException(
+                BlockErrorKind.Unsupported, $"{_path}: an NBD export cannot be created; only an image that is in it already can be written to (-n)");
+        }
+
         await TargetGuard.RefusePartOfSourceAsync(_source, _path).ConfigureAwait(false);
         if (dataFile is not null)
         {
@@ -118,6 +124,7 @@ internal sealed class ImageConversion
             Writable = true,
             Format = _create.Format,
             Secrets = _create.Secrets,
+            NbdCredentials = _create.NbdCredentials,
             Password = _create.Password,
             CompressionLevel = _options.CompressionLevel,
             AllowUnfinished = isNew,
@@ -133,6 +140,7 @@ internal sealed class ImageConversion
     {
         var target = await Disk.OpenAsync(Image(), open, cancellationToken).ConfigureAwait(false);
         await using var closing = target.ConfigureAwait(false);
+        TargetGuard.RefuseExportOfSource(_source, ((ImageNode)target.Node).Driver.Storage);
         if (target.Size < _source.VirtualSize || (resumes && target.Size - _source.VirtualSize >= Core.Units.Sizes.SectorBytes))
         {
             throw new BlockException(

@@ -1,10 +1,12 @@
 using Platter.Core.Codecs;
 using Platter.Core.Images;
+using Platter.Core.Tls;
 using Platter.Formats.Parallels;
 using Platter.Formats.Parallels.Bundle;
 using Platter.Formats.Qcow2;
 using Platter.Formats.Raw;
 using Platter.Host.Codecs;
+using Platter.Host.Tls;
 
 namespace Platter;
 
@@ -18,4 +20,7 @@ public static class KnownFormats
 
     /// <summary>Decompressors.</summary>
     public static CodecProvider Codecs => HostCodecs.Instance;
+
+    /// <summary>TLS with pre-shared keys.</summary>
+    public static PreSharedKeyTls PreSharedKeyTls => OpenSslKeys.Instance;
 }

@@ -21,6 +21,12 @@ internal static class RawConversion
         CancellationToken cancellationToken)
     {
         RefuseWhatRawCannot(path, preallocation, options);
+        if (ExportConversion.ExportOf(path) is { } export)
+        {
+            await ExportConversion.RunAsync(source, path, export, options, progress, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
         var isNew = !File.Exists(path) && !options.UseExistingTarget;
         var file = isNew ? UnfinishedName(path) : path;
         if (options.Resume && !isNew)

@@ -51,6 +51,16 @@ internal static class TargetGuard
     public static bool IsPartOf(BlockNode source, StorageIdentity? identity) =>
         identity is not null && source.Storages.Any(storage => storage.Identity == identity);
 
+    /// <summary>Refuses an export that the source reads under the same name. Under another name (or through another server) nobody can tell.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>.</exception>
+    public static void RefuseExportOfSource(BlockNode source, Storage export)
+    {
+        if (source.Storages.Any(storage => storage.Name == export.Name))
+        {
+            throw PartOfSource(export.Name);
+        }
+    }
+
     /// <summary>The refusal.</summary>
     public static BlockException PartOfSource(string path) =>
         new(BlockErrorKind.InvalidRequest, $"{path}: is part of the source and cannot be its target");

@@ -25,17 +25,41 @@ internal static class CommandTable
         ("digest", static () => new DigestCommand()),
         ("io", static () => new IoCommand()),
         ("serve", static () => new ServeCommand()),
+        ("nbd info", static () => new NbdInfoCommand()),
+        ("nbd list", static () => new NbdListCommand()),
+        ("nbd map", static () => new NbdMapCommand()),
+        ("nbd copy", static () => new NbdCopyCommand()),
+        ("nbd certs", static () => new NbdCertsCommand()),
     ];
+
+    // First words of commands that have two.
+    private static readonly string[] s_groups = ["nbd"];
 
     // Commands of the peers that come with later versions: better said than "not found".
     private static readonly string[] s_later =
     [
-        "daemon", "nbd",
+        "daemon",
     ];
+
+    /// <summary>The command that a command line starts with.</summary>
+    /// <param name="words">The command line; at least one word.</param>
+    /// <param name="used">How many of them are the command's name.</param>
+    /// <exception cref="UsageException">There is none; the message tells what there is.</exception>
+    public static Command Get(IReadOnlyList<string> words, out int used)
+    {
+        var isGroup = Array.IndexOf(s_groups, words[0]) >= 0;
+        if (isGroup && (words.Count < 2 || !Array.Exists(s_commands, command => command.Name == $"{words[0]} {words[1]}")))
+        {
+            throw new UsageException($"'{words[0]}' is followed by one of: {Names(words[0])}", pointToHelp: true);
+        }
+
+        used = isGroup ? 2 : 1;
+        return Get(isGroup ? $"{words[0]} {words[1]}" : words[0]);
+    }
 
     /// <summary>The command of that name.</summary>
     /// <exception cref="UsageException">There is none; the message tells what there is.</exception>
-    public static Command Get(string name)
+    private static Command Get(string name)
     {
         foreach (var (known, create) in s_commands)
         {
@@ -63,14 +87,8 @@ internal static class CommandTable
         }
     }
 
-    private static string Names()
-    {
-        var names = new string[s_commands.Length];
-        for (var i = 0; i < names.Length; i++)
-        {
-            names[i] = s_commands[i].Name;
-        }
+    private static string Names() => string.Join(", ", Array.ConvertAll(s_commands, static command => command.Name));
 
-        return string.Join(", ", names);
-    }
+    private static string Names(string group) => string.Join(
+        ", ", s_commands.Where(command => command.Name.StartsWith($"{group} ", StringComparison.Ordinal)).Select(command => command.Name[(group.Length + 1)..]));
 }

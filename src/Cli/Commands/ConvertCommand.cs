@@ -324,6 +324,7 @@ internal sealed class ConvertCommand : Command
         return new NamedCreateOptions(format == FaultOptions.Driver ? "raw" : format, options)
         {
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
+            NbdCredentials = id => TlsArguments.Client(arguments, id),
             Password = ImageArguments.PasswordOf(arguments, session),
         };
     }
@@ -391,7 +392,7 @@ internal sealed class ConvertCommand : Command
         var name = arguments.Operands[^1];
         if (!arguments.Has(s_targetImageOpts))
         {
-            return (TargetFormatOf(arguments), Target.PathOf(name), null);
+            return (TargetFormatOf(arguments), Target.PathOf(name, mayBeExport: true), null);
         }
 
         if (!arguments.Has(s_noCreate))
@@ -413,10 +414,15 @@ internal sealed class ConvertCommand : Command
             return (FaultOptions.Driver, JsonName(options), null);
         }
 
-        if (options.Driver is not ("file" or "host_device"))
+        if (options.Driver is not ("file" or "host_device" or "nbd"))
         {
             format = Target.FormatOf(options.Driver);
             options = options.HasChild("file") ? options.Child("file") : options;
+        }
+
+        if (options.Driver == "nbd")
+        {
+            return (format, JsonName(options), keySecret);
         }
 
         return options.Driver is null or "file" or "host_device" or "raw" or "qcow2" && options["filename"] is { } path

@@ -1,6 +1,8 @@
 using Platter.Cli.Options;
+using Platter.Cli.Output;
 using Platter.Cli.Serving;
 using Platter.Core.Errors;
+using Platter.Nbd.Client;
 using Platter.Nbd.Server;
 
 namespace Platter.Cli.Commands;
@@ -29,6 +31,7 @@ internal sealed class PeerServeCommand : Command
     private static readonly Option s_overlay = new('s', "snapshot", null, "Write to a temporary file instead of FILE.");
     private static readonly Option s_depth = new('A', "allocation-depth", null, "Expose the allocation depth.");
     private static readonly Option s_bitmap = new('B', "bitmap", "NAME", "Expose a persistent dirty bitmap.");
+    private static readonly Option s_list = new('L', "list", null, "List the exports of another NBD server.");
     private static readonly Option s_connect = new('c', "connect", "DEV", "Connect FILE to the local NBD device DEV.");
     private static readonly Option s_disconnect = new('d', "disconnect", "DEV", "Disconnect the specified device.");
     private static readonly Option s_partition = new('P', "partition", "NUM", "Expose one partition only.");
@@ -36,10 +39,6 @@ internal sealed class PeerServeCommand : Command
     // Known, and refused with a reason.
     private static readonly (Option Option, string Reason)[] s_refused =
     [
-        (new('L', "list", null, string.Empty), "listing the exports of a server is not in this version yet; nbdinfo --list does it"),
-        (new('\0', "tls-creds", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-authz", "ID", string.Empty), "TLS is not in this version yet"),
-        (new('\0', "tls-hostname", "NAME", string.Empty), "TLS is not in this version yet"),
         (new('\0', "selinux-label", "LABEL", string.Empty), "SELinux labels are not supported"),
         (new('T', "trace", "PATTERN", string.Empty), "tracing is not supported"),
     ];
@@ -58,6 +57,11 @@ internal sealed class PeerServeCommand : Command
         {
             KernelDisk.Detach(device);
             return new(0);
+        }
+
+        if (arguments.Has(s_list))
+        {
+            return ListAsync(session, arguments);
         }
 
         var settings = Parse(arguments);
@@ -101,8 +105,24 @@ internal sealed class PeerServeCommand : Command
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : 1,
             Persistent = arguments.Has(s_persistent),
             PidFile = arguments.Get(s_pidFile),
+            Tls = TlsArguments.Server(arguments),
             Verbose = arguments.Has(s_verbose),
         };
+    }
+
+    private static async ValueTask<int> ListAsync(Session session, Arguments arguments)
+    {
+        if (arguments.Operands.Count != 0)
+        {
+            throw new UsageException("List mode is incompatible with a file name");
+        }
+
+        var address = arguments.Get(s_socket) is { } socket
+            ? NbdAddress.ForSocket(socket)
+            : NbdAddress.ForHost(arguments.Get(s_bind) ?? "localhost", arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 1) : ServeSettings.DefaultPort);
+        var options = new NbdClientOptions { Tls = TlsArguments.Client(arguments), TlsHostName = arguments.Get(TlsArguments.HostName), PreSharedKeys = KnownFormats.PreSharedKeyTls };
+        PeerExportList.Write(session.Out, await NbdClient.InspectAllAsync(address, options).ConfigureAwait(false));
+        return 0;
     }
 
     private static ExportSettings ExportOf(Arguments arguments)
@@ -138,7 +158,8 @@ internal sealed class PeerServeCommand : Command
             CommonOptions.Help, CommonOptions.Version, s_port, s_bind, s_socket, s_shared, s_persistent, s_name, s_description, s_offset, CommonOptions.Format,
             s_snapshot, s_readOnly, s_fork, s_pidFile, CommonOptions.ImageOpts, CommonOptions.Object, CommonOptions.PasswordFile,
             CommonOptions.Disk, CommonOptions.Untrusted, s_verbose, s_noCache, s_cache, s_aio, s_discard, s_detectZeroes,
-            s_overlay, s_depth, s_bitmap, s_partition, s_connect, s_disconnect,
+            s_overlay, s_depth, s_bitmap, s_partition, s_list, s_connect, s_disconnect,
+            .. TlsArguments.OfPeer,
         ];
         foreach (var (option, _) in s_refused)
         {

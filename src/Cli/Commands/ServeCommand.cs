@@ -57,12 +57,12 @@ internal sealed class ServeCommand : Command
         CommonOptions.Help, s_writable, s_overlay, CommonOptions.Format, CommonOptions.Snapshot, s_socket, s_socketMode, s_vsock, s_bind, s_port, s_name, s_description,
         s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_connect, s_disconnect, s_shared, s_once, s_fork,
         s_pidFile, s_verbose, CommonOptions.ImageOpts, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk,
-        CommonOptions.Untrusted, s_persistent, s_readOnly,
+        CommonOptions.Untrusted, s_persistent, s_readOnly, .. TlsArguments.OfServer,
     ];
 
     public override string Details => "Prints a URI for each export, for clients such as nbdinfo, nbdcopy and qemu-img, then serves. Several images are exported under their file names. "
-        + "Without --socket, --bind and --port it takes sockets that a service manager hands over (LISTEN_FDS). Anybody who can connect can read the disk, and there is no "
-        + "encryption yet: listen on a unix socket or on a network that you trust.";
+        + "Without --socket, --bind and --port it takes sockets that a service manager hands over (LISTEN_FDS). Anybody who can connect can read the disk, and "
+        + "nothing is encrypted, unless one of the --tls options says otherwise: listen on a unix socket or on a network that you trust, or see 'nbd certs'.";
 
     public override ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
@@ -118,6 +118,7 @@ internal sealed class ServeCommand : Command
             PidFile = arguments.Get(s_pidFile),
             Verbose = arguments.Has(s_verbose),
             PrintsUri = !arguments.Has(s_fork),
+            Tls = TlsArguments.Server(arguments),
         };
     }
 

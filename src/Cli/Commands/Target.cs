@@ -26,10 +26,14 @@ internal static class Target
     }
 
     /// <summary>The local path of a target, or the words why it cannot be one.</summary>
+    /// <param name="name">As it was given.</param>
+    /// <param name="mayBeExport">An NBD export will do; its name comes back as it is.</param>
     /// <exception cref="UsageException">It is a URI or another protocol.</exception>
-    public static string PathOf(string name) => DiskName.Parse(name) switch
+    public static string PathOf(string name, bool mayBeExport = false) => DiskName.Parse(name) switch
     {
         { Driver: "file" } file => file["filename"]!,
+        { Driver: "nbd" } when mayBeExport => name,
+        _ when mayBeExport => throw new UsageException($"{name}: the target must be a local file or device, or an NBD export"),
         _ => throw new UsageException($"{name}: the target must be a local file or device"),
     };
 }

@@ -21,7 +21,8 @@ internal static class CommonOptions
 
     public static readonly Option Object = new(
         '\0', "object", "secret,id=ID,...",
-        "A password or key for options that ask for one by id: data=TEXT or file=FILE, format=raw or base64. Can be given several times.");
+        "A password or key for options that ask for one by id: data=TEXT or file=FILE, format=raw or base64. Or TLS credentials for tls-creds=ID of NBD exports: "
+        + "tls-creds-x509,id=ID,dir=DIRECTORY or tls-creds-psk,id=ID,dir=DIRECTORY,username=NAME. Can be given several times.");
 
     public static readonly Option PasswordFile = new(
         '\0', "password-file", "FILE",

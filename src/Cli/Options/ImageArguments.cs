@@ -35,6 +35,7 @@ internal sealed class ImageArguments
             ForceShare = arguments.Has(CommonOptions.ForceShare),
             Untrusted = arguments.Has(CommonOptions.Untrusted),
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
+            NbdCredentials = id => TlsArguments.Client(arguments, id),
             Password = PasswordOf(arguments, session),
             BundleDisk = arguments.Get(CommonOptions.Disk),
             Snapshot = arguments.Get(snapshotOption ?? CommonOptions.Snapshot) is { } snapshot ? SnapshotSelector.Parse(snapshot) : null,

@@ -10,14 +10,17 @@ internal sealed class ObjectSecrets : ISecretSource
 
     private readonly Dictionary<string, NodeOptions> _definitions = [];
 
-    /// <summary>Parses every definition.</summary>
-    /// <exception cref="UsageException">One is not a secret, has no id or an unknown option.</exception>
+    /// <summary>Parses every definition and takes the secrets.</summary>
+    /// <exception cref="UsageException">One is of no type we know, has no id or an unknown option.</exception>
     public static ISecretSource Parse(IEnumerable<string> definitions)
     {
         ObjectSecrets? secrets = null;
-        foreach (var definition in definitions)
+        foreach (var definition in ObjectDefinition.ParseAll(definitions))
         {
-            (secrets ??= new()).Add(definition);
+            if (definition.Type == ObjectDefinition.Secret)
+            {
+                (secrets ??= new()).Add(definition);
+            }
         }
 
         return secrets is null ? NoSecrets.Instance : secrets;
@@ -79,51 +82,19 @@ internal sealed class ObjectSecrets : ISecretSource
         }
     }
 
-    private void Add(string definition)
+    private void Add(ObjectDefinition definition)
     {
-        var options = new NodeOptions();
-        if (definition.StartsWith('{'))
-        {
-            options = NodeOptions.ParseJson(definition);
-        }
-        else
-        {
-            var first = true;
-            foreach (var (key, value) in NodeOptions.SplitKeyValues(definition))
-            {
-                if (first && value is null)
-                {
-                    options["qom-type"] = key;
-                }
-                else
-                {
-                    options[key] = value ?? throw new UsageException($"--object: option '{SafeText.Clean(key, 64)}' has no value");
-                }
-
-                first = false;
-            }
-        }
-
-        var type = options["qom-type"] ?? throw new UsageException("--object: its type is missing: expected secret,id=ID,...");
-        if (type != "secret")
-        {
-            throw new UsageException($"--object: type '{SafeText.Clean(type, 64)}' is not supported; only secret is");
-        }
-
-        var id = options["id"] ?? throw new UsageException("--object: secret needs an id");
+        var options = definition.Options;
+        var id = definition.Id;
         foreach (var key in options.Keys)
         {
             if (key is "keyid" or "iv")
             {
                 throw new UsageException("--object: secrets that are encrypted with another secret (keyid, iv) are not supported");
             }
-
-            if (key is not ("qom-type" or "id" or "data" or "file" or "format"))
-            {
-                throw new UsageException($"--object: secret has no option '{SafeText.Clean(key, 64)}'");
-            }
         }
 
+        definition.RefuseUnknown("data", "file", "format");
         if ((options["data"] is null) == (options["file"] is null))
         {
             throw new UsageException($"--object: secret '{SafeText.Clean(id, 64)}' needs either data or file");
@@ -134,9 +105,6 @@ internal sealed class ObjectSecrets : ISecretSource
             throw new UsageException("--object: format of a secret is raw or base64");
         }
 
-        if (!_definitions.TryAdd(id, options))
-        {
-            throw new UsageException($"--object: id '{SafeText.Clean(id, 64)}' is used twice");
-        }
+        _definitions.Add(id, options);
     }
 }

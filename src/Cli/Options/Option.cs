@@ -7,6 +7,9 @@ namespace Platter.Cli.Options;
 /// <param name="Help">One or two sentences; empty keeps the option out of help (accepted for old scripts' sake).</param>
 internal sealed record Option(char Short, string Long, string? Argument, string Help)
 {
+    /// <summary>Whether the argument can be left out, and follows a '=' where there is one: written as <c>[=NAME]</c>.</summary>
+    public bool TakesArgumentAttachedOnly => Argument is ['[', ..];
+
     /// <summary>How messages name it: the long form where there is one.</summary>
     public override string ToString() => Long.Length > 0 ? $"--{Long}" : $"-{Short}";
 }

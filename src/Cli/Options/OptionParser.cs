@@ -58,6 +58,11 @@ internal static class OptionParser
             return equals < 0 ? (option, null) : throw new UsageException($"option '--{option.Long}' takes no argument", pointToHelp: true);
         }
 
+        if (equals < 0 && option.TakesArgumentAttachedOnly)
+        {
+            return (option, null);
+        }
+
         return equals >= 0 ? (option, word[(equals + 1)..]) : (option, Following(words, ref i, $"--{option.Long}"));
     }
 
@@ -68,7 +73,7 @@ internal static class OptionParser
         {
             var option = FindShort(table, bundle[at]) ?? throw new UsageException(
                 $"unrecognized option '-{SafeText.Clean(bundle[at].ToString())}'", pointToHelp: true);
-            if (option.Argument is null)
+            if (option.Argument is null || option.TakesArgumentAttachedOnly)
             {
                 given.Add((option, null));
                 continue;

@@ -60,7 +60,7 @@ internal static class HelpText
             text.Append(option.Short != '\0' ? ", " : "  ").Append("--").Append(option.Long);
         }
 
-        return (option.Argument is null ? text : text.Append(option.Long.Length > 0 ? '=' : ' ').Append(option.Argument)).ToString();
+        return (option.Argument is null ? text : text.Append(option.TakesArgumentAttachedOnly ? string.Empty : option.Long.Length > 0 ? "=" : " ").Append(option.Argument)).ToString();
     }
 
     private static void WriteEntry(TextWriter writer, string left, string text)

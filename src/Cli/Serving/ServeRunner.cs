@@ -84,7 +84,7 @@ internal static class ServeRunner
 
     private static NbdServerOptions OptionsOf(Session session, ServeSettings settings, TaskCompletionSource end)
     {
-        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null, SocketMode = settings.SocketMode };
+        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null, SocketMode = settings.SocketMode, Tls = settings.Tls };
         if (settings.MaxClients is { } most)
         {
             options = options with { MaxConnections = most == 0 ? int.MaxValue : most };

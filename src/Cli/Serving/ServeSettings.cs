@@ -1,6 +1,7 @@
 using System.Globalization;
 using Platter.Cli.Options;
 using Platter.Core.Errors;
+using Platter.Nbd.Tls;
 
 namespace Platter.Cli.Serving;
 
@@ -49,6 +50,9 @@ internal sealed record ServeSettings
     /// <summary>Tell about clients that break the protocol or get lost.</summary>
     public bool Verbose { get; init; }
 
+    /// <summary>How clients encrypt; null for not at all.</summary>
+    public NbdServerTls? Tls { get; init; }
+
     /// <summary>Say where the export can be reached.</summary>
     public bool PrintsUri { get; init; }
 
@@ -58,21 +62,22 @@ internal sealed record ServeSettings
     public string UriOf(string export, int port)
     {
         var name = Uri.EscapeDataString(export);
+        var scheme = Tls is { IsRequired: true } ? "nbds" : "nbd";
         if (VsockPort is { } vsock)
         {
             // Which number this machine has, only its host knows.
-            return string.Create(CultureInfo.InvariantCulture, $"nbd+vsock://{ThisMachine}:{vsock}/{name}");
+            return string.Create(CultureInfo.InvariantCulture, $"{scheme}+vsock://{ThisMachine}:{vsock}/{name}");
         }
 
         if (SocketPath is { } path)
         {
             // Slashes may stand in a query; escaped ones are hard to read and to copy.
             var socket = Uri.EscapeDataString(Path.GetFullPath(path)).Replace("%2F", "/", StringComparison.Ordinal);
-            return $"nbd+unix:///{name}?socket={socket}";
+            return $"{scheme}+unix:///{name}?socket={socket}";
         }
 
         var host = Bind is "0.0.0.0" or "::" or "*" or "" ? "localhost" : Bind.Contains(':', StringComparison.Ordinal) ? $"[{Bind}]" : Bind;
-        return port == DefaultPort ? $"nbd://{host}/{name}" : string.Create(CultureInfo.InvariantCulture, $"nbd://{host}:{port}/{name}");
+        return port == DefaultPort ? $"{scheme}://{host}/{name}" : string.Create(CultureInfo.InvariantCulture, $"{scheme}://{host}:{port}/{name}");
     }
 
     /// <summary>Parses a port.</summary>

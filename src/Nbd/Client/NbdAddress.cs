@@ -4,6 +4,7 @@ using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Tls;
 
 namespace Platter.Nbd.Client;
 
@@ -19,7 +20,7 @@ public sealed class NbdAddress
         ["driver", "read-only", "auto-read-only", "node-name", "discard", "detect-zeroes", "cache.direct", "cache.no-flush"];
 
     private static readonly HashSet<string> s_placeOptions =
-        ["uri", "path", "host", "port", "server.type", "server.path", "server.host", "server.port"];
+        ["uri", "path", "host", "port", "server.type", "server.path", "server.host", "server.port", "server.cid"];
 
     private NbdAddress(string? socketPath, string? host, int port, string exportName)
     {
@@ -38,8 +39,17 @@ public sealed class NbdAddress
     /// <summary>TCP port; 0 for a unix socket.</summary>
     public int Port { get; }
 
+    /// <summary>Where a server listens on vsock: the machine's context id and the port; null for TCP and unix sockets.</summary>
+    public (uint ContextId, uint Port)? Vsock { get; private init; }
+
     /// <summary>The export; empty for the server's default export.</summary>
     public string ExportName { get; }
+
+    /// <summary>How to encrypt, where the address says that it must be; null for plain text.</summary>
+    public NbdClientTlsParameters? Tls { get; private init; }
+
+    /// <summary>Whom the server's certificate must be for; null for the <see cref="Host"/>.</summary>
+    public string? TlsHostName { get; private init; }
 
     /// <summary>A server on a unix socket.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: path or name cannot be used.</exception>
@@ -59,6 +69,14 @@ public sealed class NbdAddress
             ? throw Invalid($"NBD socket path '{SafeText.Clean(path, 256)}' is longer than {MaxSocketPathBytes} bytes")
             : new(path, null, 0, CheckExportName(exportName));
     }
+
+    /// <summary>A server on a port of vsock, between a virtual machine and its host.</summary>
+    /// <param name="contextId">The machine: 2 is the host, 1 this machine itself.</param>
+    /// <param name="port">Its port.</param>
+    /// <param name="exportName">The export.</param>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the name cannot be used.</exception>
+    public static NbdAddress ForVsock(uint contextId, uint port = NbdProtocol.DefaultPort, string exportName = "") =>
+        new(null, null, 0, CheckExportName(exportName)) { Vsock = (contextId, port) };
 
     /// <summary>A server on a TCP port.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: host, port or name cannot be used.</exception>
@@ -88,10 +106,10 @@ public sealed class NbdAddress
         {
             if (key is "tls-creds" or "tls-hostname")
             {
-                throw new BlockException(BlockErrorKind.Unsupported, $"driver 'nbd': option '{key}': TLS is not supported");
+                throw new BlockException(BlockErrorKind.Unsupported, $"driver 'nbd': option '{key}' is not supported: name the credentials in an nbds:// URI");
             }
 
-            if (key is not ("export" or NbdTimeouts.OpenOption) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
+            if (key != "export" && !NbdClientOptions.Knows(key) && !s_placeOptions.Contains(key) && !s_ignoredOptions.Contains(key))
             {
                 throw Invalid($"driver 'nbd' has no option '{SafeText.Clean(key, 64)}'");
             }
@@ -116,8 +134,10 @@ public sealed class NbdAddress
                 "inet" => ForHost(
                     Unbracketed(Needed(options, "server.host", Without(options, "server.path"))), ParsePort(options["server.port"]), export ?? string.Empty),
                 null => throw Invalid("driver 'nbd' needs the option 'server.type'"),
-                "vsock" => throw new BlockException(BlockErrorKind.Unsupported, "driver 'nbd': server.type 'vsock' is not supported"),
-                var type => throw Invalid($"driver 'nbd': server.type '{SafeText.Clean(type, 64)}': expected unix or inet"),
+                "vsock" => ForVsock(
+                    ParseVsock(Needed(options, "server.cid", Without(options, "server.path", "server.host"))), ParseVsock(options["server.port"] ?? $"{NbdProtocol.DefaultPort}"),
+                    export ?? string.Empty),
+                var type => throw Invalid($"driver 'nbd': server.type '{SafeText.Clean(type, 64)}': expected unix, inet or vsock"),
             };
         }
 
@@ -133,10 +153,20 @@ public sealed class NbdAddress
     }
 
     /// <summary>The same server, another export.</summary>
-    public NbdAddress WithExport(string exportName) => new(SocketPath, Host, Port, CheckExportName(exportName));
+    public NbdAddress WithExport(string exportName) => new(SocketPath, Host, Port, CheckExportName(exportName)) { Tls = Tls, TlsHostName = TlsHostName, Vsock = Vsock };
+
+    /// <summary>The same export, encrypted or not.</summary>
+    /// <param name="tls">How, or null for plain text.</param>
+    /// <param name="hostName">Whom the server's certificate must be for; null for the <see cref="Host"/>.</param>
+    public NbdAddress WithTls(NbdClientTlsParameters? tls, string? hostName = null) =>
+        new(SocketPath, Host, Port, ExportName) { Tls = tls, TlsHostName = tls is null ? null : hostName, Vsock = Vsock };
 
     /// <summary>The address as a URI.</summary>
     public override string ToString() => NbdUri.Format(this);
+
+    internal static uint ParseVsock(string text) =>
+        uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number
+        : throw Invalid($"vsock number '{SafeText.Clean(text, 64)}' is not a number below 2^32");
 
     internal static int ParsePort(string? text) => text switch
     {

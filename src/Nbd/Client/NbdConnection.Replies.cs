@@ -27,17 +27,17 @@ internal sealed partial class NbdConnection
                 await ReadReplyAsync(scratch).ConfigureAwait(false);
             }
         }
-        catch (BlockException e)
+        catch (NbdConnectionException e)
         {
             Kill(e);
         }
         catch (EndOfStreamException e)
         {
-            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the server closed the connection", e));
+            Kill(new NbdConnectionException($"{_name}: the server closed the connection", isLost: true, e));
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection broke: {e.Message}", e));
+            Kill(new NbdConnectionException($"{_name}: the connection broke: {e.Message}", isLost: true, e));
         }
         finally
         {
@@ -49,27 +49,38 @@ internal sealed partial class NbdConnection
     private async ValueTask ReadReplyAsync(byte[] scratch)
     {
         await _input.ReadAsync(scratch.AsMemory(0, NbdSimpleReply.Size), CancellationToken.None).ConfigureAwait(false);
-        switch (BinaryPrimitives.ReadUInt32BigEndian(scratch))
+        var magic = BinaryPrimitives.ReadUInt32BigEndian(scratch);
+        if (magic == NbdProtocol.SimpleReplyMagic)
         {
-            case NbdProtocol.SimpleReplyMagic:
-                await TakeSimpleReplyAsync(NbdSimpleReply.Parse(scratch)).ConfigureAwait(false);
-                break;
-            case NbdProtocol.StructuredReplyMagic when Export.Style != NbdHeaderStyle.Simple:
-                var rest = NbdChunkHeader.SizeOf(Export.Style) - NbdSimpleReply.Size;
-                await _input.ReadAsync(scratch.AsMemory(NbdSimpleReply.Size, rest), CancellationToken.None).ConfigureAwait(false);
-                await TakeChunkAsync(NbdChunkHeader.Parse(scratch, Export.Style), scratch).ConfigureAwait(false);
-                break;
-            case NbdProtocol.StructuredReplyMagic:
-                throw Violation("the server sent a structured reply, which was not agreed on");
-            case var magic:
-                throw Violation($"a reply starts with 0x{magic:x8}");
+            await TakeSimpleReplyAsync(NbdSimpleReply.Parse(scratch)).ConfigureAwait(false);
+        }
+        else if (magic == (Export.Style == NbdHeaderStyle.Extended ? NbdProtocol.ExtendedReplyMagic : NbdProtocol.StructuredReplyMagic) && Export.Style != NbdHeaderStyle.Simple)
+        {
+            var rest = NbdChunkHeader.SizeOf(Export.Style) - NbdSimpleReply.Size;
+            await _input.ReadAsync(scratch.AsMemory(NbdSimpleReply.Size, rest), CancellationToken.None).ConfigureAwait(false);
+            await TakeChunkAsync(NbdChunkHeader.Parse(scratch, Export.Style), scratch).ConfigureAwait(false);
+        }
+        else
+        {
+            throw Violation(magic switch
+            {
+                NbdProtocol.StructuredReplyMagic => "the server sent a structured reply, which was not agreed on",
+                NbdProtocol.ExtendedReplyMagic => "the server sent an extended reply, which was not agreed on",
+                _ => $"a reply starts with 0x{magic:x8}",
+            });
         }
     }
 
     private async ValueTask TakeSimpleReplyAsync(NbdSimpleReply reply)
     {
         var request = Find(reply.Cookie);
-        if (Export.Style != NbdHeaderStyle.Simple && (request.Command == NbdCommand.Read || reply.Error == NbdError.None))
+        if (Export.Style == NbdHeaderStyle.Extended)
+        {
+            throw Violation($"the server answered {request.Command} with a simple reply though extended headers were agreed on");
+        }
+
+        if (Export.Style == NbdHeaderStyle.Structured
+            && (request.Command == NbdCommand.Read || (request.Command == NbdCommand.BlockStatus && reply.Error == NbdError.None)))
         {
             throw Violation($"the server answered {request.Command} with a simple reply though structured replies were agreed on");
         }
@@ -78,17 +89,22 @@ internal sealed partial class NbdConnection
         {
             request.Error = RequestError(request, reply.Error, string.Empty);
         }
-        else
+        else if (request.Command == NbdCommand.Read)
         {
             await ReceiveDataAsync(request, 0, (int)request.Length).ConfigureAwait(false);
         }
 
-        Finish(request);
+        Finish(request, isSimple: true);
     }
 
     private async ValueTask TakeChunkAsync(NbdChunkHeader chunk, byte[] scratch)
     {
         var request = Find(chunk.Cookie);
+        if (Export.Style == NbdHeaderStyle.Extended && chunk.RequestOffset != (ulong)request.Offset)
+        {
+            throw Violation($"a reply to {request.Command} at {request.Offset} names the offset {chunk.RequestOffset}");
+        }
+
         var isLast = (chunk.Flags & NbdChunkFlags.Done) != 0;
         switch (chunk.Type)
         {
@@ -105,7 +121,8 @@ internal sealed partial class NbdConnection
                 var (holeOffset, holeLength) = NbdOffsetHole.ParsePayload(scratch);
                 Clear(request, Place(request, holeOffset, holeLength, "a hole"), (int)holeLength);
                 break;
-            case NbdChunkType.BlockStatus when request.Command == NbdCommand.BlockStatus:
+            case NbdChunkType.BlockStatus when request.Command == NbdCommand.BlockStatus && Export.Style == NbdHeaderStyle.Structured:
+            case NbdChunkType.BlockStatusExt when request.Command == NbdCommand.BlockStatus && Export.Style == NbdHeaderStyle.Extended:
                 await TakeStatusAsync(request, chunk, scratch).ConfigureAwait(false);
                 break;
             case var type when (type & NbdChunkType.ErrorBit) != 0:
@@ -117,7 +134,7 @@ internal sealed partial class NbdConnection
 
         if (isLast)
         {
-            Finish(request);
+            Finish(request, isSimple: false);
         }
     }
 
@@ -126,7 +143,7 @@ internal sealed partial class NbdConnection
     private int Place(NbdPendingRequest request, ulong offset, uint length, string what)
     {
         var start = offset - (ulong)request.Offset;
-        if (length == 0 || offset < (ulong)request.Offset || start >= request.Length || length > request.Length - start)
+        if (length == 0 || offset < (ulong)request.Offset || start >= (ulong)request.Length || length > (ulong)request.Length - start)
         {
             throw Violation($"{what} of {length} bytes at {offset} lies outside the {request.Length} bytes at {request.Offset} that were asked for");
         }
@@ -138,11 +155,11 @@ internal sealed partial class NbdConnection
 
     private async ValueTask ReceiveDataAsync(NbdPendingRequest request, int at, int length)
     {
-        if (request.BeginReceiving())
+        if (request.Hold())
         {
             // If this throws, the connection ends, and with it the request lets go of the buffer.
-            await _input.ReadAsync(request.Buffer.Slice(at, length), CancellationToken.None).ConfigureAwait(false);
-            request.EndReceiving();
+            await _input.ReadAsync(request.Operation.Buffer.Slice(at, length), CancellationToken.None).ConfigureAwait(false);
+            request.LetGo();
             return;
         }
 
@@ -159,10 +176,10 @@ internal sealed partial class NbdConnection
 
     private static void Clear(NbdPendingRequest request, int at, int length)
     {
-        if (request.BeginReceiving())
+        if (request.Hold())
         {
-            request.Buffer.Span.Slice(at, length).Clear();
-            request.EndReceiving();
+            request.Operation.Buffer.Span.Slice(at, length).Clear();
+            request.LetGo();
         }
     }
 
@@ -179,14 +196,32 @@ internal sealed partial class NbdConnection
         }
 
         await _input.ReadAsync(scratch.AsMemory(0, prefix), CancellationToken.None).ConfigureAwait(false);
-        var context = BinaryPrimitives.ReadUInt32BigEndian(scratch);
-        if (context != Export.AllocationContext || request.Extents is not null)
+        var id = BinaryPrimitives.ReadUInt32BigEndian(scratch);
+        if (Export.Style == NbdHeaderStyle.Extended && BinaryPrimitives.ReadUInt32BigEndian(scratch.AsSpan(4)) != count)
         {
-            throw Violation(request.Extents is null ? $"a block status of context {context}, which was not selected" : "two block statuses for one request");
+            throw Violation($"a block status of {length} bytes claims {BinaryPrimitives.ReadUInt32BigEndian(scratch.AsSpan(4))} extents");
+        }
+
+        var context = IndexOfContext(id);
+        if (context < 0)
+        {
+            throw Violation($"a block status of context {id}, which was not selected");
+        }
+
+        if (request.Statuses.Length == 0)
+        {
+            request.Statuses = new List<NbdStatusDescriptor>?[Export.Contexts.Count];
+        }
+
+        if (request.Statuses[context] is not null)
+        {
+            throw Violation("two block statuses for one request");
         }
 
         var extents = new List<NbdStatusDescriptor>((int)Math.Min(count, (ulong)MaxExtentsKept));
-        request.Extents = extents;
+        request.Statuses[context] = extents;
+        var isBase = Export.Contexts[context].Name.StartsWith(NbdProtocol.BaseContextPrefix, StringComparison.Ordinal);
+        var isOne = (request.Operation.Flags & NbdCommandFlags.RequestOne) != 0;
         ulong covered = 0;
         while (count > 0)
         {
@@ -196,18 +231,36 @@ internal sealed partial class NbdConnection
             for (var i = 0; i < batch; i++)
             {
                 var extent = NbdStatusDescriptor.Parse(scratch.AsSpan(i * size), Export.Style);
-                if (extent.Length == 0 || covered >= request.Length)
+                if (extent.Length == 0 || covered >= (ulong)request.Length || (isOne && extent.Length > (ulong)request.Length))
                 {
                     throw Violation($"a block status describes {(extent.Length == 0 ? "an empty extent" : $"more than the {request.Length} bytes asked for")} at {(ulong)request.Offset + covered}");
                 }
 
-                covered += extent.Length;
+                if (isBase && extent.Status > uint.MaxValue)
+                {
+                    throw Violation($"a block status of 0x{extent.Status:x}, where 32 bits have a meaning");
+                }
+
+                covered = extent.Length > ulong.MaxValue - covered ? ulong.MaxValue : covered + extent.Length;
                 if (extents.Count < MaxExtentsKept)
                 {
                     extents.Add(extent);
                 }
             }
         }
+    }
+
+    private int IndexOfContext(uint id)
+    {
+        for (var i = 0; i < Export.Contexts.Count; i++)
+        {
+            if (Export.Contexts[i].Id == id)
+            {
+                return i;
+            }
+        }
+
+        return -1;
     }
 
     private async ValueTask TakeErrorAsync(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
@@ -227,7 +280,7 @@ internal sealed partial class NbdConnection
         if (chunk.Type == NbdChunkType.ErrorOffset)
         {
             var offset = BinaryPrimitives.ReadUInt64BigEndian(payload.Span[^NbdErrorChunk.OffsetSize..]);
-            if (offset < (ulong)request.Offset || offset - (ulong)request.Offset >= request.Length)
+            if (offset < (ulong)request.Offset || offset - (ulong)request.Offset >= (ulong)request.Length)
             {
                 throw Violation($"an error at {offset} lies outside the {request.Length} bytes at {request.Offset} that were asked for");
             }
@@ -236,16 +289,16 @@ internal sealed partial class NbdConnection
         request.Error ??= RequestError(request, error.Error, error.Message);
     }
 
-    private void Finish(NbdPendingRequest request)
+    private void Finish(NbdPendingRequest request, bool isSimple)
     {
-        if (request.Error is null && Export.Style != NbdHeaderStyle.Simple)
+        if (request.Error is null && !isSimple)
         {
             if (request.Command == NbdCommand.Read && !request.Coverage.Covers((int)request.Length))
             {
                 throw Violation($"the reply to the read of {request.Length} bytes at {request.Offset} ended with bytes missing");
             }
 
-            if (request.Command == NbdCommand.BlockStatus && request.Extents is null)
+            if (request.Command == NbdCommand.BlockStatus && (request.Statuses.Length == 0 || Array.Exists(request.Statuses, status => status is null)))
             {
                 throw Violation("a block status reply without a status");
             }
@@ -282,11 +335,11 @@ internal sealed partial class NbdConnection
     private void FailAll()
     {
         NbdPendingRequest?[] left;
-        BlockException failure;
+        NbdConnectionException failure;
         lock (_gate)
         {
             _loopEnded = true;
-            failure = _failure ??= new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection is closed");
+            failure = _failure ??= new NbdConnectionException($"{_name}: the connection is closed", isLost: true);
             left = [.. _pending];
             Array.Clear(_pending);
         }
@@ -295,7 +348,7 @@ internal sealed partial class NbdConnection
         {
             if (request is not null)
             {
-                request.Fail(Again(failure));
+                request.Fail(failure.Again());
                 _slots.Release();
             }
         }
@@ -306,11 +359,8 @@ internal sealed partial class NbdConnection
     private BlockException RequestError(NbdPendingRequest request, NbdError error, string message)
     {
         var said = message.Length == 0 ? string.Empty : $" ({SafeText.Clean(message, 512)})";
-        var what = request.Command == NbdCommand.Read ? "read" : "get the block status of";
-        return new(
-            NbdErrors.FromWire(error),
-            $"{_name}: the server could not {what} {request.Length} bytes at {request.Offset}: {NbdErrors.Describe(error)}{said}");
+        return new(NbdErrors.FromWire(error), $"{_name}: the server could not {request.Operation.Describe()}: {NbdErrors.Describe(error)}{said}");
     }
 
-    private BlockException Violation(string what) => new(BlockErrorKind.Protocol, $"{_name}: protocol violation: {what}");
+    private NbdConnectionException Violation(string what) => new($"{_name}: protocol violation: {what}", isLost: false);
 }

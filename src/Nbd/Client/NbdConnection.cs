@@ -1,7 +1,7 @@
-using System.Net;
 using System.Net.Sockets;
 using Platter.Core.Errors;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Client;
 
@@ -19,74 +19,112 @@ internal sealed partial class NbdConnection : IAsyncDisposable
 
     private const int SlotBits = 8;
 
-    private static readonly TimeSpan s_retryDelay = TimeSpan.FromMilliseconds(100);
+    // Up to here, a copy is cheaper than another system call.
+    private const int MaxCopiedPayload = 32 * 1024;
+
     private static readonly TimeSpan s_abandonDelay = TimeSpan.FromSeconds(2);
 
-    private readonly Socket _socket;
+    private readonly NbdWire _wire;
     private readonly NbdInput _input;
     private readonly string _name;
     private readonly SemaphoreSlim _slots = new(MaxInFlight);
     private readonly SemaphoreSlim _sendLock = new(1);
     private readonly Lock _gate = new();
     private readonly NbdPendingRequest?[] _pending = new NbdPendingRequest?[MaxInFlight];
-    private readonly byte[] _requestBytes = new byte[NbdRequest.ExtendedSize];
+    private readonly byte[] _requestBytes;
     private ulong _nextSerial;
-    private BlockException? _failure;
+    private NbdConnectionException? _failure;
     private bool _loopEnded;
     private int _disposed;
+    private int _inFlight;
     private Task _loop = Task.CompletedTask;
 
-    private NbdConnection(Socket socket, NbdInput input, string name, NbdExportInfo export)
+    private NbdConnection(NbdHandshake handshake, string name, NbdExportInfo export)
     {
-        _socket = socket;
-        _input = input;
+        _wire = handshake.Wire;
+        _input = handshake.Input;
         _name = name;
+        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? 0 : MaxCopiedPayload)];
         Export = export;
     }
 
     /// <summary>What the handshake agreed on.</summary>
     public NbdExportInfo Export { get; }
 
+    /// <summary>Requests that wait for a slot or an answer.</summary>
+    public int InFlight => Volatile.Read(ref _inFlight);
+
+    /// <summary>Completes when the connection has ended, for whatever reason; never fails.</summary>
+    public Task Ended => _loop;
+
     /// <summary>Connects and enters the transmission phase.</summary>
     /// <exception cref="BlockException">The server cannot be reached, refuses, breaks the protocol or takes too long.</exception>
-    public static ValueTask<NbdConnection> OpenAsync(NbdAddress address, NbdTimeouts timeouts, CancellationToken cancellationToken) =>
-        HandshakeAsync(
+    public static ValueTask<NbdConnection> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken) =>
+        NbdConnector.OpenAsync(
             address,
-            timeouts,
-            static async (socket, input, handshake, address, token) =>
+            options,
+            async (handshake, token) =>
             {
-                var export = await handshake.EnterAsync(address.ExportName, token).ConfigureAwait(false);
-                var connection = new NbdConnection(socket, input, address.ToString(), export);
+                var export = await handshake.EnterAsync(address.ExportName, options.AllContexts, options.BestStyle, token).ConfigureAwait(false);
+                var connection = new NbdConnection(handshake, address.ToString(), export);
                 connection._loop = Task.Run(connection.ReadRepliesAsync, CancellationToken.None);
                 return connection;
             },
             cancellationToken);
 
-    /// <summary>Connects, asks for the names of the exports and leaves.</summary>
-    /// <exception cref="BlockException">As with <see cref="OpenAsync"/>, or the server does not list its exports.</exception>
-    public static ValueTask<IReadOnlyList<NbdListedExport>> ListAsync(NbdAddress address, NbdTimeouts timeouts, CancellationToken cancellationToken) =>
-        HandshakeAsync(
-            address,
-            timeouts,
-            static async (socket, input, handshake, address, token) =>
+    /// <summary>Sends a request that obeys the export's size constraints, and waits for its answer.</summary>
+    /// <exception cref="NbdConnectionException">The connection has ended; whether the request was done is unknown.</exception>
+    /// <exception cref="BlockException">The server refuses or failed.</exception>
+    public async ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken)
+    {
+        Interlocked.Increment(ref _inFlight);
+        try
+        {
+            await _slots.WaitAsync(cancellationToken).ConfigureAwait(false);
+            try
             {
-                var exports = await handshake.ListAsync(token).ConfigureAwait(false);
-                await handshake.AbortAsync(token).ConfigureAwait(false);
-                socket.Dispose();
-                return exports;
-            },
-            cancellationToken);
+                await _sendLock.WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                _slots.Release();
+                throw;
+            }
 
-    /// <summary>Reads a range that obeys the export's size constraints.</summary>
-    /// <exception cref="BlockException">The server could not read it, or the connection failed.</exception>
-    public async ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
-        await RequestAsync(NbdCommand.Read, offset, (uint)buffer.Length, buffer, cancellationToken).ConfigureAwait(false);
+            // From here on the reader loop gives back the slot, unless the connection was dead already.
+            CancellationTokenRegistration giveUp = default;
+            NbdPendingRequest request;
+            try
+            {
+                request = Register(operation);
+                if (operation.Payload.Length > 0)
+                {
+                    request.Hold();
+                }
 
-    /// <summary>Asks which parts of a range are allocated; only with <see cref="NbdExportInfo.AllocationContext"/>.</summary>
-    /// <returns>Extents from <paramref name="offset"/> on, at least one; together shorter or longer than asked.</returns>
-    /// <exception cref="BlockException">The server could not tell, or the connection failed.</exception>
-    public async ValueTask<IReadOnlyList<NbdStatusDescriptor>> QueryStatusAsync(long offset, uint length, CancellationToken cancellationToken) =>
-        (await RequestAsync(NbdCommand.BlockStatus, offset, length, Memory<byte>.Empty, cancellationToken).ConfigureAwait(false)).Extents!;
+                giveUp = cancellationToken.UnsafeRegister(static (state, by) => Abandon(state, by), (this, request));
+                await SendRequestAsync(request).ConfigureAwait(false);
+            }
+            finally
+            {
+                _sendLock.Release();
+            }
+
+            using (giveUp)
+            {
+                await request.Done.ConfigureAwait(false);
+            }
+
+            return request;
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _inFlight);
+        }
+    }
+
+    /// <summary>Ends the connection as if the network had: requests in flight fail, and may be repeated elsewhere.</summary>
+    public void Drop(string why) => Kill(new NbdConnectionException($"{_name}: {why}", isLost: true));
 
     /// <summary>Says goodbye and closes. Requests in flight fail.</summary>
     public async ValueTask DisposeAsync()
@@ -102,7 +140,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             {
                 var size = new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(_requestBytes, Export.Style);
                 using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-                await _socket.SendAsync(_requestBytes.AsMemory(0, size), SocketFlags.None, limit.Token).ConfigureAwait(false);
+                await _wire.SendAsync(_requestBytes.AsMemory(0, size), limit.Token).ConfigureAwait(false);
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
             {
@@ -114,221 +152,64 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             }
         }
 
-        Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection is closed"));
+        Kill(new NbdConnectionException($"{_name}: the connection is closed", isLost: false));
         await _loop.ConfigureAwait(false);
     }
 
-    private static async ValueTask<T> HandshakeAsync<T>(
-        NbdAddress address,
-        NbdTimeouts timeouts,
-        Func<Socket, NbdInput, NbdHandshake, NbdAddress, CancellationToken, Task<T>> haggle,
-        CancellationToken cancellationToken)
-    {
-        var name = address.ToString();
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(timeouts.Open);
-        Socket? socket = null;
-        NbdHandshake? handshake = null;
-        try
-        {
-            socket = await ConnectAsync(address, timeouts.Retry, limit.Token).ConfigureAwait(false);
-            var input = new NbdInput(socket);
-            handshake = new NbdHandshake(socket, input, name);
-            await handshake.GreetAsync(limit.Token).ConfigureAwait(false);
-            return await haggle(socket, input, handshake, address, limit.Token).ConfigureAwait(false);
-        }
-        catch (Exception e)
-        {
-            if (handshake is { MayAbort: true })
-            {
-                await TryAbortAsync(handshake).ConfigureAwait(false);
-            }
-
-            socket?.Dispose();
-            switch (e)
-            {
-                case OperationCanceledException when !cancellationToken.IsCancellationRequested:
-                    var phase = socket is null ? "cannot be reached" : "does not finish the handshake";
-                    throw new BlockException(
-                        BlockErrorKind.Protocol, $"{name}: the server {phase} within {timeouts.Open.TotalSeconds} s (option {NbdTimeouts.OpenOption})", e);
-                case EndOfStreamException:
-                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the server closed the connection during the handshake", e);
-                case SocketException broken:
-                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the connection broke during the handshake: {broken.Message}", e);
-                default:
-                    throw;
-            }
-        }
-    }
-
-    private static async ValueTask TryAbortAsync(NbdHandshake handshake)
-    {
-        try
-        {
-            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            await handshake.AbortAsync(limit.Token).ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is SocketException or OperationCanceledException)
-        {
-            // A goodbye that does not get through changes nothing.
-        }
-    }
-
-    private static async ValueTask<Socket> ConnectAsync(NbdAddress address, bool retry, CancellationToken cancellationToken)
-    {
-        while (true)
-        {
-            try
-            {
-                return address.SocketPath is { } path
-                    ? await ConnectAsync(
-                        new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified), new UnixDomainSocketEndPoint(path), cancellationToken).ConfigureAwait(false)
-                    : await ConnectToHostAsync(address, cancellationToken).ConfigureAwait(false);
-            }
-            catch (Exception e)
-            {
-                switch (e)
-                {
-                    case SocketException when retry:
-                        await Task.Delay(s_retryDelay, cancellationToken).ConfigureAwait(false);
-                        break;
-                    case SocketException error:
-                        var kind = KindOf(error, address);
-                        var why = kind == BlockErrorKind.NotFound && address.SocketPath is not null ? "there is no such socket" : error.Message;
-                        throw new BlockException(kind, $"{address}: cannot connect: {why}", e);
-                    case ArgumentException:
-                        throw new BlockException(
-                            BlockErrorKind.InvalidRequest, $"{address}: this host cannot use that {(address.SocketPath is null ? "host name" : "socket path")}", e);
-                    default:
-                        throw;
-                }
-            }
-        }
-    }
-
-    // One address after the other, each with a socket of its own: a socket that was set up cannot be connected twice everywhere (.NET 9 on Linux).
-    private static async ValueTask<Socket> ConnectToHostAsync(NbdAddress address, CancellationToken cancellationToken)
-    {
-        var addresses = await Dns.GetHostAddressesAsync(address.Host!, cancellationToken).ConfigureAwait(false);
-        SocketException? failure = null;
-        foreach (var one in addresses)
-        {
-            Socket? socket = null;
-            try
-            {
-                socket = new Socket(one.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-                SetUp(socket);
-                return await ConnectAsync(socket, new IPEndPoint(one, address.Port), cancellationToken).ConfigureAwait(false);
-            }
-            catch (SocketException e)
-            {
-                socket?.Dispose();
-                failure = e;
-            }
-        }
-
-        throw failure ?? new SocketException((int)SocketError.HostNotFound);
-    }
-
-    private static async ValueTask<Socket> ConnectAsync(Socket socket, EndPoint to, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
-            return socket;
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
-
-    // Requests have no time limit, since a server may have good reasons; a host that vanished without a word must be noticed all the same.
-    private static void SetUp(Socket socket)
-    {
-        socket.NoDelay = true;
-        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, 60);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, 10);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, 6);
-    }
-
-    // A missing socket file has no code of its own in .NET; the file system knows better.
-    private static BlockErrorKind KindOf(SocketException error, NbdAddress address) => error.SocketErrorCode switch
-    {
-        SocketError.AccessDenied => BlockErrorKind.AccessDenied,
-        SocketError.HostNotFound or SocketError.NoData => BlockErrorKind.NotFound,
-        _ when address.SocketPath is ['/', ..] path && !File.Exists(path) => BlockErrorKind.NotFound,
-        _ => BlockErrorKind.Io,
-    };
-
-    private async ValueTask<NbdPendingRequest> RequestAsync(
-        NbdCommand command, long offset, uint length, Memory<byte> buffer, CancellationToken cancellationToken)
-    {
-        await _slots.WaitAsync(cancellationToken).ConfigureAwait(false);
-        NbdPendingRequest request;
-        try
-        {
-            await _sendLock.WaitAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch
-        {
-            _slots.Release();
-            throw;
-        }
-
-        try
-        {
-            // From here on the reader loop gives back the slot, unless the connection was dead already.
-            request = Register(command, offset, length, buffer);
-            var size = new NbdRequest(NbdCommandFlags.None, command, request.Cookie, (ulong)offset, length).WriteTo(_requestBytes, Export.Style);
-            await SendRequestAsync(_requestBytes.AsMemory(0, size)).ConfigureAwait(false);
-        }
-        finally
-        {
-            _sendLock.Release();
-        }
-
-        using (cancellationToken.UnsafeRegister(static (state, by) => Abandon(state, by), (this, request)))
-        {
-            await request.Done.ConfigureAwait(false);
-        }
-
-        return request;
-    }
-
-    private NbdPendingRequest Register(NbdCommand command, long offset, uint length, Memory<byte> buffer)
+    private NbdPendingRequest Register(in NbdOperation operation)
     {
         lock (_gate)
         {
             if (_loopEnded || _failure is not null)
             {
                 _slots.Release();
-                throw Again(_failure!);
+                throw _failure!.Again();
             }
 
             var slot = Array.IndexOf(_pending, null);
-            var request = new NbdPendingRequest(command, (++_nextSerial << SlotBits) | (uint)slot, offset, length, buffer);
+            var request = new NbdPendingRequest(operation, (++_nextSerial << SlotBits) | (uint)slot);
             _pending[slot] = request;
             return request;
         }
     }
 
     // Not cancellable: half a request would leave the server waiting for the rest of it.
-    private async ValueTask SendRequestAsync(ReadOnlyMemory<byte> rest)
+    private async ValueTask SendRequestAsync(NbdPendingRequest request)
     {
+        var operation = request.Operation;
+        var payload = operation.Payload;
+        var flags = operation.Flags;
+        if (Export.Style == NbdHeaderStyle.Extended && operation.Command == NbdCommand.Write)
+        {
+            flags |= NbdCommandFlags.PayloadLength;
+        }
+
+        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, (ulong)operation.Length).WriteTo(_requestBytes, Export.Style);
+
         try
         {
-            while (rest.Length > 0)
+            if (payload.Length <= MaxCopiedPayload)
             {
-                rest = rest[await _socket.SendAsync(rest, SocketFlags.None).ConfigureAwait(false)..];
+                payload.CopyTo(_requestBytes.AsMemory(size));
+                await _wire.SendAsync(_requestBytes.AsMemory(0, size + payload.Length), CancellationToken.None).ConfigureAwait(false);
+            }
+            else
+            {
+                await _wire.SendAsync(_requestBytes.AsMemory(0, size), CancellationToken.None).ConfigureAwait(false);
+                await _wire.SendAsync(payload, CancellationToken.None).ConfigureAwait(false);
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             // The request is registered: it fails with all others when the loop ends.
-            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the connection broke: {e.Message}", e));
+            Kill(new NbdConnectionException($"{_name}: the connection broke: {e.Message}", isLost: true, e));
+        }
+        finally
+        {
+            if (payload.Length > 0)
+            {
+                request.LetGo();
+            }
         }
     }
 
@@ -341,26 +222,25 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         }
     }
 
-    // A server that stops in the middle of a chunk must not keep a caller that has given up.
+    // A server that stops in the middle of a chunk, or of taking one, must not keep a caller that has given up.
     private async Task KillIfStuckAsync(NbdPendingRequest request)
     {
         await Task.WhenAny(request.Done, Task.Delay(s_abandonDelay)).ConfigureAwait(false);
         if (!request.Done.IsCompleted)
         {
-            Kill(new BlockException(BlockErrorKind.Protocol, $"{_name}: the server stopped in the middle of a reply"));
+            Kill(new NbdConnectionException($"{_name}: the server stopped in the middle of a request", isLost: true));
         }
     }
 
     /// <summary>Ends the connection; the first reason counts. Requests fail when the loop notices, and so have their buffers back for sure.</summary>
-    private void Kill(BlockException reason)
+    private void Kill(NbdConnectionException reason)
     {
         lock (_gate)
         {
             _failure ??= reason;
         }
 
-        _socket.Dispose();
+        _wire.Cut();
+        _wire.Dispose();
     }
-
-    private static BlockException Again(BlockException failure) => new(failure.Kind, failure.Message, failure);
 }

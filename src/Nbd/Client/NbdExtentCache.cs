@@ -13,12 +13,27 @@ internal sealed class NbdExtentCache
     private readonly Lock _gate = new();
     private readonly Reply?[] _replies = new Reply?[MaxReplies];
     private int _next;
+    private long _generation;
+
+    /// <summary>Grows whenever something is forgotten: what was asked before must not be kept any more.</summary>
+    public long Generation => Interlocked.Read(ref _generation);
+
+    /// <summary>Forgets everything, after a write: a range that is said to read as zeros is not read.</summary>
+    public void Forget()
+    {
+        lock (_gate)
+        {
+            _generation++;
+            Array.Clear(_replies);
+        }
+    }
 
     /// <summary>Keeps a reply.</summary>
+    /// <param name="generation">The <see cref="Generation"/> from before it was asked for.</param>
     /// <param name="offset">Where its first extent starts, in bytes.</param>
     /// <param name="extents">The extents, one after the other.</param>
     /// <param name="end">Size of the export: extents may run past it and are cut.</param>
-    public void Add(long offset, IReadOnlyList<NbdStatusDescriptor> extents, long end)
+    public void Add(long generation, long offset, IReadOnlyList<NbdStatusDescriptor> extents, long end)
     {
         var ends = new List<long>();
         var states = new List<NbdBlockState>();
@@ -41,6 +56,11 @@ internal sealed class NbdExtentCache
 
         lock (_gate)
         {
+            if (generation != _generation)
+            {
+                return;
+            }
+
             _replies[_next] = new(offset, [.. ends], [.. states]);
             _next = (_next + 1) % MaxReplies;
         }

@@ -1,17 +1,19 @@
 using System.Buffers.Binary;
-using System.Net.Sockets;
 using System.Text;
 using Platter.Core.Errors;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Tls;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Client;
 
 /// <summary>The client's side of the fixed newstyle handshake (proto.md, "Handshake").</summary>
 /// <remarks>
 /// Every reply is checked against the option it answers and bounded before it is read. Servers that do not know an option answer
-/// ERR_UNSUP and get what they know: simple replies instead of structured ones, EXPORT_NAME instead of GO.
+/// ERR_UNSUP and get what they know: structured replies instead of extended headers, simple ones instead of those, EXPORT_NAME instead of GO.
+/// Encryption alone has no such way back: whoever asks for it gets it or an error.
 /// </remarks>
-internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
+internal sealed partial class NbdHandshake(SocketWire wire, string name)
 {
     // A listed export, the longest reply: a length, a name and a description.
     private const int MaxReplyBytes = NbdText.LengthSize + (2 * NbdProtocol.MaxStringBytes);
@@ -24,6 +26,12 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
     private bool _fixed;
     private bool _noZeroes;
 
+    /// <summary>The connection as it is now: encrypted after <see cref="StartTlsAsync"/>.</summary>
+    public NbdWire Wire { get; private set; } = wire;
+
+    /// <summary>What is received over it.</summary>
+    public NbdInput Input { get; private set; } = new(wire);
+
     /// <summary>Whether a goodbye is in order: options can be sent, none is being answered, and the server has kept to the rules.</summary>
     public bool MayAbort { get; private set; }
 
@@ -31,7 +39,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
     public async ValueTask GreetAsync(CancellationToken cancellationToken)
     {
         var bytes = new byte[NbdGreeting.Size];
-        await input.ReadAsync(bytes, cancellationToken).ConfigureAwait(false);
+        await Input.ReadAsync(bytes, cancellationToken).ConfigureAwait(false);
         if (!NbdGreeting.TryParse(bytes, out var greeting))
         {
             var oldstyle = BinaryPrimitives.ReadUInt64BigEndian(bytes) == NbdProtocol.InitMagic
@@ -45,22 +53,59 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         _noZeroes = (greeting.Flags & NbdHandshakeFlags.NoZeroes) != 0;
         var flags = new byte[NbdGreeting.ClientFlagsSize];
         BinaryPrimitives.WriteUInt32BigEndian(flags, (uint)(greeting.Flags & (NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes)));
-        await SendAsync(flags, cancellationToken).ConfigureAwait(false);
+        await Wire.SendAsync(flags, cancellationToken).ConfigureAwait(false);
         MayAbort = _fixed;
     }
 
-    /// <summary>Agrees on everything we can use and enters the transmission phase.</summary>
-    public async ValueTask<NbdExportInfo> EnterAsync(string exportName, CancellationToken cancellationToken)
+    /// <summary>Encrypts the connection; nothing but the greeting may come before it.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.Unsupported"/> or another: the server does not want to. There is no going on in plain text:
+    /// whoever sits between could have said so (CVE-2019-14842).</exception>
+    public async ValueTask StartTlsAsync(NbdClientTls tls, string? hostName, CancellationToken cancellationToken)
     {
         if (!_fixed)
         {
-            return await EnterByNameAsync(exportName, structured: false, context: null, cancellationToken).ConfigureAwait(false);
+            throw new BlockException(BlockErrorKind.Unsupported, $"{name}: the server's handshake is too old for TLS");
         }
 
-        var structured = await AskForStructuredRepliesAsync(cancellationToken).ConfigureAwait(false);
-        var context = structured ? await SelectAllocationAsync(exportName, cancellationToken).ConfigureAwait(false) : null;
-        return await GoAsync(exportName, structured, context, cancellationToken).ConfigureAwait(false)
-            ?? await EnterByNameAsync(exportName, structured, context, cancellationToken).ConfigureAwait(false);
+        await SendOptionAsync(NbdOption.StartTls, [], cancellationToken).ConfigureAwait(false);
+        var (header, data) = await ReadReplyAsync(NbdOption.StartTls, cancellationToken).ConfigureAwait(false);
+        if (header.IsError)
+        {
+            throw Refused(header, data, "does not start TLS");
+        }
+
+        CheckEmptyAck(header);
+
+        // Who can write between the lines of a plain connection must not put words into the encrypted one.
+        if (!Input.IsEmpty)
+        {
+            throw Violation("plain text came behind the agreement to encrypt");
+        }
+
+        Wire = await tls.ConnectAsync(wire, hostName, cancellationToken).ConfigureAwait(false);
+        Input = new(Wire);
+        MayAbort = true;
+    }
+
+    /// <summary>Agrees on everything we can use and enters the transmission phase.</summary>
+    /// <param name="exportName">The export.</param>
+    /// <param name="contexts">Metadata contexts to ask for; those that the server does not have are left out.</param>
+    /// <param name="best">The style of headers to begin with.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    public async ValueTask<NbdExportInfo> EnterAsync(
+        string exportName, IReadOnlyList<string> contexts, NbdHeaderStyle best, CancellationToken cancellationToken)
+    {
+        if (!_fixed)
+        {
+            return await EnterByNameAsync(exportName, NbdHeaderStyle.Simple, [], cancellationToken).ConfigureAwait(false);
+        }
+
+        var style = await AgreeOnStyleAsync(best, cancellationToken).ConfigureAwait(false);
+        var selected = style == NbdHeaderStyle.Simple || contexts.Count == 0
+            ? [] : await SelectContextsAsync(exportName, contexts, cancellationToken).ConfigureAwait(false);
+        return await GoAsync(exportName, style, selected, cancellationToken).ConfigureAwait(false) is { } export ? export
+            : style != NbdHeaderStyle.Extended ? await EnterByNameAsync(exportName, style, selected, cancellationToken).ConfigureAwait(false)
+            : throw Violation("the server has extended headers, but not the option GO");
     }
 
     /// <summary>Asks for the server's exports.</summary>
@@ -100,13 +145,20 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
     /// <summary>Leaves during the handshake, if <see cref="MayAbort"/> or after a list; the server may close without an answer, so none is awaited.</summary>
     public ValueTask AbortAsync(CancellationToken cancellationToken) => SendOptionAsync(NbdOption.Abort, [], cancellationToken);
 
-    private async ValueTask<bool> AskForStructuredRepliesAsync(CancellationToken cancellationToken)
+    private async ValueTask<NbdHeaderStyle> AgreeOnStyleAsync(NbdHeaderStyle best, CancellationToken cancellationToken) =>
+        best == NbdHeaderStyle.Extended && await TryAgreeAsync(NbdOption.ExtendedHeaders, "refuses extended headers", cancellationToken).ConfigureAwait(false)
+            ? NbdHeaderStyle.Extended
+            : best != NbdHeaderStyle.Simple && await TryAgreeAsync(NbdOption.StructuredReply, "refuses structured replies", cancellationToken).ConfigureAwait(false)
+                ? NbdHeaderStyle.Structured
+                : NbdHeaderStyle.Simple;
+
+    private async ValueTask<bool> TryAgreeAsync(NbdOption option, string refusal, CancellationToken cancellationToken)
     {
-        await SendOptionAsync(NbdOption.StructuredReply, [], cancellationToken).ConfigureAwait(false);
-        var (header, data) = await ReadReplyAsync(NbdOption.StructuredReply, cancellationToken).ConfigureAwait(false);
+        await SendOptionAsync(option, [], cancellationToken).ConfigureAwait(false);
+        var (header, data) = await ReadReplyAsync(option, cancellationToken).ConfigureAwait(false);
         if (header.IsError)
         {
-            ThrowIfFinal(header, data, "refuses structured replies");
+            ThrowIfFinal(header, data, refusal);
             return false;
         }
 
@@ -114,11 +166,12 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         return true;
     }
 
-    private async ValueTask<uint?> SelectAllocationAsync(string exportName, CancellationToken cancellationToken)
+    private async ValueTask<IReadOnlyList<NbdMetaContext>> SelectContextsAsync(
+        string exportName, IReadOnlyList<string> wanted, CancellationToken cancellationToken)
     {
-        var query = new NbdMetaContextQuery(exportName, [NbdProtocol.AllocationContext]);
+        var query = new NbdMetaContextQuery(exportName, wanted);
         await SendOptionAsync(NbdOption.SetMetaContext, query.ToArray(), cancellationToken).ConfigureAwait(false);
-        uint? context = null;
+        var selected = new List<NbdMetaContext>();
         while (true)
         {
             var (header, data) = await ReadReplyAsync(NbdOption.SetMetaContext, cancellationToken).ConfigureAwait(false);
@@ -126,44 +179,54 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
             {
                 // An unknown export also fails here; GO tells it better.
                 ThrowIfFinal(header, data, "refuses to tell data from holes");
-                return null;
+                return [];
             }
 
             if (header.Type != NbdOptionReplyType.MetaContext)
             {
                 CheckEmptyAck(header);
-                return context;
+
+                // In our order, whatever the server's: all connections count them alike.
+                return [.. wanted.SelectMany(name => selected.Where(context => context.Name == name))];
             }
 
-            if (data.Length < NbdProtocol.ContextIdSize
-                || !NbdText.TryRead(data.AsSpan(NbdProtocol.ContextIdSize), out var selected)
-                || selected != NbdProtocol.AllocationContext || context is not null)
+            var context = ParseContext(data);
+            if (!wanted.Contains(context.Name) || selected.Exists(known => known.Name == context.Name || known.Id == context.Id))
             {
                 throw Violation("the server selected a metadata context that was not asked for");
             }
 
-            context = BinaryPrimitives.ReadUInt32BigEndian(data);
+            selected.Add(context);
         }
     }
 
+    private NbdMetaContext ParseContext(ReadOnlySpan<byte> data) =>
+        data.Length > NbdProtocol.ContextIdSize && NbdText.TryRead(data[NbdProtocol.ContextIdSize..], out var context)
+            ? new(context, BinaryPrimitives.ReadUInt32BigEndian(data))
+            : throw Violation("a metadata context is malformed");
+
     /// <returns>Null when the server does not know GO.</returns>
-    private async ValueTask<NbdExportInfo?> GoAsync(string exportName, bool structured, uint? context, CancellationToken cancellationToken)
+    private async ValueTask<NbdExportInfo?> GoAsync(string exportName, NbdHeaderStyle style, IReadOnlyList<NbdMetaContext> contexts, CancellationToken cancellationToken) =>
+        await AskAboutAsync(NbdOption.Go, exportName, NbdInfoRequests.BlockSize, cancellationToken).ConfigureAwait(false) is { } answers
+            ? Agree(answers.Details, answers.BlockSizes, style, contexts)
+            : null;
+
+    /// <returns>Null when the server does not know the option.</returns>
+    private async ValueTask<InfoAnswers?> AskAboutAsync(NbdOption option, string exportName, NbdInfoRequests requests, CancellationToken cancellationToken)
     {
-        var query = new NbdExportQuery(exportName, NbdInfoRequests.BlockSize);
-        await SendOptionAsync(NbdOption.Go, query.ToArray(), cancellationToken).ConfigureAwait(false);
-        NbdExportDetails? details = null;
-        NbdBlockSizes? sizes = null;
+        await SendOptionAsync(option, new NbdExportQuery(exportName, requests).ToArray(), cancellationToken).ConfigureAwait(false);
+        var answers = new InfoAnswers();
         for (var replies = 0; replies < MaxInfoReplies; replies++)
         {
-            var (header, data) = await ReadReplyAsync(NbdOption.Go, cancellationToken).ConfigureAwait(false);
+            var (header, data) = await ReadReplyAsync(option, cancellationToken).ConfigureAwait(false);
             switch (header.Type)
             {
                 case NbdOptionReplyType.Info:
-                    ParseInfo(data, ref details, ref sizes);
+                    ParseInfo(data, answers);
                     break;
                 case NbdOptionReplyType.Ack:
                     CheckEmptyAck(header);
-                    return Agree(details ?? throw Violation("the server accepted GO without describing the export"), sizes, structured, context);
+                    return answers.IsComplete ? answers : throw Violation($"the server accepted {option.ToString().ToUpperInvariant()} without describing the export");
                 case NbdOptionReplyType.ErrUnsup:
                     return null;
                 case NbdOptionReplyType.ErrUnknown:
@@ -173,16 +236,17 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
             }
         }
 
-        throw Violation($"the server sent more than {MaxInfoReplies} replies to GO");
+        throw Violation($"the server sent more than {MaxInfoReplies} replies to {option}");
     }
 
-    private async ValueTask<NbdExportInfo> EnterByNameAsync(string exportName, bool structured, uint? context, CancellationToken cancellationToken)
+    private async ValueTask<NbdExportInfo> EnterByNameAsync(
+        string exportName, NbdHeaderStyle style, IReadOnlyList<NbdMetaContext> contexts, CancellationToken cancellationToken)
     {
         await SendOptionAsync(NbdOption.ExportName, Encoding.UTF8.GetBytes(exportName), cancellationToken).ConfigureAwait(false);
         var bytes = new byte[NbdExportDetails.Size + (_noZeroes ? 0 : NbdProtocol.ExportNameZeroes)];
         try
         {
-            await input.ReadAsync(bytes, cancellationToken).ConfigureAwait(false);
+            await Input.ReadAsync(bytes, cancellationToken).ConfigureAwait(false);
         }
         catch (EndOfStreamException e)
         {
@@ -191,10 +255,10 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
                 BlockErrorKind.NotFound, $"{name}: the server closed the connection when asked for the export '{SafeText.Clean(exportName, 256)}'", e);
         }
 
-        return Agree(NbdExportDetails.Parse(bytes), sizes: null, structured, context);
+        return Agree(NbdExportDetails.Parse(bytes), sizes: null, style, contexts);
     }
 
-    private void ParseInfo(ReadOnlySpan<byte> data, ref NbdExportDetails? details, ref NbdBlockSizes? sizes)
+    private void ParseInfo(ReadOnlySpan<byte> data, InfoAnswers answers)
     {
         if (data.Length < 2)
         {
@@ -205,19 +269,23 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         switch ((NbdInfoType)BinaryPrimitives.ReadUInt16BigEndian(data))
         {
             case NbdInfoType.Export:
-                details = body.Length == NbdExportDetails.Size
+                answers.Details = body.Length == NbdExportDetails.Size
                     ? NbdExportDetails.Parse(body)
                     : throw Violation($"the description of the export is {body.Length} bytes long, not {NbdExportDetails.Size}");
+                answers.IsComplete = true;
                 break;
             case NbdInfoType.BlockSize:
-                sizes = body.Length == NbdBlockSizes.Size
+                answers.BlockSizes = body.Length == NbdBlockSizes.Size
                     ? NbdBlockSizes.Parse(body)
                     : throw Violation($"the block sizes are {body.Length} bytes long, not {NbdBlockSizes.Size}");
+                break;
+            case NbdInfoType.Description:
+                answers.Description = NbdText.TryRead(body, out var text) ? text : throw Violation("the description of the export is malformed");
                 break;
         }
     }
 
-    private NbdExportInfo Agree(NbdExportDetails details, NbdBlockSizes? sizes, bool structured, uint? context)
+    private NbdExportInfo Agree(NbdExportDetails details, NbdBlockSizes? sizes, NbdHeaderStyle style, IReadOnlyList<NbdMetaContext> contexts)
     {
         if (details.ExportSize > long.MaxValue)
         {
@@ -235,7 +303,18 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         }
 
         // A server that names no sizes should take single bytes; whole sectors are what the protocol advises to ask it for.
-        return new((long)details.ExportSize, details.Flags, sizes ?? NbdBlockSizes.Default with { Minimum = 512 }, structured ? NbdHeaderStyle.Structured : NbdHeaderStyle.Simple, context);
+        return new((long)details.ExportSize, details.Flags, sizes ?? NbdBlockSizes.Default with { Minimum = 512 }, style, contexts);
+    }
+
+    private sealed class InfoAnswers
+    {
+        public bool IsComplete { get; set; }
+
+        public NbdExportDetails Details { get; set; }
+
+        public NbdBlockSizes? BlockSizes { get; set; }
+
+        public string? Description { get; set; }
     }
 
     private NbdListedExport ParseListed(ReadOnlySpan<byte> data) =>
@@ -249,20 +328,12 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         var bytes = new byte[NbdOptionHeader.Size + data.Length];
         new NbdOptionHeader(option, (uint)data.Length).WriteTo(bytes);
         data.CopyTo(bytes, NbdOptionHeader.Size);
-        await SendAsync(bytes, cancellationToken).ConfigureAwait(false);
-    }
-
-    private async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
-    {
-        while (bytes.Length > 0)
-        {
-            bytes = bytes[await socket.SendAsync(bytes, SocketFlags.None, cancellationToken).ConfigureAwait(false)..];
-        }
+        await Wire.SendAsync(bytes, cancellationToken).ConfigureAwait(false);
     }
 
     private async ValueTask<(NbdOptionReplyHeader Header, byte[] Data)> ReadReplyAsync(NbdOption option, CancellationToken cancellationToken)
     {
-        await input.ReadAsync(_head, cancellationToken).ConfigureAwait(false);
+        await Input.ReadAsync(_head, cancellationToken).ConfigureAwait(false);
         if (!NbdOptionReplyHeader.TryParse(_head, out var header))
         {
             throw Violation($"an option reply starts with 0x{BinaryPrimitives.ReadUInt64BigEndian(_head):x16}");
@@ -280,7 +351,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
         }
 
         var data = new byte[header.Length];
-        await input.ReadAsync(data, cancellationToken).ConfigureAwait(false);
+        await Input.ReadAsync(data, cancellationToken).ConfigureAwait(false);
         MayAbort = header.IsError;
         return (header, data);
     }
@@ -306,7 +377,7 @@ internal sealed class NbdHandshake(Socket socket, NbdInput input, string name)
     {
         var (kind, why) = header.Type switch
         {
-            NbdOptionReplyType.ErrTlsRequired => (BlockErrorKind.Unsupported, "it demands TLS, which is not supported"),
+            NbdOptionReplyType.ErrTlsRequired => (BlockErrorKind.Unsupported, "it demands TLS: use nbds:// or nbds+unix://"),
             NbdOptionReplyType.ErrUnsup => (BlockErrorKind.Unsupported, "it does not know the option"),
             NbdOptionReplyType.ErrPlatform => (BlockErrorKind.Unsupported, "it cannot on its platform"),
             NbdOptionReplyType.ErrPolicy => (BlockErrorKind.AccessDenied, "its policy forbids it"),

@@ -1,14 +1,18 @@
 using System.Net.Sockets;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Client;
 
-/// <summary>Reads exact numbers of bytes from a socket: small ones through a buffer, the data of a read straight into their place.</summary>
+/// <summary>Reads exact numbers of bytes from a wire: small ones through a buffer, the data of a read straight into their place.</summary>
 /// <remarks>One reader at a time.</remarks>
-internal sealed class NbdInput(Socket socket)
+internal sealed class NbdInput(NbdWire wire)
 {
     private readonly byte[] _buffer = new byte[64 * 1024];
     private int _start;
     private int _end;
+
+    /// <summary>Whether nothing has been received that was not asked for yet.</summary>
+    public bool IsEmpty => _start == _end;
 
     /// <summary>Fills <paramref name="into"/>.</summary>
     /// <exception cref="EndOfStreamException">The peer closed the connection before that.</exception>
@@ -47,7 +51,7 @@ internal sealed class NbdInput(Socket socket)
 
     private async ValueTask<int> ReceiveSomeAsync(Memory<byte> into, CancellationToken cancellationToken)
     {
-        var received = await socket.ReceiveAsync(into, SocketFlags.None, cancellationToken).ConfigureAwait(false);
+        var received = await wire.ReceiveAsync(into, cancellationToken).ConfigureAwait(false);
         return received > 0 ? received : throw new EndOfStreamException();
     }
 }

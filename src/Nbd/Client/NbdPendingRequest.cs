@@ -4,32 +4,32 @@ using Platter.Nbd.Protocol;
 namespace Platter.Nbd.Client;
 
 /// <summary>A request that a server has not finished answering: what was asked, what has come, and who waits for it.</summary>
-/// <remarks>The reader loop alone calls everything but <see cref="Abandon"/>. A caller that gives up gets its buffer back at once, unless the
-/// loop is just receiving into it; then when that chunk is through.</remarks>
-internal sealed class NbdPendingRequest(NbdCommand command, ulong cookie, long offset, uint length, Memory<byte> buffer)
+/// <remarks>The sender and the reader loop hold the caller's buffer while bytes of it are under way. A caller that gives up gets it back at once, or when
+/// these are through.</remarks>
+internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
 {
     private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
     private CancellationToken _abandonedBy;
     private bool _abandoned;
-    private bool _receiving;
+    private int _holders;
 
-    public NbdCommand Command => command;
+    /// <summary>What was asked. Its buffers only while held.</summary>
+    public NbdOperation Operation { get; } = operation;
+
+    public NbdCommand Command => Operation.Command;
 
     public ulong Cookie => cookie;
 
-    public long Offset => offset;
+    public long Offset => Operation.Offset;
 
-    public uint Length => length;
-
-    /// <summary>Where the data of a read go; only between <see cref="BeginReceiving"/> and <see cref="EndReceiving"/>.</summary>
-    public Memory<byte> Buffer => buffer;
+    public long Length => Operation.Length;
 
     /// <summary>What of a read has come.</summary>
     public NbdReadCoverage Coverage { get; } = new();
 
-    /// <summary>What a status request has brought.</summary>
-    public List<NbdStatusDescriptor>? Extents { get; set; }
+    /// <summary>What a status request has brought: for each context that was selected, in that order, or null as long as it has not come.</summary>
+    public List<NbdStatusDescriptor>?[] Statuses { get; set; } = [];
 
     /// <summary>The first error of a structured reply; more chunks may follow it.</summary>
     public BlockException? Error { get; set; }
@@ -37,24 +37,23 @@ internal sealed class NbdPendingRequest(NbdCommand command, ulong cookie, long o
     /// <summary>Completes when the reply is complete, or the connection has failed.</summary>
     public Task Done => _done.Task;
 
-    /// <summary>Claims the buffer.</summary>
-    /// <returns>False when the caller has given up: the data must be thrown away.</returns>
-    public bool BeginReceiving()
+    /// <summary>Claims the caller's buffer.</summary>
+    /// <returns>False when the caller has given up: it is not ours any more.</returns>
+    public bool Hold()
     {
         lock (_gate)
         {
-            _receiving = !_abandoned;
-            return _receiving;
+            _holders += _abandoned ? 0 : 1;
+            return !_abandoned;
         }
     }
 
-    /// <summary>Lets go of the buffer.</summary>
-    public void EndReceiving()
+    /// <summary>Lets go of the caller's buffer.</summary>
+    public void LetGo()
     {
         lock (_gate)
         {
-            _receiving = false;
-            if (_abandoned)
+            if (--_holders == 0 && _abandoned)
             {
                 _done.TrySetCanceled(_abandonedBy);
             }
@@ -62,29 +61,36 @@ internal sealed class NbdPendingRequest(NbdCommand command, ulong cookie, long o
     }
 
     /// <summary>The caller no longer waits.</summary>
-    /// <returns>True when the loop holds the buffer right now.</returns>
+    /// <returns>True when somebody holds the buffer right now.</returns>
     public bool Abandon(CancellationToken by)
     {
         lock (_gate)
         {
             _abandoned = true;
             _abandonedBy = by;
-            if (!_receiving)
+            if (_holders == 0)
             {
                 _done.TrySetCanceled(by);
             }
 
-            return _receiving;
+            return _holders > 0;
         }
     }
 
     /// <summary>The reply is complete and good.</summary>
     public void Succeed() => _done.TrySetResult();
 
-    /// <summary>The request has failed, alone or with its connection.</summary>
+    /// <summary>The request has failed, alone or with its connection. Nobody receives into the buffer any more.</summary>
     public void Fail(BlockException error)
     {
-        EndReceiving();
+        lock (_gate)
+        {
+            if (_abandoned)
+            {
+                _done.TrySetCanceled(_abandonedBy);
+            }
+        }
+
         _done.TrySetException(error);
 
         // Nobody may be left to look at it.

@@ -1,39 +1,42 @@
 using Platter.Core.Errors;
-using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Client;
 
-/// <summary>An export of an NBD server, opened for reading over one connection.</summary>
+/// <summary>An export of an NBD server, opened for reading, or for reading and writing.</summary>
 /// <remarks>
-/// Requests of any alignment are accepted: what the server's minimum block size asks for is read around them, and what exceeds its
-/// maximum (or is worth doing in parallel) is split, with several parts in flight. A connection that is lost stays lost.
+/// Requests of any alignment are accepted: what the server's minimum block size asks for is read, or read and written back, around them, and what exceeds
+/// its maximum (or is worth doing in parallel) is split, with several parts in flight.
 /// </remarks>
-public sealed class NbdStorage : Storage
+public sealed partial class NbdStorage : Storage
 {
-    // Parts of this size keep several of a server's workers busy; at most a connection's slots of them are in flight.
-    private const int MaxPartBytes = 1 << 20;
-
     // What a status request asks for at least, so that small questions find their answer in the cache.
     private const long MapAheadBytes = 64 << 20;
 
-    // Lengths in requests have 32 bits.
-    private const long MaxMapBytes = uint.MaxValue;
-
-    private readonly NbdConnection _connection;
+    private readonly NbdConnectionGroup _connections;
     private readonly NbdExtentCache _extents = new();
     private readonly int _minimum;
     private readonly int _maximum;
 
-    private NbdStorage(NbdAddress address, NbdConnection connection)
+    private readonly string _mapContext;
+
+    // Requests without data: longer than the payloads of others, where the headers have room and until the server says that it is too much.
+    private long _maxEffect;
+
+    private NbdStorage(NbdAddress address, NbdConnectionGroup connections, NbdClientOptions options)
     {
+        var writable = options.Writable;
+        _mapContext = options.MapContext ?? NbdProtocol.AllocationContext;
         Address = address;
         Name = address.ToString();
-        _connection = connection;
-        _minimum = (int)connection.Export.BlockSizes.Minimum;
-        _maximum = (int)Sizes.AlignDown(Math.Min(connection.Export.BlockSizes.Maximum, MaxPartBytes), _minimum);
+        IsReadOnly = !writable;
+        _connections = connections;
+        _minimum = (int)Export.BlockSizes.Minimum;
+        _maximum = (int)Math.Max(Sizes.AlignDown(Math.Min(Export.BlockSizes.Maximum, options.MaxRequestBytes), _minimum), _minimum);
+        _maxEffect = Sizes.AlignDown(Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : uint.MaxValue, _minimum);
+        _blocks = writable && _minimum > 1 ? new() : null;
     }
 
     /// <summary>Where it was opened.</summary>
@@ -43,37 +46,52 @@ public sealed class NbdStorage : Storage
     public override string Name { get; }
 
     /// <inheritdoc/>
-    public override long Length => _connection.Export.Size;
+    public override long Length => Export.Size;
+
+    /// <inheritdoc/>
+    public override bool IsReadOnly { get; }
 
     /// <summary>The server's minimum block size.</summary>
     public override int RequestAlignment => _minimum;
 
     /// <summary>What the server said about sizes of requests.</summary>
-    public NbdBlockSizes BlockSizes => _connection.Export.BlockSizes;
+    public NbdBlockSizes BlockSizes => Export.BlockSizes;
 
     /// <summary>What the export offers.</summary>
-    public NbdTransmissionFlags Flags => _connection.Export.Flags;
+    public NbdTransmissionFlags Flags => Export.Flags;
 
     /// <summary>Whether the server tells data from holes (<c>base:allocation</c>).</summary>
-    public bool CanMap => _connection.Export.AllocationContext is not null;
+    public bool CanMap => Export.Contexts.Count > 0 && Export.Contexts[0].Name == _mapContext;
 
-    /// <summary>Connects to the export that options of driver <c>nbd</c> name; see <see cref="NbdAddress.FromOptions"/>.</summary>
-    /// <param name="options">Besides the address: <c>open-timeout</c>, seconds. When given and not 0, a refused connection is tried again until
-    /// then; otherwise there is one attempt, which may take 10 seconds.</param>
-    /// <param name="cancellationToken">Gives up.</param>
-    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: options; <see cref="BlockErrorKind.NotFound"/>: no such server or
-    /// export; <see cref="BlockErrorKind.AccessDenied"/>; <see cref="BlockErrorKind.Unsupported"/>: TLS, or a handshake that is too old;
+    /// <summary>Metadata contexts that the server has of those that were asked for.</summary>
+    public IEnumerable<string> Contexts => Export.Contexts.Select(context => context.Name);
+
+    /// <summary>Connections that are open now.</summary>
+    public int ConnectionCount => _connections.Count;
+
+    /// <summary>What the handshake agreed on.</summary>
+    internal NbdExportInfo Export => _connections.Export;
+
+    /// <summary>Connects to an export for reading.</summary>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>: no such server or export; <see cref="BlockErrorKind.AccessDenied"/>;
+    /// <see cref="BlockErrorKind.ReadOnly"/>: it cannot be written; <see cref="BlockErrorKind.Unsupported"/>: the server does not encrypt, or its handshake is too old;
     /// <see cref="BlockErrorKind.Io"/>: not reachable; <see cref="BlockErrorKind.Protocol"/>: anything the server does wrong.</exception>
-    public static ValueTask<NbdStorage> OpenAsync(NodeOptions options, CancellationToken cancellationToken = default) =>
-        OpenAsync(NbdAddress.FromOptions(options), NbdTimeouts.FromOptions(options), cancellationToken);
+    public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
+        OpenAsync(address, new NbdClientOptions(), cancellationToken);
 
     /// <summary>Connects to an export.</summary>
     /// <exception cref="BlockException">As with the other overload.</exception>
-    public static ValueTask<NbdStorage> OpenAsync(NbdAddress address, CancellationToken cancellationToken = default) =>
-        OpenAsync(address, NbdTimeouts.Default, cancellationToken);
+    public static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken = default)
+    {
+        var storage = new NbdStorage(address, await NbdConnectionGroup.OpenAsync(address, options, cancellationToken).ConfigureAwait(false), options);
+        if (options.MapContext is null || storage.CanMap)
+        {
+            return storage;
+        }
 
-    internal static async ValueTask<NbdStorage> OpenAsync(NbdAddress address, NbdTimeouts timeouts, CancellationToken cancellationToken) =>
-        new(address, await NbdConnection.OpenAsync(address, timeouts, cancellationToken).ConfigureAwait(false));
+        await storage.DisposeAsync().ConfigureAwait(false);
+        throw new BlockException(BlockErrorKind.NotFound, $"{address}: the server has no metadata context '{SafeText.Clean(options.MapContext, 256)}' for this export");
+    }
 
     /// <inheritdoc/>
     public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -124,25 +142,71 @@ public sealed class NbdStorage : Storage
         }
 
         var start = Sizes.AlignDown(at.Value, _minimum);
-        var wanted = Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), MaxMapBytes - _minimum);
-
-        // Whole blocks, but the end of the export may lie inside one.
-        wanted = Math.Min(Sizes.AlignDown(wanted + _minimum - 1, _minimum), Length - start);
-        var reply = await _connection.QueryStatusAsync(start, (uint)wanted, cancellationToken).ConfigureAwait(false);
-        _extents.Add(start, reply, Length);
+        var generation = _extents.Generation;
+        var reply = await QueryStatusAsync(start, Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start), cancellationToken).ConfigureAwait(false);
+        _extents.Add(generation, start, _mapContext == NbdProtocol.AllocationContext ? reply.Statuses[0]! : [.. reply.Statuses[0]!.Select(WithoutZeros)], Length);
         if (_extents.TryFind(at.Value, length, out extent))
         {
             return extent;
         }
 
-        // Only possible when the server described less than one of its own blocks, or other walks replaced the reply at once.
+        // Only possible when the server described less than one of its own blocks, or others wrote or replaced the reply at once.
         return new(Math.Min(length, _minimum - (at.Value - start)), IsAllocated: true, ReadsZero: false);
     }
+
+    /// <summary>Reads what a metadata context says, from <paramref name="at"/> on.</summary>
+    /// <param name="context">One of the <see cref="Contexts"/>.</param>
+    /// <param name="at">Where, inside the export.</param>
+    /// <param name="length">How much of it is of interest, in bytes.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <returns>Extents one after the other, at least one, the last one cut at the end of the range; together perhaps shorter than asked.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: the server does not have the context; or it could not tell.</exception>
+    public async ValueTask<IReadOnlyList<NbdContextExtent>> ReadContextAsync(string context, long at, long length, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(at);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(at, Length);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        var index = Contexts.ToList().IndexOf(context);
+        if (index < 0)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{Name}: the server has no metadata context '{SafeText.Clean(context, 256)}' for this export");
+        }
+
+        var end = at + Math.Min(length, Length - at);
+        var start = Sizes.AlignDown(at, _minimum);
+        var reply = await QueryStatusAsync(start, end - start, cancellationToken).ConfigureAwait(false);
+        var result = new List<NbdContextExtent>();
+        foreach (var extent in reply.Statuses[index]!)
+        {
+            var extentEnd = extent.Length > (ulong)(end - start) ? end : start + (long)extent.Length;
+            if (extentEnd > at)
+            {
+                result.Add(new(at, extentEnd - at, extent.Status));
+                at = extentEnd;
+            }
+
+            start = extentEnd;
+        }
+
+        return result.Count > 0 ? result
+            : throw new BlockException(BlockErrorKind.Protocol, $"{Name}: the server describes less than one of its own blocks at {at}");
+    }
+
+    // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for.
+    private ValueTask<NbdPendingRequest> QueryStatusAsync(long start, long length, CancellationToken cancellationToken)
+    {
+        length = Math.Min(AlignUp(length), Length - start);
+        length = Math.Min(length, Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : Sizes.AlignDown(uint.MaxValue, _minimum));
+        return RequestAsync(new(NbdCommand.BlockStatus, start, length), cancellationToken);
+    }
+
+    // Bit 1 means zeros in base:allocation only; in another context it means something else, and nobody must read zeros because of it.
+    private static NbdStatusDescriptor WithoutZeros(NbdStatusDescriptor extent) => extent with { Status = extent.Status & (ulong)NbdBlockState.Hole };
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
     {
-        await _connection.DisposeAsync().ConfigureAwait(false);
+        await _connections.DisposeAsync().ConfigureAwait(false);
         GC.SuppressFinalize(this);
     }
 
@@ -158,20 +222,29 @@ public sealed class NbdStorage : Storage
         return length <= _maximum && at + length == Length ? length : Math.Min((int)Sizes.AlignDown(length, _minimum), _maximum);
     }
 
+    private bool IsWholeBlocks(long at, long length) => (at & (_minimum - 1)) == 0 && (((at + length) & (_minimum - 1)) == 0 || at + length == Length);
+
     private async ValueTask ReadPartAsync(long at, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        var start = Sizes.AlignDown(at, _minimum);
-        var end = at + buffer.Length;
-        if (start == at && ((end & (_minimum - 1)) == 0 || end == Length))
+        if (IsWholeBlocks(at, buffer.Length))
         {
-            await _connection.ReadAsync(at, buffer, cancellationToken).ConfigureAwait(false);
+            await RequestAsync(NbdOperation.Read(at, buffer), cancellationToken).ConfigureAwait(false);
             return;
         }
 
         // Part of a block: the whole of it is read, aside.
-        var blockLength = (int)Math.Min(_minimum, Length - start);
-        var block = new byte[blockLength];
-        await _connection.ReadAsync(start, block, cancellationToken).ConfigureAwait(false);
+        var (start, block) = await ReadBlockAsync(at, cancellationToken).ConfigureAwait(false);
         block.AsMemory((int)(at - start), buffer.Length).CopyTo(buffer);
     }
+
+    private async ValueTask<(long Start, byte[] Bytes)> ReadBlockAsync(long at, CancellationToken cancellationToken)
+    {
+        var start = Sizes.AlignDown(at, _minimum);
+        var block = new byte[(int)Math.Min(_minimum, Length - start)];
+        await RequestAsync(NbdOperation.Read(start, block), cancellationToken).ConfigureAwait(false);
+        return (start, block);
+    }
+
+    private ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken) =>
+        _connections.RequestAsync(operation, cancellationToken);
 }

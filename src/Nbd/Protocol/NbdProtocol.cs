@@ -51,6 +51,9 @@ internal static class NbdProtocol
     /// <summary>The one metadata context that the protocol defines: see <see cref="NbdBlockState"/>.</summary>
     public const string AllocationContext = "base:allocation";
 
+    /// <summary>Start of the contexts that the protocol defines; their statuses have 32 bits.</summary>
+    public const string BaseContextPrefix = "base:";
+
     /// <summary>QEMU's context of how deep in the backing chain a range lies: 0 unallocated, 1 the top image, 2 the one under it ...</summary>
     public const string DepthContext = "qemu:allocation-depth";
 

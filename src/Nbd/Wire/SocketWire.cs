@@ -14,16 +14,19 @@ internal sealed class SocketWire(Socket socket) : NbdWire
     public override SafeHandle Descriptor => socket.SafeHandle;
 
     /// <inheritdoc/>
-    public override bool HasArrived => socket.Available > 0;
+    public override bool HasArrived => HasAddresses ? socket.Available > 0 : socket.Poll(0, SelectMode.SelectRead);
 
     /// <inheritdoc/>
     public override bool CanSendNow => socket.Poll(0, SelectMode.SelectWrite);
 
     /// <inheritdoc/>
-    public override EndPoint? Remote => socket.RemoteEndPoint;
+    public override EndPoint? Remote => HasAddresses ? socket.RemoteEndPoint : null;
 
     /// <inheritdoc/>
-    public override EndPoint? Local => socket.LocalEndPoint;
+    public override EndPoint? Local => HasAddresses ? socket.LocalEndPoint : null;
+
+    // .NET knows no addresses of other families (vsock), and fails when it is asked for them; nor can all of those say how much has arrived.
+    private bool HasAddresses => socket.AddressFamily is AddressFamily.InterNetwork or AddressFamily.InterNetworkV6 or AddressFamily.Unix;
 
     /// <inheritdoc/>
     public override void LimitReceiving(TimeSpan timeout) => socket.ReceiveTimeout = Milliseconds(timeout);

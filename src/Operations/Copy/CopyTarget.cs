@@ -19,6 +19,9 @@ public abstract class CopyTarget
     /// <summary>Every write must be one whole unit (the last one may be cut by the end of the disk).</summary>
     public virtual bool WritesWholeUnits => false;
 
+    /// <summary>Takes everything and keeps nothing: a copy that only reads.</summary>
+    public static CopyTarget Nowhere { get; } = new ToNowhere();
+
     /// <summary>A storage that gets the disk's bytes as they are.</summary>
     /// <param name="storage">Large enough.</param>
     /// <param name="start">Where the disk's first byte goes.</param>
@@ -66,6 +69,17 @@ public abstract class CopyTarget
             storage.TryCopyFrom(source, from, start + at.Value, length);
 
         public override ValueTask FlushAsync(CancellationToken cancellationToken) => storage.FlushAsync(cancellationToken);
+    }
+
+    private sealed class ToNowhere : CopyTarget
+    {
+        public override long Unit => 1;
+
+        public override ValueTask WriteAsync(GuestOffset at, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
+        public override ValueTask WriteZeroesAsync(GuestOffset at, long length, CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
+        public override ValueTask FlushAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
     }
 
     private class ToNode(BlockNode node, long unit) : CopyTarget

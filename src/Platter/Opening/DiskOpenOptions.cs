@@ -1,4 +1,5 @@
 using Platter.Core.Images;
+using Platter.Nbd.Tls;
 
 namespace Platter;
 
@@ -48,6 +49,10 @@ public sealed record DiskOpenOptions
 
     /// <summary>Passwords and keys by id.</summary>
     public ISecretSource Secrets { get; init; } = NoSecrets.Instance;
+
+    /// <summary>TLS credentials for NBD exports by id (option <c>tls-creds</c> of driver <c>nbd</c>); null for none. May throw a <see cref="Core.Errors.BlockException"/>. An image
+    /// that names an export never gets any of them.</summary>
+    public Func<string, NbdClientTls>? NbdCredentials { get; init; }
 
     /// <summary>Which disk of a bundle that holds several.</summary>
     public string? BundleDisk { get; init; }

@@ -3,13 +3,18 @@ using Platter.Core.Faults;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Host.Files;
+using Platter.Host.Sockets;
 using Platter.Nbd.Client;
+using Platter.Nbd.Tls;
 
 namespace Platter;
 
 /// <summary>Opens the kinds of storage that Platter knows: local files and devices, NBD exports, and these behind a filter that injects faults.</summary>
-internal sealed class HostStorageOpener : StorageOpener
+/// <param name="credentials">TLS credentials of exports by id (<c>tls-creds</c>), as the caller knows them; null for none.</param>
+internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials = null) : StorageOpener
 {
+    private const string CredentialsOption = "tls-creds", HostNameOption = "tls-hostname";
+
     private const int MaxConfigurationChars = 1 << 20;
 
     public override bool IsStorageDriver(string driver) => driver is "file" or "host_device" or "nbd" or FaultOptions.Driver;
@@ -27,17 +32,56 @@ internal sealed class HostStorageOpener : StorageOpener
             case null or "file" or "host_device":
                 return OpenFile(options, mode);
             case "nbd":
-                if (mode.Writable)
-                {
-                    throw new BlockException(BlockErrorKind.ReadOnly, "an NBD export can only be read");
-                }
-
-                return await NbdStorage.OpenAsync(options, cancellationToken).ConfigureAwait(false);
+                return await OpenExportAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case FaultOptions.Driver:
                 return await OpenFaultsAsync(options, mode, cancellationToken).ConfigureAwait(false);
             case var driver:
                 throw new BlockException(BlockErrorKind.Unsupported, $"Unknown protocol '{SafeText.Clean(driver, 64)}'");
         }
+    }
+
+    private ValueTask<NbdStorage> OpenExportAsync(NodeOptions options, StorageOpenMode mode, CancellationToken cancellationToken)
+    {
+        var id = options[CredentialsOption];
+        var hostName = options[HostNameOption];
+        var rest = Without(options, CredentialsOption, HostNameOption);
+        var address = NbdAddress.FromOptions(rest);
+        if (mode.NamedByImage
+            && (id is not null || hostName is not null || (address.Tls is { } tls && (tls.CertificateDirectory is not null || tls.PskFile is not null || !tls.VerifyPeer))))
+        {
+            throw new BlockException(
+                BlockErrorKind.NotAllowed, $"{address}: an image cannot choose whose credentials are shown to a server, nor that they are not asked for");
+        }
+
+        var how = NbdClientOptions.FromOptions(rest) with { Writable = mode.Writable, PreSharedKeys = KnownFormats.PreSharedKeyTls, ConnectVsock = Vsock.Connect };
+        if (id is not null)
+        {
+            how = how with
+            {
+                Tls = credentials?.Invoke(id) ?? throw new BlockException(BlockErrorKind.NotFound, $"{address}: there are no TLS credentials with the id '{SafeText.Clean(id, 64)}'"),
+                TlsHostName = hostName,
+            };
+        }
+        else if (hostName is not null)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{address}: {HostNameOption} belongs to {CredentialsOption}");
+        }
+
+        return NbdStorage.OpenAsync(address, how, cancellationToken);
+    }
+
+    private static NodeOptions Without(NodeOptions options, params ReadOnlySpan<string> keys)
+    {
+        var rest = new NodeOptions();
+        foreach (var key in options.Keys)
+        {
+            if (!keys.Contains(key))
+            {
+                rest[key] = options[key];
+            }
+        }
+
+        return rest;
     }
 
     // QEMU's "image" is options or the name of a node. We have no names of nodes there, so it may also be a file's.

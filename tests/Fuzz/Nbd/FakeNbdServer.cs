@@ -8,6 +8,8 @@ internal sealed class FakeNbdServer : IDisposable
 {
     private const ulong Greeting = 0x4e42444d41474943, OptionMagic = 0x49484156454F5054, ReplyMagic = 0x3e889045565a9;
     private const uint RequestMagic = 0x25609513, SimpleMagic = 0x67446698, ChunkMagic = 0x668e33ef;
+    private const uint ExtendedRequestMagic = 0x21e41c71, ExtendedChunkMagic = 0x6e8a278c;
+    private const ulong ReadOnlyFlags = 0x0103, WritableFlags = 0x1c6d;
     private const uint Ack = 1, Server = 2, InfoReply = 3, MetaContext = 4, ErrUnsupported = 0x8000_0001;
 
     /// <summary>How long a client may keep silent after something was broken: both may be waiting for the other.</summary>
@@ -18,14 +20,17 @@ internal sealed class FakeNbdServer : IDisposable
     private readonly Random _random;
     private readonly long _size;
     private readonly Thread _thread;
-    private bool _structured;
-
+    private readonly ulong _flags;
     private readonly bool _quietInside;
+    private bool _structured;
+    private bool _extended;
+    private ulong _requestOffset;
     private int _requests;
     private bool _hasLied;
 
-    public FakeNbdServer(string path, Random random, int oneIn, long size, int quiet = 0)
+    public FakeNbdServer(string path, Random random, int oneIn, long size, int quiet = 0, bool writable = false)
     {
+        _flags = writable ? WritableFlags : ReadOnlyFlags;
         _random = random;
         _size = size;
         _quietInside = oneIn == 0;
@@ -61,7 +66,7 @@ internal sealed class FakeNbdServer : IDisposable
                 using var socket = _listener.Accept();
                 try
                 {
-                    _structured = false;
+                    (_structured, _extended) = (false, false);
                     Handshake(socket);
                 }
                 catch (EndOfStreamException)
@@ -97,7 +102,7 @@ internal sealed class FakeNbdServer : IDisposable
             switch (option)
             {
                 case 1:
-                    Send(socket, _writer.U64((ulong)_size).U16(0x0103));
+                    Send(socket, _writer.U64((ulong)_size).U16(_flags));
                     Transmission(socket);
                     return;
                 case 2:
@@ -114,6 +119,10 @@ internal sealed class FakeNbdServer : IDisposable
                 case 8:
                     _structured = _random.Next(3) != 0;
                     Reply(option, _structured ? Ack : ErrUnsupported, []);
+                    break;
+                case 11:
+                    _extended = _structured = _random.Next(2) == 0;
+                    Reply(option, _extended ? Ack : ErrUnsupported, []);
                     break;
                 case 9 or 10:
                     Reply(option, MetaContext, [0, 0, 0, 7, .. _writer.Text("base:allocation"u8)]);
@@ -136,7 +145,7 @@ internal sealed class FakeNbdServer : IDisposable
     private void Information(uint option)
     {
         var inner = Inner(4);
-        Reply(option, InfoReply, inner.U16(0).U64((ulong)_size).U16(0x0103).Take());
+        Reply(option, InfoReply, inner.U16(0).U64((ulong)_size).U16(_flags).Take());
         if (_random.Next(2) == 0)
         {
             Reply(option, InfoReply, inner.U16(3).U32(1).U32(4096).U32(32 << 20).Take());
@@ -156,14 +165,32 @@ internal sealed class FakeNbdServer : IDisposable
     {
         for (var count = 0; count < 200; count++)
         {
-            var request = Receive(socket, 28);
+            var request = Receive(socket, _extended ? 32 : 28);
+            var flags = BinaryPrimitives.ReadUInt16BigEndian(request.AsSpan(4));
             var type = BinaryPrimitives.ReadUInt16BigEndian(request.AsSpan(6));
             var cookie = BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(8));
-            var offset = BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(16));
-            var length = BinaryPrimitives.ReadUInt32BigEndian(request.AsSpan(24));
-            if (BinaryPrimitives.ReadUInt32BigEndian(request) != RequestMagic || type == 2 || length > 64 << 20)
+            var offset = _requestOffset = BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(16));
+            var length = _extended
+                ? (uint)Math.Min(BinaryPrimitives.ReadUInt64BigEndian(request.AsSpan(24)), uint.MaxValue) : BinaryPrimitives.ReadUInt32BigEndian(request.AsSpan(24));
+            if (BinaryPrimitives.ReadUInt32BigEndian(request) != (_extended ? ExtendedRequestMagic : RequestMagic) || type == 2 || (length > 64 << 20 && type is 0 or 1))
             {
                 return;
+            }
+
+            if (type == 1)
+            {
+                if (_extended != ((flags & 0x20) != 0))
+                {
+                    throw new FuzzException($"a write came with the flags {flags}, where headers are {(_extended ? "extended" : "compact")}");
+                }
+
+                Receive(socket, (int)length);
+            }
+
+            // What is written is forgotten.
+            if (type is 1 or 4 or 6)
+            {
+                Volatile.Write(ref _hasLied, true);
             }
 
             if (_structured)
@@ -192,15 +219,21 @@ internal sealed class FakeNbdServer : IDisposable
         {
             var inner = Inner(3);
             inner.U32(7);
+            if (_extended)
+            {
+                inner.U32((ulong)(((long)offset + length - 1) >> 16) - (offset >> 16) + 1);
+            }
+
             for (long at = (long)offset, end = at + length; at < end;)
             {
                 var part = Math.Min(end, (at | 0xffff) + 1) - at;
-                inner.U32((ulong)part).U32(ByteAt(at) == 0 ? 3u : 0);
+                var status = ByteAt(at) == 0 ? 3u : 0;
+                _ = _extended ? inner.U64((ulong)part).U64(status) : inner.U32((ulong)part).U32(status);
                 at += part;
             }
 
             Volatile.Write(ref _hasLied, HasLied | inner.HasBroken);
-            Chunk(1, 5, cookie, inner.Take());
+            Chunk(1, _extended ? 6u : 5, cookie, inner.Take());
         }
         else if (type != 0)
         {
@@ -258,8 +291,11 @@ internal sealed class FakeNbdServer : IDisposable
         Chunk(flags, type, cookie, [.. head.Take(), .. content ?? []]);
     }
 
-    private void Chunk(ulong flags, ulong type, ulong cookie, byte[] payload) =>
-        _writer.U32(ChunkMagic).U16(flags).U16(type).U64(cookie).Counted(payload);
+    private void Chunk(ulong flags, ulong type, ulong cookie, byte[] payload)
+    {
+        _writer.U32(_extended ? ExtendedChunkMagic : ChunkMagic).U16(flags).U16(type).U64(cookie);
+        _ = _extended ? _writer.U64(_requestOffset).U64((ulong)payload.Length).Raw(payload) : _writer.Counted(payload);
+    }
 
     private void Reply(uint option, uint type, byte[] data) => _writer.U64(ReplyMagic).U32(option).U32(type).Counted(data);
 

@@ -3,7 +3,7 @@ using Platter.TestKit;
 
 namespace Platter.Tests.Fuzz;
 
-/// <summary>Our client against a server that makes mistakes, on purpose: open, info, map, read.</summary>
+/// <summary>Our client against a server that makes mistakes, on purpose: open, info, map, read, write.</summary>
 internal sealed class NbdClientTarget : FuzzTarget
 {
     private const long DiskBytes = 1 << 20;
@@ -28,13 +28,20 @@ internal sealed class NbdClientTarget : FuzzTarget
         var path = Path.Combine(Path.GetTempPath(), $"platter-fuzz-{Environment.ProcessId}-{Guid.NewGuid():N}");
         try
         {
-            using var server = new FakeNbdServer(path, dice, dice.Next(5) == 0 ? 0 : dice.Next(5, 60), DiskBytes, dice.Next(3) == 0 ? 0 : dice.Next(20, 300));
+            var writable = dice.Next(3) == 0;
+            using var server = new FakeNbdServer(path, dice, dice.Next(5) == 0 ? 0 : dice.Next(5, 60), DiskBytes, dice.Next(3) == 0 ? 0 : dice.Next(20, 300), writable);
             await Oracle.AllowsAsync(null, async () =>
             {
-                await using var disk = await Disk.OpenAsync($"nbd+unix:///disk?socket={path}", cancellationToken: cancellationToken);
+                var options = new DiskOpenOptions { Writable = writable, Format = writable ? "raw" : null };
+                await using var disk = await Disk.OpenAsync($"nbd+unix:///disk?socket={path}", options, cancellationToken);
                 var workout = new Workout(input, new Random(1), cancellationToken, maxExtents: 20);
                 await workout.LookAsync(disk.Node);
                 await ReadAsync(disk, server, cancellationToken);
+                if (writable)
+                {
+                    await WriteAsync(disk, new Random(2), cancellationToken);
+                }
+
                 await workout.UseAsync(disk.Node);
             });
             Interlocked.Add(ref s_requests, server.Requests);
@@ -42,6 +49,22 @@ internal sealed class NbdClientTarget : FuzzTarget
         finally
         {
             File.Delete(path);
+        }
+    }
+
+    private static async ValueTask WriteAsync(Disk disk, Random random, CancellationToken cancellationToken)
+    {
+        for (var i = 0; i < 10 && disk.Size > 0; i++)
+        {
+            var at = random.NextInt64(Math.Min(disk.Size, DiskBytes));
+            var length = random.Next(1, (int)Math.Min(200_000, Math.Min(disk.Size, DiskBytes) - at + 1));
+            await Oracle.AllowsAsync(null, () => random.Next(4) switch
+            {
+                0 => disk.WriteZeroesAsync(at, length, cancellationToken),
+                1 => disk.DiscardAsync(at, length, cancellationToken),
+                2 => disk.FlushAsync(cancellationToken),
+                _ => disk.WriteAsync(at, new byte[length], cancellationToken),
+            });
         }
     }
 

@@ -139,7 +139,7 @@ public sealed class ClientNbdkitTests : IDisposable
         var listed = await NbdClient.ListExportsAsync(NbdUri.Parse(server.Uri));
         Assert.Equal(["one", "two"], listed.Select(e => e.Name).Order(StringComparer.Ordinal));
         var options = new NodeOptions { ["driver"] = "nbd", ["server.type"] = "unix", ["server.path"] = server.Socket, ["export"] = "two" };
-        await using var storage = await NbdStorage.OpenAsync(options);
+        await using var storage = await NbdStorage.OpenAsync(NbdAddress.FromOptions(options));
         var buffer = new byte[4096];
         Assert.Equal(2000, await storage.ReadAsync(default, buffer));
         Assert.Equal(TestContent.Make(2000, 0, 2000), buffer[..2000]);

@@ -79,4 +79,28 @@ public sealed class GuestTests
         Assert.True(run.ExitCode == 0, run.Output);
         Assert.Contains("/dev/nbd0: is attached already", run.Output);
     }
+
+    [Fact]
+    public void Server_and_client_meet_over_vsock()
+    {
+        using var folder = new TempFolder();
+        var machine = new VirtualMachine(folder, "vsock", "vsock_loopback");
+        machine.AddPlatter();
+        var run = machine.Run(
+            """
+            platter create -f qcow2 /tmp/a.qcow2 16M
+            platter serve -v -w --vsock 7777 -x disk /tmp/a.qcow2 > /tmp/log 2>&1 &
+            until grep -q nbd+vsock /tmp/log; do sleep 1; if ! jobs %1; then cat /tmp/log; exit 1; fi; done
+            test "$(cat /tmp/log)" = nbd+vsock://1:7777/disk
+            platter io -f raw -c 'write -P 9 1M 64k' -c 'read -P 9 1M 64k' nbd+vsock://1:7777/disk || { cat /tmp/log; exit 3; }
+            platter nbd info nbd+vsock://1:7777/disk
+            kill %1
+            wait
+            platter io -r -c 'read -P 9 1M 64k' /tmp/a.qcow2
+            """,
+            s_limit);
+        Assert.True(run.ExitCode == 0, run.Output);
+        Assert.DoesNotContain("failed", run.Output);
+        Assert.Contains("export-size: 16777216", run.Output);
+    }
 }

@@ -203,6 +203,22 @@ public sealed class ServerCommandTests
     }
 
     [Fact]
+    public void A_list_of_exports_reads_as_the_peers()
+    {
+        PlatterCli.RequireOrSkip();
+        ToolRunner.RequireOrSkip("qemu-nbd");
+        using var folder = new TempFolder();
+        var image = Image(folder);
+        using var server = NbdServer.Start(
+            PlatterCli.Command("serve", "-A", "-D", "some words", "-k", "{socket}", "--export", $"name=one,image={image},format=raw", "--export", $"name=two,image={image},format=raw"),
+            folder);
+        var expected = ToolRunner.RunChecked("qemu-nbd", "-L", "-k", server.Socket).Text;
+        var ours = ToolRunner.RunChecked(PlatterCli.LinkAs(folder, "qemu-nbd"), "-L", "-k", server.Socket).Text;
+        Assert.Equal(expected, ours.Replace("  transaction size: 64-bit\n", string.Empty, StringComparison.Ordinal));
+        Assert.Contains("some words", expected);
+    }
+
+    [Fact]
     public void A_service_manager_may_hand_over_the_socket()
     {
         PlatterCli.RequireOrSkip();

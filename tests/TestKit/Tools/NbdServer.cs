@@ -57,9 +57,11 @@ public sealed class NbdServer : IDisposable
     /// <param name="command">The server, staying in the foreground.</param>
     /// <param name="folder">Where the socket is made.</param>
     /// <param name="exportName">Name of the export in <see cref="Uri"/>.</param>
-    public static NbdServer Start(ToolCommand command, TempFolder folder, string exportName = "")
+    /// <param name="prepare">Told the path of the socket before the server starts, for one that has it from a file.</param>
+    public static NbdServer Start(ToolCommand command, TempFolder folder, string exportName = "", Action<string>? prepare = null)
     {
         var socket = folder[$"nbd-{Guid.NewGuid():N}"[..12]];
+        prepare?.Invoke(socket);
         string[] arguments = [.. command.Arguments.Select(a => a.Replace("{socket}", socket, StringComparison.Ordinal))];
         return new NbdServer(command with { Arguments = arguments }, socket, exportName);
     }

@@ -46,7 +46,7 @@ public sealed class CommandLineTests
     [InlineData("No support for concatenating multiple snapshot", "convert", "-l", "s", "a", "b", "c")]
     [InlineData("Invalid parameter 'x'", "convert", "-o", "x=y", "a", "b")]
     [InlineData("invalid parameter value: bad", "convert", "-o", "preallocation=bad", "a", "b")]
-    [InlineData("nbd://c: the target must be a local file or device", "convert", "a", "nbd://c")]
+    [InlineData("nbd://c: the target must be a local file or device", "dd", "if=a", "of=nbd://c")]
     [InlineData("Must specify both input and output files", "dd", "if=x")]
     [InlineData("unrecognized operand seek", "dd", "if=x", "of=y", "seek=3")]
     [InlineData("unrecognized operand x", "dd", "x")]
@@ -54,7 +54,7 @@ public sealed class CommandLineTests
     [InlineData("Either --size N or one filename must be specified.", "measure")]
     [InlineData("--size N cannot be used together with a filename.", "measure", "--size", "1G", "x")]
     [InlineData("Unknown file format 'nosuch'", "measure", "-Onosuch", "--size", "1")]
-    [InlineData("--object: type 'tls-creds-x509' is not supported; only secret is", "info", "--object", "tls-creds-x509,id=a", "x")]
+    [InlineData("--object: type 'iothread' is not supported; secret, tls-creds-x509, tls-creds-psk, authz-simple, authz-list, authz-list-file are", "info", "--object", "iothread,id=a", "x")]
     [InlineData("--object: secret needs an id", "info", "--object", "secret,data=a", "x")]
     [InlineData("--object: secret 's' needs either data or file", "info", "--object", "secret,id=s", "x")]
     [InlineData("--object: id 's' is used twice", "info", "--object", "secret,id=s,data=a", "--object", "secret,id=s,data=b", "x")]
@@ -68,7 +68,6 @@ public sealed class CommandLineTests
 
     [Theory]
     [InlineData("daemon")]
-    [InlineData("nbd")]
     public async Task Commands_of_later_versions_are_named_as_such(string command)
     {
         var run = await CliRun.PlatterAsync(command, "x");
@@ -90,17 +89,17 @@ public sealed class CommandLineTests
     {
         foreach (var command in CommandTable.All())
         {
-            var run = await CliRun.PlatterAsync(command.Name, "--help");
+            var run = await CliRun.PlatterAsync([.. command.Name.Split(' '), "--help"]);
             Assert.Equal(0, run.ExitCode);
             Assert.StartsWith($"Usage: platter {command.Name} ", run.Output, StringComparison.Ordinal);
-            Assert.Equal(run.Output, (await CliRun.PlatterAsync("help", command.Name)).Output);
+            Assert.Equal(run.Output, (await CliRun.PlatterAsync(["help", .. command.Name.Split(' ')])).Output);
             Assert.DoesNotContain(run.Output.Split('\n'), line => line.Length > 120);
             foreach (var option in command.Options)
             {
                 Assert.True(option.Short != '\0' || option.Long.Length > 0);
                 var spelled = option.Short == '\0' ? $"      --{option.Long}" : $"  -{option.Short}, --{option.Long}";
                 var lines = run.Output.Split('\n').Count(line => line.StartsWith(spelled, StringComparison.Ordinal)
-                    && (line.Length == spelled.Length || line[spelled.Length] is '=' or ' '));
+                    && (line.Length == spelled.Length || line[spelled.Length] is '=' or ' ' or '['));
                 Assert.Equal(option.Help.Length > 0 ? 1 : 0, lines);
             }
         }

@@ -39,8 +39,8 @@ public sealed class ServeSettingsTests
 
     [Theory]
     [InlineData("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap", "--detect-zeroes=unmap", "i")]
-    [InlineData("--list: listing the exports of a server is not in this version yet; nbdinfo --list does it", "-L")]
-    [InlineData("--tls-creds: TLS is not in this version yet", "--tls-creds=x", "i")]
+    [InlineData("--trace: tracing is not supported", "-T", "x", "i")]
+    [InlineData("there is no --object of type tls-creds-x509, tls-creds-psk with the id 'x'", "--tls-creds=x", "i")]
     [InlineData("Invalid number of arguments")]
     [InlineData("Invalid number of arguments", "a", "b")]
     [InlineData("Invalid shared device number '-1'", "-e", "-1", "i")]

@@ -88,6 +88,19 @@ public sealed partial class TidyTests
         }
     }
 
+    [Fact]
+    public void Every_test_that_the_table_of_peers_names_is_there()
+    {
+        var tests = string.Concat(RepositoryFile.List(["tests/Interop/Nbd"], ".cs").Select(RepositoryFile.Read));
+        var named = TestName().Matches(RepositoryFile.Read("docs/interop.md")).Select(match => match.Groups[1].Value).ToList();
+        Assert.NotEmpty(named);
+        Assert.All(named, name => Assert.Contains($" {name}(", tests));
+    }
+
+    // A cell's test: words with underscores between them.
+    [GeneratedRegex(@"`([A-Z][a-z0-9]*(?:_\w+)+)`")]
+    private static partial Regex TestName();
+
     private static IEnumerable<string> Documents() => RepositoryFile.List(s_ours, ".md");
 
     private static string Target(string file, string link) =>

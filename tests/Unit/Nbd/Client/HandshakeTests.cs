@@ -253,7 +253,7 @@ public sealed class HandshakeTests
             await peer.WaitForeverAsync();
         });
         var options = new NodeOptions { ["driver"] = "nbd", ["path"] = server.Socket, ["open-timeout"] = "1" };
-        var e = await Assert.ThrowsAsync<BlockException>(async () => await NbdStorage.OpenAsync(options));
+        var e = await Assert.ThrowsAsync<BlockException>(async () => await NbdStorage.OpenAsync(NbdAddress.FromOptions(options), NbdClientOptions.FromOptions(options)));
         Assert.Equal(BlockErrorKind.Protocol, e.Kind);
         Assert.Contains("open-timeout", e.Message, StringComparison.Ordinal);
     }
@@ -284,7 +284,7 @@ public sealed class HandshakeTests
     {
         using var folder = new TempFolder("nbd");
         var options = new NodeOptions { ["driver"] = "nbd", ["path"] = folder["s"], ["open-timeout"] = "60" };
-        var opening = NbdStorage.OpenAsync(options).AsTask();
+        var opening = NbdStorage.OpenAsync(NbdAddress.FromOptions(options), NbdClientOptions.FromOptions(options)).AsTask();
         Assert.False(opening.IsCompleted);
         await using var server = new ScriptedServer(
             async peer =>

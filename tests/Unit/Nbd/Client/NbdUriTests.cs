@@ -44,20 +44,23 @@ public sealed class NbdUriTests
     }
 
     [Theory]
-    [InlineData("nbds://example.com", "TLS")]
-    [InlineData("nbds+unix:///?socket=/s", "TLS")]
-    [InlineData("nbd+vsock://3", "vsock")]
-    [InlineData("nbds+vsock://3", "vsock")]
-    [InlineData("nbd://me@example.com", "TLS")]
-    [InlineData("nbd://example.com/?tls-type=psk", "tls-type")]
-    public void What_we_do_not_do_is_said_to_be_unsupported(string uri, string word)
+    [InlineData("nbd+vsock://3", 3u, 10809u, "")]
+    [InlineData("nbd+vsock://2:4294967294/a%20b", 2u, 4294967294u, "a b")]
+    [InlineData("nbds+vsock://1:5/x", 1u, 5u, "x")]
+    public void A_vsock_uri_names_machine_port_and_export(string uri, uint machine, uint port, string export)
     {
-        var e = Assert.Throws<BlockException>(() => NbdUri.Parse(uri));
-        Assert.Equal(BlockErrorKind.Unsupported, e.Kind);
-        Assert.Contains(word, e.Message, StringComparison.Ordinal);
+        var address = NbdUri.Parse(uri);
+        Assert.Equal(((machine, port), export), (address.Vsock!.Value, address.ExportName));
+        Assert.Equal((null, null), (address.Host, address.SocketPath));
+        Assert.Equal(address.ToString(), NbdUri.Parse(address.ToString()).ToString());
+        Assert.Equal(uri.StartsWith("nbds", StringComparison.Ordinal), address.Tls is not null);
     }
 
     [Theory]
+    [InlineData("nbd+vsock://")]
+    [InlineData("nbd+vsock://host")]
+    [InlineData("nbd+vsock://4294967296")]
+    [InlineData("nbd+vsock://3:-1")]
     [InlineData("http://example.com")]
     [InlineData("nbd:example.com:10809")]
     [InlineData("nbd://-oProxyCommand=x/")]
@@ -89,8 +92,33 @@ public sealed class NbdUriTests
     [InlineData("nbd+unix:///?socket=%00")]
     [InlineData("nbd+unix://host/?socket=/a")]
     [InlineData("nbd+unix:///?socket=/a&x-more=1")]
+    [InlineData("nbd://me@example.com")]
+    [InlineData("nbds://me@example.com/?tls-username=you")]
+    [InlineData("nbd://example.com/?tls-type=psk")]
+    [InlineData("nbd+unix:///?socket=/s&tls-certificates=/c")]
+    [InlineData("nbds://example.com/?tls-verify-peer=2")]
+    [InlineData("nbds://example.com/?tls-verify-peer=0&tls-verify-peer=1")]
+    [InlineData("nbds://example.com/?tls-psk-file=a%00b")]
+    [InlineData("nbds://example.com/?tls-priority=NORMAL")]
+    [InlineData("nbds://-x@example.com/?socket=/s")]
     public void A_bad_uri_is_refused(string uri) =>
         Assert.Equal(BlockErrorKind.InvalidRequest, Assert.Throws<BlockException>(() => NbdUri.Parse(uri)).Kind);
+
+    [Theory]
+    [InlineData("nbds://h/x", null, null, null, null, null, true)]
+    [InlineData("nbds://me@h:1/x?tls-psk-file=/k.psk", null, null, "/k.psk", "me", null, true)]
+    [InlineData("nbds://h/?tls-type=psk&tls-username=a%40b&tls-psk-file=k", "psk", null, "k", "a@b", null, true)]
+    [InlineData("nbds+unix:///x?socket=/s&tls-certificates=/c%20d&tls-hostname=h.example", null, "/c d", null, null, "h.example", true)]
+    [InlineData("nbds://[::1]/?tls-verify-peer=0", null, null, null, null, null, false)]
+    public void An_encrypted_uri_says_with_what(string uri, string? type, string? certificates, string? keys, string? user, string? host, bool verifies)
+    {
+        foreach (var address in new[] { NbdUri.Parse(uri), NbdUri.Parse(NbdUri.Parse(uri).ToString()), NbdUri.Parse(uri).WithExport("y") })
+        {
+            var tls = address.Tls!;
+            Assert.Equal((type, certificates, keys, user), (tls.Type, tls.CertificateDirectory, tls.PskFile, tls.User));
+            Assert.Equal((host, verifies), (address.TlsHostName, tls.VerifyPeer));
+        }
+    }
 
     [Fact]
     public void Export_names_may_have_4096_bytes_and_no_more()
@@ -137,7 +165,6 @@ public sealed class NbdUriTests
 
     [Theory]
     [InlineData("host=h,tls-creds=x")]
-    [InlineData("server.type=vsock")]
     public void Options_for_what_we_do_not_do_are_unsupported(string options) =>
         Assert.Equal(
             BlockErrorKind.Unsupported,
@@ -148,5 +175,16 @@ public sealed class NbdUriTests
     [InlineData("-1")]
     [InlineData("99999999")]
     public void An_open_timeout_is_a_number_of_seconds(string value) =>
-        Assert.Throws<BlockException>(() => NbdTimeouts.FromOptions(new NodeOptions { [NbdTimeouts.OpenOption] = value }));
+        Assert.Throws<BlockException>(() => NbdClientOptions.FromOptions(new NodeOptions { [NbdClientOptions.OpenTimeoutOption] = value }));
+
+    [Fact]
+    public void Options_say_how_many_connections_and_how_long_to_wait_for_them()
+    {
+        var options = NbdClientOptions.FromOptions(NodeOptions.ParseKeyValues("driver=nbd,host=h,connections=7,reconnect-delay=5"));
+        Assert.Equal((7, TimeSpan.FromSeconds(5)), (options.Connections, options.ReconnectDelay));
+        foreach (var wrong in new[] { "connections=0", "connections=1000", "reconnect-delay=x" })
+        {
+            Assert.Throws<BlockException>(() => NbdClientOptions.FromOptions(NodeOptions.ParseKeyValues(wrong)));
+        }
+    }
 }

@@ -11,6 +11,14 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 {
     public const uint ContextId = 7;
 
+    private readonly Dictionary<ulong, ulong> _offsets = [];
+
+    /// <summary>Whether EXTENDED_HEADERS is an option that the script sees; otherwise it is refused before.</summary>
+    public bool KnowsExtendedHeaders { get; set; }
+
+    /// <summary>How requests and replies look.</summary>
+    public NbdHeaderStyle Style { get; set; } = NbdHeaderStyle.Structured;
+
     public async Task SendAsync(params byte[] bytes)
     {
         ReadOnlyMemory<byte> rest = bytes;
@@ -53,8 +61,17 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 
     public async Task<(NbdOption Option, byte[] Data)> ReadOptionAsync()
     {
-        Assert.True(NbdOptionHeader.TryParse(await ReceiveAsync(NbdOptionHeader.Size), out var header));
-        return (header.Option, await ReceiveAsync((int)header.Length));
+        while (true)
+        {
+            Assert.True(NbdOptionHeader.TryParse(await ReceiveAsync(NbdOptionHeader.Size), out var header));
+            var data = await ReceiveAsync((int)header.Length);
+            if (header.Option != NbdOption.ExtendedHeaders || KnowsExtendedHeaders)
+            {
+                return (header.Option, data);
+            }
+
+            await ReplyAsync(header.Option, NbdOptionReplyType.ErrUnsup);
+        }
     }
 
     public Task ReplyAsync(NbdOption option, NbdOptionReplyType type, params byte[] data) => ReplyAsync(option, type, (uint)data.Length, data);
@@ -85,21 +102,28 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
     public static byte[] ContextReply(uint id, string name) => [.. BigEndian(id), .. Encoding.UTF8.GetBytes(name)];
 
     /// <summary>Haggles like a good server, up to and with the acknowledgement of GO.</summary>
-    public async Task EnterAsync(ulong size, bool structured = true, bool context = true, byte[]? blockSizes = null)
+    public async Task EnterAsync(
+        ulong size, bool structured = true, bool context = true, byte[]? blockSizes = null, bool extended = false,
+        NbdTransmissionFlags flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly)
     {
+        KnowsExtendedHeaders = extended;
+        Style = structured ? NbdHeaderStyle.Structured : NbdHeaderStyle.Simple;
         await GreetAsync();
         while (true)
         {
             var (option, _) = await ReadOptionAsync();
             switch (option)
             {
+                case NbdOption.ExtendedHeaders:
+                    Style = NbdHeaderStyle.Extended;
+                    break;
                 case NbdOption.StructuredReply when structured:
                     break;
                 case NbdOption.SetMetaContext when context:
                     await ReplyAsync(option, NbdOptionReplyType.MetaContext, ContextReply(ContextId, "base:allocation"));
                     break;
                 case NbdOption.Go:
-                    await ReplyAsync(option, NbdOptionReplyType.Info, ExportInfo(size));
+                    await ReplyAsync(option, NbdOptionReplyType.Info, ExportInfo(size, flags));
                     if (blockSizes is not null)
                     {
                         await ReplyAsync(option, NbdOptionReplyType.Info, blockSizes);
@@ -118,9 +142,13 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 
     public async Task<NbdRequest> ReadRequestAsync()
     {
-        Assert.True(NbdRequest.TryParse(await ReceiveAsync(NbdRequest.CompactSize), NbdHeaderStyle.Structured, out var request));
+        Assert.True(NbdRequest.TryParse(await ReceiveAsync(NbdRequest.SizeOf(Style)), Style, out var request));
+        _offsets[request.Cookie] = request.Offset;
         return request.Command == NbdCommand.Disconnect ? throw new EndOfStreamException() : request;
     }
+
+    /// <summary>The data behind a request's header.</summary>
+    public Task<byte[]> ReadPayloadAsync(NbdRequest request) => ReceiveAsync(request.HasPayload(Style) ? (int)request.Length : 0);
 
     public Task SimpleAsync(ulong cookie, NbdError error, params byte[] data)
     {
@@ -135,9 +163,12 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
 
     public Task ChunkAsync(ulong cookie, NbdChunkType type, bool done, uint claimed, byte[] payload)
     {
-        var bytes = new byte[NbdChunkHeader.StructuredSize + payload.Length];
-        new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, 0, claimed).WriteTo(bytes, NbdHeaderStyle.Structured);
-        payload.CopyTo(bytes, NbdChunkHeader.StructuredSize);
+        // Scripts for servers without structured replies send such a chunk all the same.
+        var style = Style == NbdHeaderStyle.Extended ? Style : NbdHeaderStyle.Structured;
+        var bytes = new byte[NbdChunkHeader.SizeOf(style) + payload.Length];
+        var offset = _offsets.GetValueOrDefault(cookie);
+        new NbdChunkHeader(done ? NbdChunkFlags.Done : NbdChunkFlags.None, type, cookie, offset, claimed).WriteTo(bytes, style);
+        payload.CopyTo(bytes, NbdChunkHeader.SizeOf(style));
         return SendAsync(bytes);
     }
 
@@ -147,14 +178,21 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
     public Task HoleAsync(ulong cookie, ulong offset, uint length, bool done = true) =>
         ChunkAsync(cookie, NbdChunkType.OffsetHole, done, [.. BigEndian(offset), .. BigEndian(length)]);
 
-    public Task StatusAsync(ulong cookie, params (uint Length, uint State)[] extents) =>
-        ChunkAsync(cookie, NbdChunkType.BlockStatus, true, Status(ContextId, extents));
+    public Task StatusAsync(ulong cookie, params (ulong Length, ulong State)[] extents) => Style == NbdHeaderStyle.Extended
+        ? ChunkAsync(cookie, NbdChunkType.BlockStatusExt, true, ExtendedStatus(ContextId, (uint)extents.Length, extents))
+        : ChunkAsync(cookie, NbdChunkType.BlockStatus, true, Status(ContextId, extents));
+
+    /// <summary>A reply without data to anything but a read: the style's shortest.</summary>
+    public Task DoneAsync(ulong cookie) => Style == NbdHeaderStyle.Extended ? ChunkAsync(cookie, NbdChunkType.None, true) : SimpleAsync(cookie, NbdError.None);
 
     public Task ErrorAsync(ulong cookie, NbdError error, string message, bool done = true) =>
         ChunkAsync(cookie, NbdChunkType.Error, done, Error(error, message));
 
-    public static byte[] Status(uint context, params (uint Length, uint State)[] extents) =>
-        [.. BigEndian(context), .. extents.SelectMany(e => (byte[])[.. BigEndian(e.Length), .. BigEndian(e.State)])];
+    public static byte[] Status(uint context, params (ulong Length, ulong State)[] extents) =>
+        [.. BigEndian(context), .. extents.SelectMany(e => (byte[])[.. BigEndian((uint)e.Length), .. BigEndian((uint)e.State)])];
+
+    public static byte[] ExtendedStatus(uint context, uint count, params (ulong Length, ulong State)[] extents) =>
+        [.. BigEndian(context), .. BigEndian(count), .. extents.SelectMany(e => (byte[])[.. BigEndian(e.Length), .. BigEndian(e.State)])];
 
     public static byte[] Error(NbdError error, string message)
     {

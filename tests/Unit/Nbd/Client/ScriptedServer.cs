@@ -5,7 +5,7 @@ using Xunit;
 
 namespace Platter.Tests.Unit.Nbd.Client;
 
-/// <summary>A server that does what a test tells it, one client after the other; the connection is closed when the script ends.</summary>
+/// <summary>A server that does what a test tells it, one client after the other or all at once; a connection is closed when its script ends.</summary>
 internal sealed class ScriptedServer : IAsyncDisposable
 {
     private readonly TempFolder _folder = new("nbd");
@@ -13,12 +13,12 @@ internal sealed class ScriptedServer : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _loop;
 
-    public ScriptedServer(Func<ScriptedPeer, Task> script, string exportName = "", string? socketPath = null)
+    public ScriptedServer(Func<ScriptedPeer, Task> script, string exportName = "", string? socketPath = null, bool parallel = false)
     {
         Address = NbdAddress.ForSocket(socketPath ?? _folder["s"], exportName);
         _listener.Bind(new UnixDomainSocketEndPoint(Socket));
         _listener.Listen(8);
-        _loop = Task.Run(() => ServeAsync(script));
+        _loop = Task.Run(() => ServeAsync(script, parallel));
     }
 
     public NbdAddress Address { get; }
@@ -36,19 +36,39 @@ internal sealed class ScriptedServer : IAsyncDisposable
         _folder.Dispose();
     }
 
-    private async Task ServeAsync(Func<ScriptedPeer, Task> script)
+    private async Task ServeAsync(Func<ScriptedPeer, Task> script, bool parallel)
     {
+        var clients = new List<Task>();
         while (!_stop.IsCancellationRequested)
         {
             try
             {
-                using var socket = await _listener.AcceptAsync(_stop.Token);
+                var socket = await _listener.AcceptAsync(_stop.Token);
+                var client = PlayAsync(script, socket);
+                clients.Add(client);
+                await (parallel ? Task.CompletedTask : client);
+            }
+            catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException)
+            {
+                // The test is over.
+            }
+        }
+
+        await Task.WhenAll(clients);
+    }
+
+    private async Task PlayAsync(Func<ScriptedPeer, Task> script, Socket socket)
+    {
+        try
+        {
+            using (socket)
+            {
                 await script(new ScriptedPeer(socket, _stop.Token));
             }
-            catch (Exception e) when (e is SocketException or OperationCanceledException or EndOfStreamException or ObjectDisposedException)
-            {
-                // The client hung up, or the test is over.
-            }
+        }
+        catch (Exception e) when (e is SocketException or OperationCanceledException or EndOfStreamException or ObjectDisposedException)
+        {
+            // The client hung up, or the test is over.
         }
     }
 }

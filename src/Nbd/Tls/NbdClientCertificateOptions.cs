@@ -1,0 +1,19 @@
+using System.Security.Authentication;
+
+namespace Platter.Nbd.Tls;
+
+/// <summary>How a client uses certificates.</summary>
+public sealed record NbdClientCertificateOptions
+{
+    /// <summary>Whether the server must prove who it is. Without that, anybody between the two can read and change everything.</summary>
+    public bool VerifyPeer { get; init; } = true;
+
+    /// <summary>Whether our own certificate is looked at before any server does (dates, purpose, authority).</summary>
+    public bool CheckOwn { get; init; } = true;
+
+    /// <summary>Password of the private key; null when it has none.</summary>
+    public string? KeyPassword { get; init; }
+
+    /// <summary>Versions of the protocol.</summary>
+    internal SslProtocols Versions { get; init; } = SslProtocols.Tls12 | SslProtocols.Tls13;
+}

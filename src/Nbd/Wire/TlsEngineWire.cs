@@ -1,0 +1,336 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Platter.Core.Errors;
+using Platter.Core.Tls;
+
+namespace Platter.Nbd.Wire;
+
+/// <summary>TLS by a <see cref="TlsEngine"/> over a socket. Owns both once the handshake is done.</summary>
+/// <remarks>The engine is used under a lock, the socket outside of it. Whoever receives never sends: what the engine has to answer a peer goes out with the next
+/// bytes that are sent, so that nobody waits for a peer that does not read.</remarks>
+internal sealed class TlsEngineWire : NbdWire
+{
+    // A record holds 16 KiB and some. Several of them go through the socket at once.
+    private const int ChunkBytes = 64 << 10;
+    private const int CipherBytes = ChunkBytes + (4 << 10);
+
+    private readonly SocketWire _wire;
+    private readonly TlsEngine _engine;
+    private readonly Lock _gate = new();
+    private readonly byte[] _in = new byte[CipherBytes];
+    private readonly byte[] _out = new byte[CipherBytes];
+    private TimeSpan _receiveLimit = Timeout.InfiniteTimeSpan;
+    private bool _mayHaveMore;
+    private int _sending;
+    private BlockException? _failure;
+    private volatile bool _ended;
+    private volatile bool _stopped;
+    private bool _disposed;
+
+    private TlsEngineWire(SocketWire wire, TlsEngine engine)
+    {
+        _wire = wire;
+        _engine = engine;
+    }
+
+    /// <inheritdoc/>
+    public override SafeHandle? Descriptor => null;
+
+    /// <inheritdoc/>
+    public override bool HasArrived => _mayHaveMore || _wire.HasArrived;
+
+    /// <inheritdoc/>
+    public override bool CanSendNow => _wire.CanSendNow;
+
+    /// <inheritdoc/>
+    public override EndPoint? Remote => _wire.Remote;
+
+    /// <inheritdoc/>
+    public override EndPoint? Local => _wire.Local;
+
+    /// <summary>Shakes hands, blocking.</summary>
+    /// <param name="wire">The connection; stays the caller's when this throws.</param>
+    /// <param name="engine">The session; ours in any case.</param>
+    /// <param name="timeout">For the whole of it.</param>
+    /// <exception cref="BlockException">The peer is refused or refuses, breaks the protocol, goes away or takes too long.</exception>
+    public static TlsEngineWire Authenticate(SocketWire wire, TlsEngine engine, TimeSpan timeout)
+    {
+        var result = new TlsEngineWire(wire, engine);
+        var deadline = new Deadline(timeout);
+        try
+        {
+            while (!result.Step(out var output))
+            {
+                if (output > 0)
+                {
+                    wire.LimitSending(deadline.Left());
+                    wire.Send(result._out.AsSpan(0, output));
+                }
+                else if (result._failure is { } failure)
+                {
+                    throw failure;
+                }
+                else
+                {
+                    wire.LimitReceiving(deadline.Left());
+                    result.PutInHandshake(wire.Receive(result._in), byServer: false);
+                }
+            }
+
+            return result;
+        }
+        catch (Exception e)
+        {
+            engine.Dispose();
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
+        }
+    }
+
+    /// <summary>Shakes hands.</summary>
+    /// <param name="wire">The connection; stays the caller's when this throws.</param>
+    /// <param name="engine">The session; ours in any case.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <exception cref="BlockException">The peer is refused or refuses, breaks the protocol or goes away.</exception>
+    public static async ValueTask<TlsEngineWire> AuthenticateAsync(SocketWire wire, TlsEngine engine, CancellationToken cancellationToken)
+    {
+        var result = new TlsEngineWire(wire, engine);
+        try
+        {
+            while (!result.Step(out var output))
+            {
+                if (output > 0)
+                {
+                    await wire.SendAsync(result._out.AsMemory(0, output), cancellationToken).ConfigureAwait(false);
+                }
+                else if (result._failure is { } failure)
+                {
+                    throw failure;
+                }
+                else
+                {
+                    result.PutInHandshake(await wire.ReceiveAsync(result._in, cancellationToken).ConfigureAwait(false), byServer: true);
+                }
+            }
+
+            return result;
+        }
+        catch (Exception e)
+        {
+            engine.Dispose();
+            throw e is not SocketException broken ? e : result._failure ?? TlsFailure.InHandshake(broken);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void LimitReceiving(TimeSpan timeout)
+    {
+        _receiveLimit = timeout;
+        _wire.LimitReceiving(timeout);
+    }
+
+    /// <inheritdoc/>
+    public override void LimitSending(TimeSpan timeout) => _wire.LimitSending(timeout);
+
+    /// <inheritdoc/>
+    public override int Receive(Span<byte> into)
+    {
+        // One record may come in many pieces: the limit is for all of them.
+        var deadline = new Deadline(_receiveLimit);
+        while (true)
+        {
+            var count = Decrypt(into);
+            if (count > 0 || _ended || into.IsEmpty)
+            {
+                return count;
+            }
+
+            if (_receiveLimit != Timeout.InfiniteTimeSpan)
+            {
+                _wire.LimitReceiving(deadline.Left());
+            }
+
+            Put(_wire.Receive(_in));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Send(ReadOnlySpan<byte> bytes)
+    {
+        Volatile.Write(ref _sending, 1);
+        while (bytes.Length > 0)
+        {
+            var chunk = bytes[..Math.Min(bytes.Length, ChunkBytes)];
+            bytes = bytes[chunk.Length..];
+            for (var output = Encrypt(chunk); output > 0; output = TakeMore())
+            {
+                _wire.Send(_out.AsSpan(0, output));
+            }
+        }
+
+        Volatile.Write(ref _sending, 0);
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<int> ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var count = Decrypt(into.Span);
+            if (count > 0 || _ended || into.IsEmpty)
+            {
+                return count;
+            }
+
+            Put(await _wire.ReceiveAsync(_in, cancellationToken).ConfigureAwait(false));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        Volatile.Write(ref _sending, 1);
+        while (bytes.Length > 0)
+        {
+            var chunk = bytes[..Math.Min(bytes.Length, ChunkBytes)];
+            bytes = bytes[chunk.Length..];
+            for (var output = Encrypt(chunk.Span); output > 0; output = TakeMore())
+            {
+                await _wire.SendAsync(_out.AsMemory(0, output), cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        Volatile.Write(ref _sending, 0);
+    }
+
+    /// <inheritdoc/>
+    public override void StopReceiving()
+    {
+        _stopped = true;
+        _wire.StopReceiving();
+    }
+
+    /// <inheritdoc/>
+    public override void Cut() => _wire.Cut();
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            SayGoodbye();
+            _engine.Dispose();
+        }
+
+        _wire.Dispose();
+    }
+
+    /// <summary>One step of the handshake.</summary>
+    /// <returns>True when it is done. Otherwise: send the output if there is some; or throw the failure if there is one; or receive; and come again.</returns>
+    private bool Step(out int output)
+    {
+        var done = false;
+        try
+        {
+            done = _failure is null && _engine.Handshake();
+        }
+        catch (BlockException e)
+        {
+            // What the peer is told goes out first.
+            _failure = e;
+        }
+
+        output = _engine.Take(_out);
+        return done && output == 0;
+    }
+
+    private void PutInHandshake(int count, bool byServer)
+    {
+        if (count == 0)
+        {
+            throw TlsFailure.ClosedInHandshake(byServer);
+        }
+
+        Put(count);
+    }
+
+    private void Put(int count)
+    {
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _engine.Put(_in.AsSpan(0, count));
+        }
+
+        _ended |= count == 0;
+    }
+
+    private int Decrypt(Span<byte> into)
+    {
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            try
+            {
+                var count = _engine.Decrypt(into);
+                _mayHaveMore = count == into.Length;
+                _ended |= count == 0 && _engine.IsClosed;
+                return count;
+            }
+            catch (BlockException e)
+            {
+                _mayHaveMore = false;
+                return _stopped ? 0 : throw TlsFailure.OnWire(e.Message);
+            }
+        }
+    }
+
+    private int Encrypt(ReadOnlySpan<byte> chunk)
+    {
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            try
+            {
+                _engine.Encrypt(chunk);
+                return _engine.Take(_out);
+            }
+            catch (BlockException e)
+            {
+                throw TlsFailure.OnWire(e.Message);
+            }
+        }
+    }
+
+    private int TakeMore()
+    {
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return _engine.OutputBytes > 0 ? _engine.Take(_out) : 0;
+        }
+    }
+
+    /// <summary>Tells the peer that this is the end and not a cut, if that costs no waiting and does not come between other bytes.</summary>
+    private void SayGoodbye()
+    {
+        try
+        {
+            if (Volatile.Read(ref _sending) == 0 && _wire.CanSendNow)
+            {
+                _engine.Close();
+                _wire.Send(_out.AsSpan(0, _engine.Take(_out)));
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or BlockException)
+        {
+            // The peer is gone; it will not miss it.
+        }
+    }
+}
