@@ -18,23 +18,23 @@ public sealed partial class Disk
     /// <see cref="BlockErrorKind.InvalidRequest"/>: the name is taken or no name, or the granularity is none; <see cref="BlockErrorKind.LimitExceeded"/>: the bitmap
     /// would be too large; <see cref="BlockErrorKind.NoSpace"/>.</exception>
     public ValueTask AddBitmapAsync(string name, long? granularity = null, bool enabled = true, CancellationToken cancellationToken = default) =>
-        WithBitmaps().AddBitmapsAsync([new NewBitmap(name, granularity, enabled)], cancellationToken);
+        Node.AddBitmapsAsync([new NewBitmap(name, granularity, enabled)], cancellationToken);
 
     /// <summary>Forgets a bitmap, also an inconsistent one, and gives up its space.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>, <see cref="BlockErrorKind.ReadOnly"/>, and as met.</exception>
-    public ValueTask RemoveBitmapAsync(string name, CancellationToken cancellationToken = default) => WithBitmaps().RemoveBitmapAsync(name, cancellationToken);
+    public ValueTask RemoveBitmapAsync(string name, CancellationToken cancellationToken = default) => Node.RemoveBitmapAsync(name, cancellationToken);
 
     /// <summary>Makes a bitmap say that nothing is dirty.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.NotFound"/>; <see cref="BlockErrorKind.CorruptImage"/>: it is inconsistent; <see cref="BlockErrorKind.ReadOnly"/>.</exception>
-    public ValueTask ClearBitmapAsync(string name, CancellationToken cancellationToken = default) => WithBitmaps().ClearBitmapAsync(name, cancellationToken);
+    public ValueTask ClearBitmapAsync(string name, CancellationToken cancellationToken = default) => Node.ClearBitmapAsync(name, cancellationToken);
 
     /// <summary>From now on writes are tracked into a bitmap, here and by every other program that writes to the image.</summary>
     /// <exception cref="BlockException">As for <see cref="ClearBitmapAsync"/>.</exception>
-    public ValueTask EnableBitmapAsync(string name, CancellationToken cancellationToken = default) => WithBitmaps().SetBitmapEnabledAsync(name, true, cancellationToken);
+    public ValueTask EnableBitmapAsync(string name, CancellationToken cancellationToken = default) => Node.SetBitmapEnabledAsync(name, true, cancellationToken);
 
     /// <summary>From now on writes are not tracked into a bitmap any more.</summary>
     /// <exception cref="BlockException">As for <see cref="ClearBitmapAsync"/>.</exception>
-    public ValueTask DisableBitmapAsync(string name, CancellationToken cancellationToken = default) => WithBitmaps().SetBitmapEnabledAsync(name, false, cancellationToken);
+    public ValueTask DisableBitmapAsync(string name, CancellationToken cancellationToken = default) => Node.SetBitmapEnabledAsync(name, false, cancellationToken);
 
     /// <summary>Makes dirty in a bitmap what is dirty in another one. Their granularities may differ: the target's granules are dirty wholly or not at all.</summary>
     /// <param name="name">The bitmap that changes.</param>
@@ -44,7 +44,6 @@ public sealed partial class Disk
     /// <exception cref="BlockException">As for <see cref="ClearBitmapAsync"/>, for either bitmap; <see cref="BlockErrorKind.InvalidRequest"/>: the disks differ in size.</exception>
     public async ValueTask MergeBitmapAsync(string name, string sourceName, Disk? source = null, CancellationToken cancellationToken = default)
     {
-        var target = WithBitmaps();
         var from = (source ?? this).Node;
         if (from.Bitmaps.All(b => b.Name != sourceName))
         {
@@ -52,13 +51,13 @@ public sealed partial class Disk
         }
 
         var ranges = from.ReadBitmapAsync(sourceName, cancellationToken);
-        BitmapCopy.ThrowIfOtherSize(from, target);
-        await target.MergeBitmapAsync(name, ranges, cancellationToken).ConfigureAwait(false);
+        BitmapCopy.ThrowIfOtherSize(from, Node);
+        await Node.MergeBitmapAsync(name, ranges, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Stores what was tracked until now; closing the disk does that too. From then to the next write a crash costs no bitmap.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.ReadOnly"/>, <see cref="BlockErrorKind.NoSpace"/> and others as met; the bitmaps stay in memory.</exception>
-    public ValueTask StoreBitmapsAsync(CancellationToken cancellationToken = default) => WithBitmaps().StoreBitmapsAsync(cancellationToken);
+    public ValueTask StoreBitmapsAsync(CancellationToken cancellationToken = default) => Node.StoreBitmapsAsync(cancellationToken);
 
     /// <summary>Adds the bitmaps of another disk of the same size with their contents, all of them or none.</summary>
     /// <param name="source">Has the bitmaps.</param>
@@ -67,8 +66,5 @@ public sealed partial class Disk
     /// <param name="cancellationToken">Stops before anything was added.</param>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.CorruptImage"/>: one is inconsistent; others as for <see cref="AddBitmapAsync"/>.</exception>
     public ValueTask CopyBitmapsAsync(Disk source, bool skipInconsistent = false, Action<string>? warn = null, CancellationToken cancellationToken = default) =>
-        BitmapCopy.RunAsync(source.Node, BitmapCopy.Select(source.Node, skipInconsistent, warn), WithBitmaps(), cancellationToken);
-
-    private ImageNode WithBitmaps() =>
-        Node as ImageNode ?? throw new BlockException(BlockErrorKind.Unsupported, $"Can't store persistent bitmaps to {Node.Name}: Operation not supported");
+        BitmapCopy.RunAsync(source.Node, BitmapCopy.Select(source.Node, skipInconsistent, warn), Node, cancellationToken);
 }

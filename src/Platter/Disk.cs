@@ -274,7 +274,7 @@ public sealed partial class Disk : IAsyncDisposable
 
     private static OpenGate ChooseGate(DiskOpenOptions options) =>
         options.Untrusted ? new ClosedGate("references are not followed in untrusted images")
-        : (options.MetadataOnly || options.ForRepair) && !options.BackingChain ? new ClosedGate("only the image itself is opened")
+        : (options.MetadataOnly || options.ForRepair) && !options.BackingChain ? new ParentBundleGate()
         : new LocalFilesGate();
 
     // Options of a bare storage become options of an image on it, so that the image's own options have a place.

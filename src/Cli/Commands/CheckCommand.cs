@@ -16,7 +16,7 @@ internal sealed class CheckCommand : Command
 
     private static readonly Option s_repair = new(
         'r', "repair", "leaks|all",
-        "Repair the image: give back leaked space, or mend everything that can be mended without guessing. It happens wholly or not at all, and what the guest sees stays.");
+        "Repair the image: give back leaked space, or mend everything that can be mended without guessing. Of a qcow2 it happens wholly or not at all; of Parallels images it can be run again after a cut. An undo file takes it back.");
 
     private static readonly Option s_explain = new(
         '\0', "explain", null, "Say of every finding what it means, what the guest has there, and what a repair does about it.");

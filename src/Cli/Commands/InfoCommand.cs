@@ -9,6 +9,9 @@ internal sealed class InfoCommand : Command
 {
     private static readonly Option s_backingChain = new('\0', "backing-chain", null, "Tell the same of every image in the backing chain.");
 
+    // As for an image that cannot be opened at all; what can be told is told first.
+    private const int StateIsBroken = 1;
+
     public override string Name => "info";
 
     public override string Summary => "Tell what an image is: its format, sizes, backing file, snapshots.";
@@ -39,20 +42,12 @@ internal sealed class InfoCommand : Command
 
         var disk = await images.OpenAsync(name, options => options with { MetadataOnly = true, BackingChain = chain }).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
-        if (json)
-        {
-            await WriteJsonAsync(session.Out, disk.Node, chain).ConfigureAwait(false);
-        }
-        else
-        {
-            await WriteTextAsync(session, disk.Node).ConfigureAwait(false);
-        }
-
-        return 0;
+        return json ? await WriteJsonAsync(session.Out, disk.Node, chain).ConfigureAwait(false) : await WriteTextAsync(session, disk.Node).ConfigureAwait(false);
     }
 
-    private static async ValueTask WriteJsonAsync(TextWriter writer, BlockNode top, bool chain)
+    private static async ValueTask<int> WriteJsonAsync(TextWriter writer, BlockNode top, bool chain)
     {
+        var code = 0;
         var json = new JsonOutput(writer);
         if (chain)
         {
@@ -61,7 +56,9 @@ internal sealed class InfoCommand : Command
 
         for (var node = top; node is not null; node = node.Backing)
         {
-            InfoJson.Write(json, await node.GetInfoAsync().ConfigureAwait(false));
+            var info = await node.GetInfoAsync().ConfigureAwait(false);
+            InfoJson.Write(json, info);
+            code |= BundleText.IsBroken(info) ? StateIsBroken : 0;
         }
 
         if (chain)
@@ -70,10 +67,12 @@ internal sealed class InfoCommand : Command
         }
 
         json.Finish();
+        return code;
     }
 
-    private static async ValueTask WriteTextAsync(Session session, BlockNode top)
+    private static async ValueTask<int> WriteTextAsync(Session session, BlockNode top)
     {
+        var code = 0;
         for (var node = top; node is not null; node = node.Backing)
         {
             if (!ReferenceEquals(node, top))
@@ -81,7 +80,11 @@ internal sealed class InfoCommand : Command
                 session.Out.Write('\n');
             }
 
-            InfoText.Write(session.Out, await node.GetInfoAsync().ConfigureAwait(false), session.OutputIsTerminal);
+            var info = await node.GetInfoAsync().ConfigureAwait(false);
+            InfoText.Write(session.Out, info, session.OutputIsTerminal);
+            code |= BundleText.IsBroken(info) ? StateIsBroken : 0;
         }
+
+        return code;
     }
 }

@@ -42,7 +42,7 @@ internal sealed class MachineInfo(Session session, ImageArguments images, string
             session.Complain(error!);
         }
 
-        return told.Any(disk => disk.Error is not null) ? SomeFailed : 0;
+        return told.Any(disk => disk.Error is not null || BundleText.IsBroken(disk.Info!)) ? SomeFailed : 0;
     }
 
     private async ValueTask<ImageInfo> InfoOfAsync(string disk)

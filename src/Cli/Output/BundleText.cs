@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Platter.Cli.Options;
 using Platter.Core.Errors;
+using Platter.Core.Images;
 
 namespace Platter.Cli.Output;
 
@@ -12,6 +13,13 @@ namespace Platter.Cli.Output;
 internal static class BundleText
 {
     private const int MaxFiles = 48;
+    private const int MaxStates = 1000;
+    private const int MaxDepth = 64;
+
+    /// <summary>Whether an image of the state that was asked for cannot be opened.</summary>
+    /// <param name="info">What the driver told.</param>
+    public static bool IsBroken(ImageInfo info) => InfoText.FormatSpecificData(info)?["layers"] is JsonArray layers
+        && layers.OfType<JsonObject>().Any(layer => Flag(layer, "opened") && layer["images"] is JsonArray images && images.OfType<JsonObject>().Any(image => Text(image, "error") is not null));
 
     /// <summary>Writes what only bundles have.</summary>
     /// <param name="writer">Where to.</param>
@@ -28,15 +36,50 @@ internal static class BundleText
         }
 
         writer.Write("States, each below the one it was made from:\n");
-        for (var i = 0; i < layers.Count; i++)
+        var shown = Math.Min(layers.Count, MaxStates);
+        var siblings = LaterSiblings(layers, shown);
+        for (var i = 0; i < shown; i++)
         {
             if (layers[i] is JsonObject layer)
             {
-                WriteLayer(writer, layer, Indent(layers, i, drawLines, isLabel: true), Indent(layers, i, drawLines, isLabel: false));
+                var depth = Depth(layer);
+                WriteLayer(writer, layer, Indent(depth, siblings[i], drawLines, isLabel: true), Indent(depth, siblings[i], drawLines, isLabel: false));
             }
         }
 
+        if (layers.Count > shown)
+        {
+            writer.Write(string.Create(CultureInfo.InvariantCulture, $"    and {layers.Count - shown} more, with --output=json\n"));
+        }
+
         WriteFiles(writer, layers);
+        WriteBitmaps(writer, layers);
+    }
+
+    private static void WriteBitmaps(TextWriter writer, JsonArray layers)
+    {
+        var lines = new List<string>();
+        foreach (var layer in layers.OfType<JsonObject>())
+        {
+            foreach (var bitmap in (layer["images"] as JsonArray ?? []).OfType<JsonObject>().SelectMany(image => image["bitmaps"] as JsonArray ?? []).OfType<JsonObject>())
+            {
+                var granularity = bitmap["granularity"] is JsonValue value && value.TryGetValue(out long bytes) ? $", granularity {SizeText.Format(bytes)}" : string.Empty;
+                var line = $"    {SafeText.Clean(Text(bitmap, "name") ?? "?", 256)}{granularity}: {LabelOf(layer, withId: true)}\n";
+
+                // Those of a split disk's parts follow each other.
+                if (lines.Count == 0 || lines[^1] != line)
+                {
+                    lines.Add(line);
+                }
+            }
+        }
+
+        if (lines.Count > 0)
+        {
+            writer.Write("Dirty bitmaps:\n");
+            writer.Write(string.Concat(lines.Take(MaxFiles)));
+            writer.Write(lines.Count > MaxFiles ? string.Create(CultureInfo.InvariantCulture, $"    and {lines.Count - MaxFiles} more, with --output=json\n") : string.Empty);
+        }
     }
 
     private static void WriteFiles(TextWriter writer, JsonArray layers)
@@ -49,7 +92,8 @@ internal static class BundleText
                 if (item is JsonObject layer && entry is JsonObject image && Text(image, "file") is { } file)
                 {
                     var size = image["actual-size"] is JsonValue value && value.TryGetValue(out long bytes) ? $", {SizeText.Format(bytes)}" : string.Empty;
-                    lines.Add($"    {SafeText.Clean(file, 512)}{size}: {LabelOf(layer, withId: true)}\n");
+                    var parent = Text(image, "parent-bundle") is null ? string.Empty : ", in the parent bundle";
+                    lines.Add($"    {SafeText.Clean(file, 512)}{size}{parent}: {LabelOf(layer, withId: true)}\n");
                 }
             }
         }
@@ -109,34 +153,40 @@ internal static class BundleText
     }
 
     // A state's own corner, and for each of its ancestors a line past it if siblings of that ancestor follow below.
-    private static string Indent(JsonArray layers, int index, bool drawLines, bool isLabel)
+    private static string Indent(int depth, ulong laterSiblings, bool drawLines, bool isLabel)
     {
-        var depth = Depth(layers[index]);
         var text = new StringBuilder("    ");
         for (var level = 1; level <= depth; level++)
         {
-            var more = HasLaterSibling(layers, index, level);
+            var more = (laterSiblings & (1UL << (level - 1))) != 0;
             text.Append(!drawLines ? "    " : level < depth || !isLabel ? (more ? "│   " : "    ") : more ? "├── " : "└── ");
         }
 
         return text.Append(isLabel ? string.Empty : "    ").ToString();
     }
 
-    private static bool HasLaterSibling(JsonArray layers, int index, int level)
+    // For each state a bit for every level from 1 on: whether its ancestor there, or it itself, has siblings that follow. From the last one up, so that a hostile tree of many
+    // thousand states costs one look at each.
+    private static ulong[] LaterSiblings(JsonArray layers, int count)
     {
-        for (var i = index + 1; i < layers.Count; i++)
+        var result = new ulong[count];
+        ulong later = 0;
+        for (var i = layers.Count - 1; i >= 0; i--)
         {
-            var depth = Depth(layers[i]);
-            if (depth <= level)
+            if (i < count)
             {
-                return depth == level;
+                result[i] = later;
             }
+
+            // Above this one it is a sibling on its own level, and ends every deeper one.
+            var depth = Depth(layers[i]);
+            later = depth == 0 ? 0 : (later & ((1UL << (depth - 1)) - 1)) | (1UL << (depth - 1));
         }
 
-        return false;
+        return result;
     }
 
-    private static int Depth(JsonNode? layer) => layer?["depth"] is JsonValue value && value.TryGetValue(out int depth) ? Math.Clamp(depth, 0, 64) : 0;
+    private static int Depth(JsonNode? layer) => layer?["depth"] is JsonValue value && value.TryGetValue(out int depth) ? Math.Clamp(depth, 0, MaxDepth) : 0;
 
     private static string? Text(JsonObject members, string name) => members[name] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
 

@@ -11,6 +11,8 @@ namespace Platter.Cli.Output;
 /// <summary>Writes what <c>info</c> tells of an image as text: line for line what qemu-img prints, because scripts read it.</summary>
 internal static class InfoText
 {
+    private const int IdWidth = 9, GuidWidth = 38;
+
     /// <summary>Writes one image.</summary>
     /// <param name="writer">Where to.</param>
     /// <param name="info">What the driver told.</param>
@@ -76,13 +78,16 @@ internal static class InfoText
         }
 
         writer.Write("Snapshot list:\n");
-        WriteRow(writer, "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+        // Of a bundle the ids are GUIDs; for others the peer's width, which scripts know.
+        var idWidth = snapshots.Any(snapshot => snapshot.Id.StartsWith('{')) ? GuidWidth : IdWidth;
+        WriteRow(writer, idWidth, "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
         foreach (var snapshot in snapshots)
         {
             var seconds = snapshot.VmClockNanoseconds / 1_000_000_000;
             var clock = $"{seconds / 3600:00}:{seconds / 60 % 60:00}:{seconds % 60:00}.{snapshot.VmClockNanoseconds / 1_000_000 % 1000:000}";
             WriteRow(
                 writer,
+                idWidth,
                 SafeText.Clean(snapshot.Id, 256),
                 SafeText.Clean(snapshot.Name, 1024),
                 SizeText.Format(snapshot.VmStateSize),
@@ -104,9 +109,9 @@ internal static class InfoText
         writer.Write('\n');
     }
 
-    private static void WriteRow(TextWriter writer, string id, string tag, string size, string date, string clock, string count)
+    private static void WriteRow(TextWriter writer, int idWidth, string id, string tag, string size, string date, string clock, string count)
     {
-        WritePadded(writer, id, 9);
+        WritePadded(writer, id, idWidth);
         writer.Write(' ');
         WritePadded(writer, tag, 16);
         writer.Write(' ');

@@ -39,7 +39,7 @@ public enum WriteFlags
 /// The mover is here: <see cref="ReadAsync"/> turns any mapping into bytes, whatever the format; no driver reads guest data on its own
 /// except to decode.
 /// </remarks>
-public abstract class BlockNode : IAsyncDisposable
+public abstract partial class BlockNode : IAsyncDisposable
 {
     /// <summary>The name of the file or node, for messages and <c>info</c>.</summary>
     public abstract string Name { get; }

@@ -78,7 +78,9 @@ internal sealed class ParallelsImage : ImageDriver
             ? null
             : await ParallelsWritableOpening.OpenAsync(storage, header, geometry, extension, options, context, cancellationToken).ConfigureAwait(false);
         var image = new ParallelsImage(storage, header, geometry, extension, context, writer);
-        image.WarnAbout(context.Warn);
+        
+        // Who only looks at the metadata is told there, or checks it.
+        image.WarnAbout(context.Warn, context.MetadataOnly);
         return image;
     }
 
@@ -128,11 +130,11 @@ internal sealed class ParallelsImage : ImageDriver
             },
     });
 
-    private void WarnAbout(Action<string> warn)
+    private void WarnAbout(Action<string> warn, bool isLook)
     {
         if (_header.IsDirty)
         {
-            warn($"{Storage.Name}: was not closed correctly (in_use is \"Ynot\"); it may be inconsistent, 'check' tells");
+            warn($"{Storage.Name}: was not closed correctly (in_use is \"Ynot\"); it may be inconsistent{(isLook ? string.Empty : ", 'check' tells")}");
         }
 
         if (VirtualSize > _geometry.BatCoverage)

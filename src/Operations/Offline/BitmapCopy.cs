@@ -55,13 +55,8 @@ public static class BitmapCopy
             return ValueTask.CompletedTask;
         }
 
-        if (target is not ImageNode image)
-        {
-            throw new BlockException(BlockErrorKind.Unsupported, $"Can't store persistent bitmaps to {target.Name}: Operation not supported");
-        }
-
         ThrowIfOtherSize(source, target);
-        return image.AddBitmapsAsync(
+        return target.AddBitmapsAsync(
             [.. bitmaps.Select(b => new NewBitmap(b.Name, b.Granularity, b.Enabled, source.ReadBitmapAsync(b.Name, cancellationToken)))], cancellationToken);
     }
 

@@ -53,6 +53,16 @@ public sealed class BundleTextTests
         """,
         Text(drawLines: true));
 
+    [Fact]
+    public void A_hostile_tree_costs_one_look_at_each_state_and_is_not_shown_whole()
+    {
+        // Every state was looked for in all behind it once for each level: minutes.
+        var layers = new JsonArray([.. Enumerable.Range(0, 100_000).Select(i => (JsonNode)new JsonObject { ["guid"] = $"{i}", ["depth"] = i })]);
+        var writer = new StringWriter();
+        BundleText.Write(writer, new JsonObject { ["layers"] = layers }, layers, drawLines: true);
+        Assert.EndsWith("\n    and 99000 more, with --output=json\n", writer.ToString());
+    }
+
     private static string Text(bool drawLines)
     {
         var data = JsonNode.Parse(Data)!.AsObject();

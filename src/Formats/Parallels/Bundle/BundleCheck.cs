@@ -1,5 +1,6 @@
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 using Platter.Formats.Parallels.Check;
 
@@ -16,8 +17,10 @@ internal sealed class BundleCheck
     private readonly FindingLimit _findings;
     private readonly IProgress<double>? _progress;
     private readonly HashSet<string> _seen = new(StringComparer.Ordinal);
+    private readonly Dictionary<StorageIdentity, string> _identities = [];
     private CheckReport _sum = new();
     private BundleLeftovers _leftovers = null!;
+    private int _longestChain;
 
     /// <summary>A check of an open bundle.</summary>
     public BundleCheck(
@@ -48,6 +51,9 @@ internal sealed class BundleCheck
     {
         _leftovers = await BundleLeftovers.FindAsync(_files, _descriptor, _tree, cancellationToken).ConfigureAwait(false);
         CheckDescriptor();
+        CheckDepths();
+        await CheckVolumeAsync(cancellationToken).ConfigureAwait(false);
+        await CheckBackupAsync(cancellationToken).ConfigureAwait(false);
         foreach (var leftover in _leftovers.ToFindings())
         {
             Add(leftover);
@@ -135,7 +141,7 @@ internal sealed class BundleCheck
 
         if (inside is null && _files.IsInParent(image))
         {
-            Add(CheckSeverity.Note, file, $"{image.Path} belongs to the bundle this one was cloned from, which is not checked");
+            await CheckParentAsync(image, file, cancellationToken).ConfigureAwait(false);
             return;
         }
 
@@ -143,13 +149,18 @@ internal sealed class BundleCheck
         try
         {
             driver ??= await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false);
+            if (driver.Storage.Identity is { } identity && !_identities.TryAdd(identity, file))
+            {
+                Add(CheckSeverity.Corruption, file, $"is the same file as {_identities[identity]}, under another name");
+                return;
+            }
+
             await CheckDriverAsync(storage, image, file, driver, progress, cancellationToken).ConfigureAwait(false);
         }
         catch (BlockException e)
         {
             // What is missing or unreadable is found, not suffered: the other files are worth checking all the same.
-            var lost = e.Kind is BlockErrorKind.NotFound or BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat;
-            Add(lost ? CheckSeverity.Corruption : CheckSeverity.Error, file, WithoutName(e.Message, $"{_files.Directory.Name}/{inside}: ", $"{_descriptor.File}: "));
+            AddLost(file, e, $"{_files.Directory.Name}/{inside}: ");
         }
         finally
         {
@@ -248,12 +259,112 @@ internal sealed class BundleCheck
         }
     }
 
+    // It is opened, so that a clone without its parent is not called good, and not checked: it is another disk's.
+    private async ValueTask CheckParentAsync(DescriptorImage image, string file, CancellationToken cancellationToken)
+    {
+        if (image.Id == _tree.TopId)
+        {
+            Add(CheckSeverity.Corruption, file, $"{image.Path} is the current state's, and lies outside this bundle: nothing can be written");
+            return;
+        }
+
+        if (_files.FollowsParents && !_open.ContainsKey(image))
+        {
+            try
+            {
+                await (await _files.OpenAsync(_descriptor, image, cancellationToken).ConfigureAwait(false)).DisposeAsync().ConfigureAwait(false);
+            }
+            catch (BlockException e)
+            {
+                AddLost(file, e);
+                return;
+            }
+        }
+
+        Add(CheckSeverity.Note, file, $"{image.Path} belongs to the bundle this one was cloned from, which is not checked");
+    }
+
+    private async ValueTask CheckVolumeAsync(CancellationToken cancellationToken)
+    {
+        if (_descriptor.Volume is not { } volume || !_files.FollowsParents)
+        {
+            return;
+        }
+
+        try
+        {
+            var context = _files.ForChanges(static _ => { });
+            var below = await BundleOpener.OpenVolumeAsync(
+                context, _files, _descriptor, _tree, cancellationToken, Math.Min(_longestChain, context.Limits.MaxBundleLayers - 1)).ConfigureAwait(false);
+            if (below is not null)
+            {
+                await below.DisposeAsync().ConfigureAwait(false);
+            }
+        }
+        catch (BlockException e)
+        {
+            AddLost($"{BundleFiles.DescriptorName}", e);
+            return;
+        }
+
+        Add(CheckSeverity.Note, BundleFiles.DescriptorName, $"{SafeText.Clean(volume.Parent, 256)}, which this bundle was cloned from, is not checked");
+    }
+
+    // What nothing opens is not clean, though nothing in it is damaged.
+    private void CheckDepths()
+    {
+        var depths = _tree.Depths();
+        _longestChain = (_tree.TopId is { } top ? depths[top] : 0) + 1;
+        var limit = _files.MaxLayers;
+        var deep = depths.Values.Count(depth => depth >= limit);
+        if (deep > 0)
+        {
+            Add(
+                CheckSeverity.Error, BundleFiles.DescriptorName,
+                _longestChain > limit
+                    ? $"the current state stands on a chain of {_longestChain} images, the limit is {limit}: it cannot be opened"
+                    : $"{deep} snapshot{(deep == 1 ? " stands" : "s stand")} on a chain of up to {depths.Values.Max() + 1} images, the limit is {limit}: {(deep == 1 ? "it" : "they")} cannot be opened");
+        }
+    }
+
+    // It takes the descriptor's place when that is lost; one that names other files would not help.
+    private async ValueTask CheckBackupAsync(CancellationToken cancellationToken)
+    {
+        if (_descriptor.Replaces is not null || !_files.Directory.FileExists(BundleFiles.BackupName))
+        {
+            return;
+        }
+
+        try
+        {
+            var copy = await _files.ReadBackupAsync(cancellationToken).ConfigureAwait(false);
+            var known = _descriptor.Storages.SelectMany(s => s.Images.Values).Select(image => image.File).ToHashSet(StringComparer.Ordinal);
+            var missing = copy.Storages.SelectMany(s => s.Images.Values)
+                .Where(image => !known.Contains(image.File) && _files.NameInside(image) is null && !_files.IsInParent(image)).Select(image => image.File).ToList();
+            if (missing.Count > 0)
+            {
+                var more = missing.Count > 1 ? $" and {missing.Count - 1} more" : string.Empty;
+                Add(CheckSeverity.Note, BundleFiles.BackupName, $"names '{SafeText.Clean(missing[0], 256)}'{more}, which is not there: it is no copy of the descriptor");
+            }
+        }
+        catch (BlockException e)
+        {
+            Add(CheckSeverity.Note, BundleFiles.BackupName, $"cannot be read: {WithoutName(e.Message, $"{_files.Directory.Name}/{BundleFiles.BackupName}: ")}");
+        }
+    }
+
+    private void AddLost(string file, BlockException e, string name = "")
+    {
+        var lost = e.Kind is BlockErrorKind.NotFound or BlockErrorKind.CorruptImage or BlockErrorKind.WrongFormat or BlockErrorKind.NotAllowed;
+        Add(lost ? CheckSeverity.Corruption : CheckSeverity.Error, file, WithoutName(e.Message, name, $"{_descriptor.File}: "));
+    }
+
     // The finding names its file already.
     private static string WithoutName(string message, params ReadOnlySpan<string> names)
     {
         foreach (var name in names)
         {
-            if (message.StartsWith(name, StringComparison.Ordinal))
+            if (name.Length > 0 && message.StartsWith(name, StringComparison.Ordinal))
             {
                 return message[name.Length..];
             }

@@ -36,8 +36,15 @@ internal sealed class BundleFiles
     /// <summary>The bundle.</summary>
     public StorageDirectory Directory { get; }
 
+    /// <summary>Images that one snapshot may stand on.</summary>
+    public int MaxLayers => _context.Limits.MaxBundleLayers;
+
     /// <summary>The same without warnings: whoever opens an image a second time has had them.</summary>
     public BundleFiles Quiet() => Quiet(_context.ForceShare);
+
+    /// <summary>The same without warnings, for a look at many images: at extensions of no more than 1 MiB.</summary>
+    public BundleFiles ForLook() => new(Directory, _names, Context(
+        _context.ForceShare, _context.MetadataOnly, static _ => { }, _context.Limits with { MaxEagerMetadataBytes = Math.Min(_context.Limits.MaxEagerMetadataBytes, 1 << 20) }));
 
     /// <summary>The same without warnings and locks: for a look at files that the caller has locked already.</summary>
     public BundleFiles Unlocked() => Quiet(forceShare: true);
@@ -47,7 +54,7 @@ internal sealed class BundleFiles
 
     private BundleFiles Quiet(bool forceShare) => new(Directory, _names, Context(forceShare, _context.MetadataOnly, static _ => { }));
 
-    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn) => new()
+    private OpenContext Context(bool forceShare, bool metadataOnly, Action<string> warn, OpenLimits? limits = null) => new()
     {
         Formats = _context.Formats,
         Storages = _context.Storages,
@@ -56,7 +63,7 @@ internal sealed class BundleFiles
         Cache = _context.Cache,
         Secrets = _context.Secrets,
         DefaultSecretId = _context.DefaultSecretId,
-        Limits = _context.Limits,
+        Limits = limits ?? _context.Limits,
         MetadataOnly = metadataOnly,
         BackingChain = _context.BackingChain,
         AllowUnfinished = _context.AllowUnfinished,
@@ -102,6 +109,9 @@ internal sealed class BundleFiles
             return copy with { Replaces = problem };
         }
     }
+
+    /// <summary>Reads and judges the descriptor's copy.</summary>
+    public ValueTask<DiskDescriptor> ReadBackupAsync(CancellationToken cancellationToken) => ReadDescriptorAsync(BackupName, cancellationToken);
 
     private async ValueTask<DiskDescriptor?> TryReadBackupAsync(CancellationToken cancellationToken)
     {
@@ -149,7 +159,13 @@ internal sealed class BundleFiles
     public string? NameInside(DescriptorImage image) => ImageFileName.Find(_names, image.File).Inside;
 
     /// <summary>Whether the image belongs to another bundle that this one is a linked clone of.</summary>
-    public bool IsInParent(DescriptorImage image) => ImageFileName.Find(_names, image.File).ParentBundle is not null;
+    public bool IsInParent(DescriptorImage image) => ParentOf(image) is not null;
+
+    /// <summary>The other bundle that the name of an image leads to, as it spells it, or null.</summary>
+    public string? ParentOf(DescriptorImage image) => ImageFileName.Find(_names, image.File).ParentBundle;
+
+    /// <summary>Whether bundles that this one was cloned from are looked into at all.</summary>
+    public bool FollowsParents => _context.Gate is not ClosedGate;
 
     /// <summary>Opens the file of an image with the driver that its type demands.</summary>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, or is no such image.</exception>
@@ -161,15 +177,17 @@ internal sealed class BundleFiles
     /// <param name="image">Which.</param>
     /// <param name="writable">For writing too.</param>
     /// <param name="cancellationToken">Stops reading metadata.</param>
+    /// <param name="accept">Asked before the file is locked; throws to refuse it.</param>
     /// <exception cref="BlockException">It is missing, lies where it must not, is locked, is no such image, or cannot be written to.</exception>
     public async ValueTask<ImageDriver> OpenAsync(
-        DiskDescriptor descriptor, DescriptorImage image, bool writable, CancellationToken cancellationToken)
+        DiskDescriptor descriptor, DescriptorImage image, bool writable, CancellationToken cancellationToken, Action<Storage>? accept = null)
     {
         var storage = writable
             ? await OpenForWritingAsync(descriptor, image, cancellationToken).ConfigureAwait(false)
             : await OpenStorageAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
         try
         {
+            accept?.Invoke(storage);
             ImageFormat format = image.Type == DescriptorImageType.Plain ? s_raw : s_parallels;
             if (writable)
             {
@@ -254,7 +272,7 @@ internal sealed class BundleFiles
             return await Directory.OpenFileAsync(name, cancellationToken).ConfigureAwait(false);
         }
 
-        if (place.ParentBundle is { } parent && !_context.MetadataOnly)
+        if (place.ParentBundle is { } parent)
         {
             return await OpenFromParentAsync(descriptor, image, parent, place.ParentFile!, cancellationToken).ConfigureAwait(false);
         }

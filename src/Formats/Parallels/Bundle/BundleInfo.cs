@@ -10,6 +10,9 @@ namespace Platter.Formats.Parallels.Bundle;
 /// <summary>What <c>info</c> tells of a bundle: the disk, and every layer with its files, also of snapshots that are not open.</summary>
 internal static class BundleInfo
 {
+    // Looking into an image is a millisecond or more of work, and a descriptor that is not 100 KB long can name thousands.
+    private const int MaxImages = 1024;
+
     /// <summary>Gathers it. Images outside the opened chain are opened for their header and closed again; one that cannot be opened gets an
     /// <c>error</c> instead of sizes.</summary>
     public static async ValueTask<ImageInfo> MakeAsync(
@@ -20,11 +23,13 @@ internal static class BundleInfo
     {
         var (descriptor, tree, names, opened, segments) = state;
         var open = segments.SelectMany(s => s.Layers).ToDictionary(layer => (object)layer.Image, layer => layer.Driver, ReferenceEqualityComparer.Instance);
-        var quiet = files.Quiet();
+        var (quiet, look) = (files.Quiet(), files.ForLook());
         var chain = tree.ChainOf(opened).Select(s => s.Id).ToHashSet();
         var depths = tree.Depths();
         var imagesOf = descriptor.Storages.SelectMany((s, i) => s.Images.Values.Select(image => (Storage: i, Image: image))).ToLookup(pair => pair.Image.Id);
         long allocated = 0;
+        var looks = 0;
+        var seen = new HashSet<string>(StringComparer.Ordinal);
         var dirty = false;
         var clusterSizes = new HashSet<long>();
         var layers = new JsonArray();
@@ -53,27 +58,48 @@ internal static class BundleInfo
 
         async ValueTask<JsonNode> DescribeAsync(int storage, DescriptorImage image)
         {
+            var inside = files.NameInside(image);
+            var parent = inside is null ? files.ParentOf(image) : null;
             var json = new JsonObject
             {
                 ["storage"] = storage,
-                ["file"] = SafeText.Clean(files.NameInside(image) ?? image.File),
+                ["file"] = SafeText.Clean(inside ?? image.File),
                 ["type"] = image.Type.ToString(),
             };
+            Add(json, "parent-bundle", parent is null ? null : SafeText.Clean(parent));
             try
             {
                 if (open.TryGetValue(image, out var driver))
                 {
-                    Measure(json, driver);
+                    Measure(json, driver, parent is null);
                     return json;
                 }
 
-                var other = await quiet.OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
+                if (parent is not null && !files.FollowsParents)
+                {
+                    // It is what it should be; whoever asked does not want other directories to be looked into.
+                    return json;
+                }
+
+                if (!seen.Add(inside ?? image.File))
+                {
+                    json["error"] = "another image has this file already";
+                    return json;
+                }
+
+                if (looks++ >= MaxImages && image.Id != opened.Id)
+                {
+                    json["error"] = string.Create(CultureInfo.InvariantCulture, $"was not looked into: the disk has more than {MaxImages} images");
+                    return json;
+                }
+
+                var other = await (image.Id == opened.Id ? quiet : look).OpenAsync(descriptor, image, cancellationToken).ConfigureAwait(false);
                 await using (other.ConfigureAwait(false))
                 {
-                    Measure(json, other);
+                    Measure(json, other, parent is null);
                 }
             }
-            catch (BlockException e) when (image.Id != opened.Id)
+            catch (BlockException e)
             {
                 json["error"] = SafeText.Clean(e.Message);
             }
@@ -81,13 +107,13 @@ internal static class BundleInfo
             return json;
         }
 
-        void Measure(JsonObject json, ImageDriver driver)
+        void Measure(JsonObject json, ImageDriver driver, bool isOwn)
         {
             json["virtual-size"] = driver.VirtualSize;
             if (driver.Storage.AllocatedSize is { } size)
             {
                 json["actual-size"] = size;
-                allocated += size;
+                allocated += isOwn ? size : 0;
             }
 
             if (driver is ParallelsImage image)

@@ -15,7 +15,6 @@ internal sealed partial class BundleNode : BlockNode
     private readonly OpenContext _context;
     private BundleState _state;
     private IReadOnlyList<SnapshotInfo> _snapshots = [];
-    private IReadOnlyList<BitmapInfo> _bitmaps = [];
 
     internal BundleNode(BundleLocation location, OpenContext context, BundleState state, bool writable)
     {
@@ -50,7 +49,7 @@ internal sealed partial class BundleNode : BlockNode
     public override string? ParentSnapshotId => _state.Tree.TopId is { } id ? IdOfParent(_state.Tree.Find(id)!) : null;
 
     /// <summary>Bitmaps of the current state's images; of a split disk those that every storage has. None when a snapshot was chosen.</summary>
-    public override IReadOnlyList<BitmapInfo> Bitmaps => _bitmaps;
+    public override IReadOnlyList<BitmapInfo> Bitmaps => _state.Opened.Id == _state.Tree.TopId ? CommonBitmaps() : [];
 
     /// <summary>GUID of the snapshot that is open, in braces; the current state unless another was chosen.</summary>
     public string OpenedSnapshot => $"{_state.Opened.Id:B}";
@@ -105,7 +104,6 @@ internal sealed partial class BundleNode : BlockNode
     private void Adopt(BundleState state)
     {
         _state = state;
-        _bitmaps = state.Opened.Id == state.Tree.TopId ? CommonBitmaps() : [];
         _snapshots = [.. state.Tree.Shots.Where(shot => shot.Id != state.Tree.TopId && !shot.IsMerging).Select(ToInfo)];
     }
 

@@ -165,9 +165,15 @@ internal sealed class BundleOpener
     }
 
     /// <summary>What lies below the root of a bundle: a snapshot of another bundle, or nothing.</summary>
+    /// <param name="context">Gate, caches, limits.</param>
+    /// <param name="files">The bundle's files.</param>
+    /// <param name="descriptor">Its descriptor.</param>
+    /// <param name="tree">Its snapshots.</param>
+    /// <param name="cancellationToken">Stops reading metadata.</param>
+    /// <param name="layersAbove">Images that stand on it.</param>
     public static ValueTask<BlockNode?> OpenVolumeAsync(
-        OpenContext context, BundleFiles files, DiskDescriptor descriptor, SnapshotTree tree, CancellationToken cancellationToken) =>
-        new BundleOpener(context, files, descriptor, tree, writable: false).OpenParentAsync(1, cancellationToken);
+        OpenContext context, BundleFiles files, DiskDescriptor descriptor, SnapshotTree tree, CancellationToken cancellationToken, int layersAbove = 1) =>
+        new BundleOpener(context, files, descriptor, tree, writable: false).OpenParentAsync(layersAbove, cancellationToken);
 
     // Linked clones of ploop: below our root lies a snapshot of another bundle.
     private async ValueTask<BlockNode?> OpenParentAsync(int layersAbove, CancellationToken cancellationToken)
@@ -297,15 +303,9 @@ internal sealed class BundleOpener
                 _descriptor.File, image.Path + "/Type", image.Line, "Plain", $"only a root can be plain, and {image.Id:B} has a parent");
         }
 
-        var driver = await _files.OpenAsync(_descriptor, image, writable, cancellationToken).ConfigureAwait(false);
+        var driver = await _files.OpenAsync(_descriptor, image, writable, cancellationToken, RefuseTwice).ConfigureAwait(false);
         try
         {
-            if (!_openedNames.Add(driver.Storage.Name) || (driver.Storage.Identity is { } identity && !_identities.Add(identity)))
-            {
-                throw ImageFormatException.InDescriptor(
-                    _descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "the same file is another image of this disk already");
-            }
-
             if (driver is ParallelsImage && storage.BlockSizeSectors is { } blockSize && blockSize != driver.ClusterSize / Sizes.SectorBytes)
             {
                 throw ImageFormatException.InDescriptor(
@@ -322,6 +322,16 @@ internal sealed class BundleOpener
         {
             await driver.DisposeAsync().ConfigureAwait(false);
             throw;
+        }
+
+        // Before it is locked: otherwise our own lock would look like somebody else's.
+        void RefuseTwice(Storage file)
+        {
+            if (!_openedNames.Add(file.Name) || (file.Identity is { } identity && !_identities.Add(identity)))
+            {
+                throw ImageFormatException.InDescriptor(
+                    _descriptor.File, image.Path + "/File", image.Line, SafeText.Clean(image.File, 256), "the same file is another image of this disk already");
+            }
         }
     }
 

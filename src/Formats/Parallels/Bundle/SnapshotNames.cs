@@ -28,14 +28,23 @@ internal static class SnapshotNames
     public static async ValueTask<IReadOnlyDictionary<Guid, Entry>> ReadAsync(
         BundleLocation location, OpenContext context, CancellationToken cancellationToken)
     {
-        if (DirectoryOf(location) is not { } directory)
-        {
-            return None;
-        }
-
         try
         {
-            var storage = await directory.OpenFileAsync(FileName, cancellationToken).ConfigureAwait(false);
+            foreach (var directory in (ReadOnlySpan<StorageDirectory?>)[MachineOf(location), location.Disk])
+            {
+                // A link that leads elsewhere is listed, and no file.
+                if (directory is not null && !directory.FileExists(FileName) && directory.ListFiles().Contains(FileName))
+                {
+                    throw new BlockException(BlockErrorKind.NotAllowed, $"{directory.Name}/{FileName}: leads out of its directory, or is no file");
+                }
+            }
+
+            if (DirectoryOf(location) is not { } place)
+            {
+                return None;
+            }
+
+            var storage = await place.OpenFileAsync(FileName, cancellationToken).ConfigureAwait(false);
             await using (storage.ConfigureAwait(false))
             {
                 return Parse(await XmlFile.LoadAsync(storage, context.Limits.MaxDescriptorBytes, cancellationToken).ConfigureAwait(false));
@@ -51,9 +60,11 @@ internal static class SnapshotNames
     /// <summary>Where the file is, or null if there is none.</summary>
     /// <remarks>It is the machine's. Around a disk that was opened by its own name, nothing but this file is looked at, and only in a machine.</remarks>
     public static StorageDirectory? DirectoryOf(BundleLocation location) =>
-        (location.Machine ?? location.Disk.OpenEnclosing(".pvm")) is { } machine && machine.FileExists(FileName) ? machine
+        MachineOf(location) is { } machine && machine.FileExists(FileName) ? machine
         : location.Disk.FileExists(FileName) ? location.Disk
         : null;
+
+    private static StorageDirectory? MachineOf(BundleLocation location) => location.Machine ?? location.Disk.OpenEnclosing(".pvm");
 
     /// <summary>Collects every element that has a GUID and a name. The first entry of a GUID counts.</summary>
     public static Dictionary<Guid, Entry> Parse(XElement root)

@@ -36,6 +36,7 @@ internal sealed class ImageCheck
     private readonly long _diskClusters;
     private long _gridRemainder = -1;
     private bool _isOnOneGrid = true;
+    private bool _extensionMayUseTail;
     private long _allocated;
     private long _fragmented;
     private long _usedEnd;
@@ -214,6 +215,8 @@ internal sealed class ImageCheck
             _tally.Note($"feature 0x{magic:x} of the Format Extension is unknown, and will be gone when the image is changed");
         }
 
+        // What cannot be read may have its bitmaps, or other sections' clusters, anywhere in the file: while the header refers to it, nobody knows what is leaked.
+        _extensionMayUseTail = _extension.Problems.Count > 0 && !_plan.DropsExtension && _header.ExtensionOffsetSectors < (ulong)(_length / Sizes.SectorBytes);
         if (_extension.Clusters.Length > 0 && !_plan.DropsExtension)
         {
             _usedEnd = _extension.Clusters[^1] + _geometry.ClusterSizeBytes;
@@ -299,6 +302,13 @@ internal sealed class ImageCheck
 
         if (_length <= _usedEnd)
         {
+            return;
+        }
+
+        if (_extensionMayUseTail)
+        {
+            _tally.Note($"{_length - _usedEnd} bytes at the end of the image may belong to the damaged Format Extension", Remedies.TailOfExtension);
+            _usedEnd = _length;
             return;
         }
 

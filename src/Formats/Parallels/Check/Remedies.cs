@@ -37,7 +37,14 @@ internal static class Remedies
         "the header stops referring to the extension; all its bitmaps are gone");
 
     public static readonly Remedy StaleExtension = new(
-        "The bitmaps are older than the last change of the image and must not be used. Some programs refuse the image because of them.", "the header stops referring to the extension");
+        "The bitmaps are older than the last change of the image and must not be used. Some programs refuse the image because of them.", "the header stops referring to the extension")
+    {
+        // Its clusters count as leaked: a header that still refers to them when they are gone is worse.
+        IsForLeaks = true,
+    };
+
+    public static readonly Remedy TailOfExtension = new(
+        "Nothing else refers to the end of the file, but what is damaged may: its bitmaps may be restored from there. It is kept as long as the header refers to the extension.", null);
 
     public static readonly Remedy Hole = new("Space inside the file that nothing refers to. No data are affected, and the next writes take it.", null);
 

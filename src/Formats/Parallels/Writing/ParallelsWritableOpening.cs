@@ -131,8 +131,9 @@ internal static class ParallelsWritableOpening
                 "the Format Extension has a section that is necessary and not understood, or damaged: the image cannot be written to", BlockErrorKind.Unsupported);
         }
 
-        if (extension.IsDamaged)
+        if (extension.Problems.Count > 0)
         {
+            // A bitmap that cannot be read would be gone with the first write.
             throw Bad(storage, 56, "ext_off", $"0x{header.ExtensionOffsetSectors:x}", $"the Format Extension is damaged ({extension.Problems[0]}); {Refusal}");
         }
     }

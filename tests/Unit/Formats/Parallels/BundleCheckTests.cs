@@ -198,6 +198,43 @@ public class BundleCheckTests
     }
 
     [Fact]
+    public async Task A_current_state_outside_the_bundle_is_corrupt()
+    {
+        var bundle = Builder().Build().EditDescriptor(root => root.Descendants("File").Last().Value = "../other.hdd/x.hds");
+        var (report, findings) = await CheckAsync(bundle.ToDirectory());
+        Assert.Equal(1, report.Corruptions);
+        Assert.Contains("Corruption ../other.hdd/x.hds: Storage[1]/Image[3] is the current state's, and lies outside this bundle: nothing can be written", Lines(findings));
+    }
+
+    [Theory]
+    [InlineData(64, false)]
+    [InlineData(65, true)]
+    public async Task A_chain_that_is_too_deep_to_be_opened_is_an_error(int layers, bool isTooDeep)
+    {
+        var builder = new BundleBuilder("disk", 640, 64);
+        for (var i = 1; i < layers; i++)
+        {
+            builder.AddLayer();
+        }
+
+        builder.AddTop();
+        var (report, findings) = await CheckAsync(builder.Build().ToDirectory());
+        Assert.Equal(isTooDeep ? 1 : 0, report.Errors);
+        Assert.Equal(
+            isTooDeep ? ["Error DiskDescriptor.xml: the current state stands on a chain of 65 images, the limit is 64: it cannot be opened"] : [], Lines(findings));
+    }
+
+    [Fact]
+    public async Task A_copy_of_the_descriptor_that_names_other_files_is_noted()
+    {
+        var bundle = Builder().Build();
+        bundle.SetFile(BundleFiles.BackupName, bundle.DescriptorText.Replace(Top, "gone.hds", StringComparison.Ordinal));
+        var (report, findings) = await CheckAsync(bundle.ToDirectory());
+        Assert.Equal(0, report.Corruptions);
+        Assert.Equal(["Note DiskDescriptor.xml.Backup: names 'gone.hds', which is not there: it is no copy of the descriptor"], Lines(findings));
+    }
+
+    [Fact]
     public async Task Progress_goes_from_nothing_to_all()
     {
         List<double> values = [];

@@ -1,3 +1,4 @@
+using System.Xml.Linq;
 using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Formats.Parallels.Bundle;
@@ -69,14 +70,45 @@ public class BundleInfoTests
     }
 
     [Fact]
-    public async Task An_unreadable_current_state_is_an_error()
+    public async Task An_unreadable_current_state_is_told_and_hides_nothing()
     {
         var builder = new BundleBuilder("disk", 640, 64);
         builder.AddTop();
         var bundle = builder.Build();
         bundle.Remove(bundle.ImageName(bundle.Layers[0]));
         await using var node = await BundleReadTests.OpenAsync(bundle.ToDirectory(), context: MetadataOnly);
-        Assert.Equal(BlockErrorKind.NotFound, (await Assert.ThrowsAsync<ImageFormatException>(async () => await node.GetInfoAsync())).Kind);
+        var layers = (await node.GetInfoAsync()).FormatSpecific!["data"]!["layers"]!.AsArray();
+        Assert.EndsWith("there is no such file in this bundle", (string?)layers[0]!["images"]![0]!["error"]);
+    }
+
+    [Fact]
+    public async Task Of_a_thousand_images_and_more_no_file_is_looked_into_twice_and_not_all_are()
+    {
+        var builder = new BundleBuilder("disk", 640, 64);
+        builder.AddTop();
+        var bundle = builder.Build().EditDescriptor(root =>
+        {
+            var image = root.Descendants("Image").Single();
+            var shot = root.Descendants("Shot").Single();
+            var parent = BundleBuilder.PredefinedTop;
+            for (var i = 1; i <= 3000; i++)
+            {
+                var id = new Guid($"{i:x8}-0000-4000-8000-{i:x12}");
+                image.Parent!.Add(new XElement("Image", new XElement("GUID", id.ToString("B")), new XElement("Type", "Compressed"),
+                    new XElement("File", i % 2 == 0 ? image.Element("File")!.Value : $"missing{i}.hds")));
+                shot.Parent!.Add(new XElement("Shot", new XElement("GUID", id.ToString("B")), new XElement("ParentGUID", parent.ToString("B"))));
+                parent = id;
+            }
+        });
+        await using var node = await BundleReadTests.OpenAsync(bundle.ToDirectory(), context: MetadataOnly);
+        var layers = (await node.GetInfoAsync()).FormatSpecific!["data"]!["layers"]!.AsArray();
+        Assert.Equal(3001, layers.Count);
+        var errors = layers.Select(layer => (string?)layer!["images"]![0]!["error"]).CountBy(error => error is null ? "none" : error.Contains("no such file", StringComparison.Ordinal) ? "missing" : error)
+            .ToDictionary();
+        Assert.Equal(1, errors["none"]);
+        Assert.Equal(1500, errors["another image has this file already"]);
+        Assert.Equal(1023, errors["missing"]);
+        Assert.Equal(477, errors["was not looked into: the disk has more than 1024 images"]);
     }
 
     [Fact]

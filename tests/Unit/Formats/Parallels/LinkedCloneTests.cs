@@ -161,6 +161,31 @@ public class LinkedCloneTests
     }
 
     [Theory]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
+    public async Task A_clone_without_its_parent_is_not_good(bool byFile, bool isThere)
+    {
+        var (parent, clone) = byFile ? ByFile() : ByVolume();
+        var world = isThere ? new World(parent) : new World();
+        var context = new OpenContext { Formats = Opening.Formats, Storages = world, Gate = world.Gate, MetadataOnly = true };
+        await using var node = await BundleReadTests.OpenAsync(clone.ToDirectory(), context: context);
+        List<CheckFinding> findings = [];
+        var report = await node.CheckAsync(findings.Add);
+        Assert.Equal((isThere ? 0 : 1, 0), (report.Corruptions, report.Errors));
+        var finding = Assert.Single(findings, f => f.File != BundleFiles.BackupName);
+        Assert.EndsWith(isThere ? "not checked" : "there is no bundle of that name", finding.Message);
+        if (byFile)
+        {
+            var image = (await node.GetInfoAsync()).FormatSpecific!["data"]!["layers"]![0]!["images"]![0]!;
+            Assert.Equal("/vms/base.pvm/base.hdd", image["parent-bundle"]!.GetValue<string>());
+            Assert.Equal(isThere, image["error"] is null);
+            Assert.Equal(isThere, image["virtual-size"] is not null);
+        }
+    }
+
+    [Theory]
     [InlineData(true)]
     [InlineData(false)]
     public async Task A_clone_is_written_and_its_parent_never(bool byFile)

@@ -175,6 +175,45 @@ public sealed class ParallelsRepairTests
         await AssertReadsAsync(storage, image.Model.ToArray(), 7);
     }
 
+    [Theory]
+    [InlineData(100, false)]
+    [InlineData(100, true)]
+    [InlineData(48 + 32, false)]
+    public async Task Leaks_mode_leaves_a_damaged_extension_and_all_that_may_be_its_own(int flipped, bool isRightChecksum)
+    {
+        var image = new ParallelsImageBuilder { ClusterSectors = 64, SizeSectors = 64 * Clusters, LeakedTailClusters = 2 }
+            .FillRandom(7).AddBitmap(new ParallelsBitmap { StoreUniformClusters = true }.Set(5, 9)).Build();
+        image.Bytes.FlipBit(image.ExtensionAt + flipped, 3);
+        if (isRightChecksum)
+        {
+            image.Bytes.PutU64Le(image.BitmapL1At[0], 3);
+            image.FixExtensionChecksum();
+        }
+
+        var before = image.Bytes.ToArray();
+        var storage = new MemoryStorage("test.hds", before.ToArray());
+        List<CheckFinding> findings = [];
+        var report = await RepairAsync(storage, RepairMode.Leaks, findings.Add);
+        Assert.Equal((false, 1, 0), (report.IsChanged, report.Check.Corruptions, report.Check.Leaks));
+        Assert.Equal(before, storage.ToArray());
+        Assert.Contains(findings, f => f.Severity == CheckSeverity.Note && f.Message.EndsWith("may belong to the damaged Format Extension", StringComparison.Ordinal));
+
+        report = await RepairAsync(storage, RepairMode.All);
+        Assert.Equal((true, 0, 0), (report.IsChanged, report.Check.Corruptions, report.Check.Leaks));
+        await AssertReadsAsync(storage, image.Model.ToArray(), 7);
+    }
+
+    [Fact]
+    public async Task Leaks_mode_takes_a_stale_extension_together_with_what_refers_to_it()
+    {
+        var image = new ParallelsImageBuilder { ClusterSectors = 64, SizeSectors = 64 * Clusters }
+            .FillRandom(7).AddBitmap(new ParallelsBitmap { StoreUniformClusters = true }.Set(5, 9)).Build().Set(ParallelsField.InUse, 0);
+        var storage = new MemoryStorage("test.hds", image.Bytes.ToArray());
+        var report = await RepairAsync(storage, RepairMode.Leaks);
+        Assert.Equal((2, 0), (report.LeaksFixed, report.Check.Leaks));
+        Assert.Equal(0u, BitConverter.ToUInt64(storage.ToArray(), 56));
+    }
+
     [Fact]
     public async Task An_image_that_must_not_be_changed_is_not()
     {

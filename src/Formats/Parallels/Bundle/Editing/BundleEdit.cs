@@ -1,3 +1,4 @@
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -222,6 +223,64 @@ internal sealed class BundleEdit : IAsyncDisposable
             var (cluster, version) = await LookOfAsync(storage, like, cancellationToken).ConfigureAwait(false);
             var end = i == names.Count - 1 ? Descriptor.DiskSizeSectors : storage.EndSector;
             await MakeImageAsync(names[i], (end - storage.StartSector) * Sizes.SectorBytes, cluster, version, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Copies the dirty bitmaps of a state's images into new ones that lie on top: whoever makes incremental backups goes on with the current state.</summary>
+    /// <param name="names">The new images, from <see cref="MakeLayerAsync"/>.</param>
+    /// <param name="from">The state.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public async ValueTask CopyBitmapsAsync(IReadOnlyList<string> names, DescriptorShot from, CancellationToken cancellationToken)
+    {
+        for (var i = 0; i < names.Count; i++)
+        {
+            var image = ImageOf(Descriptor.Storages[i], from.Id);
+            var source = await Files.Unlocked().OpenAsync(Descriptor, image, cancellationToken).ConfigureAwait(false);
+            await using var closing = source.ConfigureAwait(false);
+            if (source.Bitmaps.Count == 0)
+            {
+                continue;
+            }
+
+            var driver = await Files.OpenAsync(
+                Descriptor, image with { File = names[i], Type = DescriptorImageType.Compressed }, writable: true, cancellationToken).ConfigureAwait(false);
+            var target = new ImageNode(driver, backing: null);
+            await using var closingTarget = target.ConfigureAwait(false);
+            if (target.VirtualSize != source.VirtualSize)
+            {
+                // Their bits would not mean the same.
+                WarnOfLost(source.Bitmaps, "the new image has another size");
+                continue;
+            }
+
+            await target.AddBitmapsAsync(
+                [.. source.Bitmaps.Select(b => new NewBitmap(b.Name, b.Granularity, b.Enabled, source.ReadBitmapAsync(b.Name, cancellationToken)))],
+                cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Tells of the bitmaps that a state's images have and that go with them.</summary>
+    public async ValueTask WarnOfBitmapsAsync(DescriptorShot shot, string why, CancellationToken cancellationToken)
+    {
+        var lost = new List<BitmapInfo>();
+        foreach (var storage in Descriptor.Storages)
+        {
+            var driver = await Files.Unlocked().OpenAsync(Descriptor, ImageOf(storage, shot.Id), cancellationToken).ConfigureAwait(false);
+            await using var closing = driver.ConfigureAwait(false);
+            lost.AddRange(driver.Bitmaps.Where(bitmap => lost.All(other => other.Name != bitmap.Name)));
+        }
+
+        WarnOfLost(lost, why);
+    }
+
+    /// <summary>Tells of bitmaps that are gone.</summary>
+    public void WarnOfLost(IReadOnlyCollection<BitmapInfo> bitmaps, string why)
+    {
+        if (bitmaps.Count > 0)
+        {
+            _context.Warn(
+                $"{Location.Disk.Name}: gone: dirty bitmap{(bitmaps.Count == 1 ? string.Empty : "s")} {string.Join(", ", bitmaps.Take(4).Select(b => SafeText.Clean(b.Name, 64)))}"
+                + $"{(bitmaps.Count > 4 ? ", ..." : string.Empty)}: {why}; the next backup must be a full one");
         }
     }
 

@@ -1,3 +1,4 @@
+using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 
@@ -25,6 +26,7 @@ internal static class SnapshotEdits
         var files = edit.NewNames();
         await edit.BeginAsync(files, null, cancellationToken).ConfigureAwait(false);
         await edit.MakeLayerAsync(files, top, cancellationToken).ConfigureAwait(false);
+        await edit.CopyBitmapsAsync(files, top, cancellationToken).ConfigureAwait(false);
 
         // The current state keeps the predefined GUID, for readers that know no other.
         var (frozen, current) = top.Id == SnapshotTree.PredefinedTop ? (Guid.NewGuid(), top.Id) : (top.Id, Guid.NewGuid());
@@ -57,6 +59,7 @@ internal static class SnapshotEdits
         }
 
         var files = edit.NewNames();
+        await edit.WarnOfBitmapsAsync(top, "they told what changed up to the state that is given up", cancellationToken).ConfigureAwait(false);
         foreach (var storage in edit.Descriptor.Storages)
         {
             edit.Forget(edit.ImageOf(storage, top.Id));
@@ -111,6 +114,7 @@ internal static class SnapshotEdits
         var files = edit.NewNames();
         await edit.BeginAsync(files, null, cancellationToken).ConfigureAwait(false);
         await edit.MakeLayerAsync(files, top, cancellationToken).ConfigureAwait(false);
+        await edit.CopyBitmapsAsync(files, top, cancellationToken).ConfigureAwait(false);
 
         // What the snapshot was becomes a layer that is none any more; the entries of the snapshot and of the current state stay, and name other files.
         var layer = Guid.NewGuid();
@@ -217,6 +221,7 @@ internal static class SnapshotEdits
         BundleEdit edit, DescriptorStorage storage, DescriptorShot layer, DescriptorShot child, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         bool goesDown;
+        IReadOnlyList<BitmapInfo> lost = [];
         var look = await edit.OpenChainAsync(storage, child, Guid.Empty, cancellationToken).ConfigureAwait(false);
         await using (look.ConfigureAwait(false))
         {
@@ -225,6 +230,10 @@ internal static class SnapshotEdits
                 && edit.Files.NameInside(edit.ImageOf(storage, layer.Id)) is not null
                 && await LayerMerge.CountDownAsync(look, cancellationToken).ConfigureAwait(false)
                     < await LayerMerge.CountUpAsync(look, cancellationToken).ConfigureAwait(false);
+            if (!goesDown)
+            {
+                lost = [.. look.Backing.Bitmaps.Where(bitmap => look.Bitmaps.All(own => own.Name != bitmap.Name))];
+            }
         }
 
         var chain = await edit.OpenChainAsync(storage, child, goesDown ? layer.Id : child.Id, cancellationToken).ConfigureAwait(false);
@@ -240,6 +249,7 @@ internal static class SnapshotEdits
             }
         }
 
+        edit.WarnOfLost(lost, "they were the deleted snapshot's, and what was made on it has them not");
         return goesDown;
     }
 

@@ -62,7 +62,7 @@ internal sealed class EditFixture(MemoryDirectory directory)
         }
 
         // A file that was cut and grown again may have holes; everything else would be worth a look.
-        Assert.Empty(findings.Where(f => !f.Message.EndsWith("between others are not in use", StringComparison.Ordinal)).Select(f => $"{f.Severity} {f.File}: {f.Message}"));
+        Assert.Empty(findings.Where(f => !f.Message.Contains(" between others ", StringComparison.Ordinal)).Select(f => $"{f.Severity} {f.File}: {f.Message}"));
         Assert.Equal(Directory.Bytes("DiskDescriptor.xml"), Directory.Bytes("DiskDescriptor.xml.Backup"));
         Assert.DoesNotContain(Directory.ListFiles(), f => f.EndsWith(".new", StringComparison.Ordinal) || f.EndsWith(".changes", StringComparison.Ordinal));
     }

@@ -2,6 +2,7 @@ using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Formats.Parallels.Bundle;
 using Platter.TestKit;
+using Platter.Tests.Unit.Formats.Parallels;
 using Xunit;
 
 namespace Platter.Tests.Unit.Formats.Editing;
@@ -11,6 +12,53 @@ public sealed class SnapshotEditTests
     private const int Cluster = 128 * 512;
 
     public static TheoryData<string> Shapes { get; } = ["expandable", "plain", "split", "v2", "top-guid", "odd-clusters", "legacy"];
+
+    [Fact]
+    public async Task Bitmaps_go_on_with_the_current_state()
+    {
+        const string Name = "01020304-0506-0708-090a-0b0c0d0e0f10";
+        var fixture = EditFixture.Of(Build("expandable", out var model));
+        await using (var node = await fixture.OpenAsync())
+        {
+            await node.AddBitmapsAsync([new(Name, 65536)]);
+            Assert.Equal(Name, Assert.Single(node.Bitmaps).Name);
+            await EditFixture.FillAsync(node, model, 1, 0, 512);
+            await TakeAsync(node, "one", model);
+            Assert.Equal([(0, 128)], await ParallelsBitmapTests.RangesAsync(node, Name));
+            await EditFixture.FillAsync(node, model, 2, 3 * Cluster, 512);
+        }
+
+        await using (var node = await fixture.OpenAsync())
+        {
+            Assert.Equal([(0, 128), (3 * 128, 128)], await ParallelsBitmapTests.RangesAsync(node, Name));
+            await node.DeleteSnapshotAsync(SnapshotSelector.Parse("one"));
+            var ranges = await ParallelsBitmapTests.RangesAsync(node, Name);
+            Assert.Contains(ranges, r => r.Item1 == 0);
+            await node.ClearBitmapAsync(Name);
+            Assert.Empty(await ParallelsBitmapTests.RangesAsync(node, Name));
+            await TakeAsync(node, "two", model);
+            Assert.Empty(fixture.Warnings);
+            await node.ApplySnapshotAsync(SnapshotSelector.Parse("two"));
+            Assert.Empty(node.Bitmaps);
+            Assert.Contains($"gone: dirty bitmap {Name}: ", Assert.Single(fixture.Warnings), StringComparison.Ordinal);
+            await node.DeleteSnapshotAsync(SnapshotSelector.Parse("two"));
+            await node.AddBitmapsAsync([new("11020304-0506-0708-090a-0b0c0d0e0f10")]);
+            await node.RemoveBitmapAsync("11020304-0506-0708-090a-0b0c0d0e0f10");
+        }
+
+        await fixture.AssertCleanAsync();
+        await fixture.AssertReadsAsync(model);
+    }
+
+    [Fact]
+    public async Task Bitmaps_of_a_split_disk_are_not_changed()
+    {
+        var fixture = EditFixture.Of(Build("split", out _));
+        await using var node = await fixture.OpenAsync();
+        var refused = await Assert.ThrowsAsync<BlockException>(async () => await node.AddBitmapsAsync([new("01020304-0506-0708-090a-0b0c0d0e0f10")]));
+        Assert.Equal(BlockErrorKind.Unsupported, refused.Kind);
+        Assert.EndsWith("bitmaps of a split disk cannot be changed", refused.Message);
+    }
 
     [Theory]
     [MemberData(nameof(Shapes))]
