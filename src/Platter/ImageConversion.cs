@@ -140,7 +140,12 @@ internal sealed class ImageConversion
     {
         var target = await Disk.OpenAsync(Image(), open, cancellationToken).ConfigureAwait(false);
         await using var closing = target.ConfigureAwait(false);
-        TargetGuard.RefuseExportOfSource(_source, ((ImageNode)target.Node).Driver.Storage);
+        if (target.Node is ImageNode image)
+        {
+            // A bundle is a directory, never an export.
+            TargetGuard.RefuseExportOfSource(_source, image.Driver.Storage);
+        }
+
         if (target.Size < _source.VirtualSize || (resumes && target.Size - _source.VirtualSize >= Core.Units.Sizes.SectorBytes))
         {
             throw new BlockException(
