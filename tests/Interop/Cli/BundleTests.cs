@@ -95,7 +95,7 @@ public sealed class BundleTests
 
         // Interrupted when it has begun to fill the new disk, however slowly it got there.
         var script = $"'{PlatterCli.Path}' convert -r 2M -O parallels-bundle '{folder["disk.raw"]}' '{folder["vm.hdd"]}' & "
-            + $"until [ \"$(cat '{folder["vm.hdd"]}'/*.hds 2>/dev/null | wc -c)\" -gt 1500000 ]; do sleep 0.1; done; kill -INT $!; wait $!";
+            + $"until [ \"$(cat '{folder["vm.hdd"]}'/*.hds 2>/dev/null | wc -c)\" -gt 1500000 ]; do sleep 0.1; done; kill -TERM $!; wait $!";
         var cut = ToolRunner.Run(new ToolCommand("bash", "-c", script));
         Assert.NotEqual(0, cut.ExitCode);
         Assert.False(File.Exists(folder["vm.hdd/DiskDescriptor.xml"]));
