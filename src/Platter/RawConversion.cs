@@ -13,20 +13,16 @@ namespace Platter;
 /// </remarks>
 internal static class RawConversion
 {
-    /// <summary>Where a new file is until it is whole.</summary>
-    public static string UnfinishedName(string path) => path + ".unfinished";
-
     public static async Task RunAsync(
         BlockNode source, string path, DiskPreallocation preallocation, DiskConvertOptions options, IProgress<CopyProgress>? progress,
         CancellationToken cancellationToken)
     {
         RefuseWhatRawCannot(path, preallocation, options);
         var isNew = !File.Exists(path) && !options.UseExistingTarget;
-        var file = isNew ? UnfinishedName(path) : path;
+        var file = isNew ? UnfinishedFile.NameOf(path) : path;
         if (options.Resume && !isNew)
         {
-            throw new BlockException(
-                BlockErrorKind.InvalidRequest, $"{path}: is there already; what was interrupted is called '{UnfinishedName(path)}' and nothing else can be resumed");
+            throw UnfinishedFile.Finished(path);
         }
 
         await TargetGuard.RefusePartOfSourceAsync(source, file).ConfigureAwait(false);
@@ -74,7 +70,7 @@ internal static class RawConversion
 
             if (isNew)
             {
-                TakeName(file, path);
+                UnfinishedFile.Finish(path);
             }
 
             state = CopyState.Done;
@@ -134,18 +130,6 @@ internal static class RawConversion
         if (options.Compress)
         {
             throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Compression not supported for this file format");
-        }
-    }
-
-    private static void TakeName(string file, string path)
-    {
-        try
-        {
-            File.Move(file, path, overwrite: false);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new BlockException(BlockErrorKind.Io, $"{path}: the copy is whole, and could not be given its name: {e.Message}", e);
         }
     }
 
