@@ -98,28 +98,39 @@ public sealed class DiskCreation
     /// <summary>Makes the image, or the bundle in a directory that is empty or not there. Nothing that is there is touched before all checks are through and the file is locked; a file that was made here
     /// is removed again when something fails.</summary>
     /// <exception cref="BlockException">Options do not go together, a secret is missing, the file is in use, or the host could not write.</exception>
-    public async ValueTask RunAsync(CancellationToken cancellationToken = default)
+    public ValueTask RunAsync(CancellationToken cancellationToken = default) => RunAsync(Path, cancellationToken);
+
+    /// <summary>Judges what <see cref="RunAsync(CancellationToken)"/> would judge before it touches anything.</summary>
+    /// <exception cref="BlockException">Options do not go together, or a secret is missing.</exception>
+    internal void Check()
+    {
+        try
+        {
+            _bundle?.CheckCreate(Size, NamedOptions);
+            _format?.CheckCreate(Size, WithPassword(), ContextFor(new NewFiles()));
+        }
+        catch (BlockException e)
+        {
+            throw About(Path, e);
+        }
+    }
+
+    /// <summary>As <see cref="RunAsync(CancellationToken)"/>, in a file that gets its name later.</summary>
+    internal async ValueTask RunAsync(string path, CancellationToken cancellationToken)
     {
         try
         {
             var files = new NewFiles();
-            var context = new CreateContext
-            {
-                Secrets = _options.Password is { } password ? new OnePassword(password, _options.Secrets) : _options.Secrets,
-                OpenDataFileAsync = (name, _) => new(files.Open(LocalPathOf(name))),
-                Progress = _options.Progress,
-                Unfinished = _options.Unfinished,
-                Label = _options.Label,
-            };
+            var context = ContextFor(files);
             if (_bundle is not null)
             {
-                await MakeBundleAsync(_bundle, cancellationToken).ConfigureAwait(false);
+                await MakeBundleAsync(_bundle, context, cancellationToken).ConfigureAwait(false);
                 return;
             }
 
             var named = WithPassword();
             _format!.CheckCreate(Size, named, context);
-            var storage = files.Open(Path);
+            var storage = files.Open(path);
             var finished = false;
             try
             {
@@ -146,7 +157,16 @@ public sealed class DiskCreation
         }
     }
 
-    private async ValueTask MakeBundleAsync(BundleFormat bundle, CancellationToken cancellationToken)
+    private CreateContext ContextFor(NewFiles files) => new()
+    {
+        Secrets = _options.Password is { } password ? new OnePassword(password, _options.Secrets) : _options.Secrets,
+        OpenDataFileAsync = (name, _) => new(files.Open(LocalPathOf(name))),
+        Progress = _options.Progress,
+        Unfinished = _options.Unfinished,
+        Label = _options.Label,
+    };
+
+    private async ValueTask MakeBundleAsync(BundleFormat bundle, CreateContext context, CancellationToken cancellationToken)
     {
         if (Path.TrimEnd('/').EndsWith(".pvm", StringComparison.OrdinalIgnoreCase))
         {
@@ -157,7 +177,7 @@ public sealed class DiskCreation
         var directory = FileDirectory.Create(Path, out var isNew);
         try
         {
-            await bundle.CreateAsync(directory, Size, NamedOptions, cancellationToken).ConfigureAwait(false);
+            await bundle.CreateAsync(directory, Size, NamedOptions, context, cancellationToken).ConfigureAwait(false);
         }
         catch
         {

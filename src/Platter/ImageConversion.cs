@@ -2,13 +2,15 @@ using Platter.Core.Bitmaps;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
+using Platter.Host.Files;
 using Platter.Operations.Copy;
 using Platter.Operations.Offline;
 
 namespace Platter;
 
 /// <summary>Makes an image of a format with structures of its own from a disk, or fills one that is there.</summary>
-/// <remarks>Until it is whole, a new image says that it is an unfinished copy, and stays when the copy is interrupted; one whose format cannot say so does not stay.</remarks>
+/// <remarks>Until it is whole, a new image says that it is an unfinished copy, and stays when the copy is interrupted. What is in a Parallels image cannot say so; its name does, as with a raw file,
+/// also while it takes the place of a file that was there. One that neither says (qcow2 of version 2, a device) does not stay.</remarks>
 internal sealed class ImageConversion
 {
     private readonly BlockNode _source;
@@ -18,11 +20,12 @@ internal sealed class ImageConversion
     private readonly DiskConvertOptions _options;
     private readonly IProgress<CopyProgress>? _progress;
     private readonly IReadOnlyList<BitmapInfo> _bitmaps;
+    private string _file;
     private bool _saysUnfinished;
 
     private ImageConversion(BlockNode source, string path, DiskCreateOptions create, DiskConvertOptions options, IProgress<CopyProgress>? progress)
     {
-        (_source, _path, _create, _options, _progress) = (source, path, create, options, progress);
+        (_source, _path, _file, _create, _options, _progress) = (source, path, path, create, options, progress);
         _named = create.ToNamed();
 
         // Judged before anything is made.
@@ -55,19 +58,35 @@ internal sealed class ImageConversion
             return;
         }
 
-        if (_options.Resume && (IsBundle ? Directory.Exists(_path) && Directory.EnumerateFileSystemEntries(_path).Any() : File.Exists(_path)))
+        if (IsSaidByName)
         {
-            await RefuseFinishedAsync(cancellationToken).ConfigureAwait(false);
+            _file = UnfinishedFile.NameOf(_path);
+            await TargetGuard.RefusePartOfSourceAsync(_source, _file).ConfigureAwait(false);
+        }
+
+        if (_options.Resume && await CanResumeAsync(cancellationToken).ConfigureAwait(false))
+        {
             await ResumeAsync(hasBacking, cancellationToken).ConfigureAwait(false);
             return;
         }
 
-        var created = new[] { _path, dataFile }.Where(file => file is not null && !Path.Exists(file)).ToList();
+        // Making an image removes what it could not finish by itself.
+        List<string> created = [];
         var finished = false;
         try
         {
             var creation = await DiskCreation.PrepareAsync(_path, _source.VirtualSize, _create with { Unfinished = true }, cancellationToken).ConfigureAwait(false);
-            await creation.RunAsync(cancellationToken).ConfigureAwait(false);
+            creation.Check();
+            if (IsSaidByName && File.Exists(_path))
+            {
+                _file = await UnfinishedFile.TakeFromAsync(_path).ConfigureAwait(false);
+                created = _file == _path ? [] : [_file];
+            }
+
+            string?[] files = _file == _path ? [_path, dataFile] : [_file];
+            var ours = files.OfType<string>().Where(file => IsBundle || _file != _path || !Path.Exists(file)).ToList();
+            await creation.RunAsync(_file, cancellationToken).ConfigureAwait(false);
+            created = ours;
             await FillAsync(
                 _options.Copy with { TargetIsZero = !hasBacking, SharedDepth = hasBacking ? 1 : 0 }, isNew: true, resumes: false, cancellationToken).ConfigureAwait(false);
             finished = true;
@@ -81,7 +100,7 @@ internal sealed class ImageConversion
         {
             if (_saysUnfinished)
             {
-                _options.OnUnfinished(_path);
+                _options.OnUnfinished(_file);
             }
             else if (!finished)
             {
@@ -112,7 +131,7 @@ internal sealed class ImageConversion
         {
             if (_saysUnfinished)
             {
-                _options.OnUnfinished(_path);
+                _options.OnUnfinished(_file);
             }
         }
     }
@@ -132,7 +151,12 @@ internal sealed class ImageConversion
         await CopyAsync(open, copy, isNew, resumes, cancellationToken).ConfigureAwait(false);
         if (_options.Verify)
         {
-            await ConversionCheck.RunAsync(_source, _path, Image(), open with { Writable = false, AllowUnfinished = false }, cancellationToken).ConfigureAwait(false);
+            await ConversionCheck.RunAsync(_source, _file, Image(), open with { Writable = false, AllowUnfinished = false }, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (_file != _path)
+        {
+            UnfinishedFile.Finish(_path);
         }
     }
 
@@ -155,14 +179,24 @@ internal sealed class ImageConversion
                     : $"{_path}: Output file is smaller than input file: it has {target.Size} bytes, {_source.VirtualSize} are needed");
         }
 
+        if (resumes && target.Node.Snapshots.Count > 0)
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidRequest, $"{_path}: was to be a copy with snapshots, which cannot go on; the same command again, with --snapshots and without --resume, replaces it");
+        }
+
         var filling = new ImageFilling(_source, target.Node, _bitmaps);
+        var isSaidByName = _file != _path;
+        var isWhole = false;
         try
         {
+            copy = isSaidByName ? copy with { FlushEveryBytes = ImageFilling.FlushEveryBytes } : copy;
             await filling.RunAsync(copy, _options.Compress, isNew, resumes, _progress, cancellationToken).ConfigureAwait(false);
+            isWhole = true;
         }
         finally
         {
-            _saysUnfinished = filling.SaysUnfinished;
+            _saysUnfinished = isSaidByName ? !isWhole : filling.SaysUnfinished;
         }
     }
 
@@ -171,7 +205,7 @@ internal sealed class ImageConversion
     private NodeOptions Image()
     {
         var image = new NodeOptions { ["driver"] = _create.Format };
-        image.SetChild("file", DiskName.Parse(_path));
+        image.SetChild("file", DiskName.Parse(_file));
         if (_named["encrypt.key-secret"] is { } secret)
         {
             image["encrypt.key-secret"] = secret;
@@ -180,9 +214,28 @@ internal sealed class ImageConversion
         return image;
     }
 
-    // An image that opens as it is has been finished, or is another one.
-    private async ValueTask RefuseFinishedAsync(CancellationToken cancellationToken)
+    // A file of this format that is unfinished has another name, whatever is in it.
+    private bool IsSaidByName => _create.Format == "parallels";
+
+    // Whether there is something to go on with. An image that opens as it is has been finished, or is another one.
+    private async ValueTask<bool> CanResumeAsync(CancellationToken cancellationToken)
     {
+        if (IsSaidByName && Path.Exists(_path))
+        {
+            throw UnfinishedFile.Finished(_path);
+        }
+
+        var bundle = KnownFormats.Registry.FindBundle(_create.Format);
+        if (bundle is null ? !File.Exists(_file) : !Directory.Exists(_path))
+        {
+            return false;
+        }
+
+        if (bundle?.CanResume(FileDirectory.Open(_path)) == true)
+        {
+            return true;
+        }
+
         Disk disk;
         try
         {
@@ -190,10 +243,15 @@ internal sealed class ImageConversion
         }
         catch (BlockException e) when (e.Kind == BlockErrorKind.Unsupported)
         {
-            return;
+            return bundle is null;
+        }
+        catch (BlockException e) when (bundle is not null || (IsSaidByName && e.Kind is BlockErrorKind.WrongFormat or BlockErrorKind.CorruptImage))
+        {
+            // It was interrupted before it was an image. Whether a directory can be used is judged when a bundle is made in it.
+            return false;
         }
 
         await using var closing = disk.ConfigureAwait(false);
-        throw new BlockException(BlockErrorKind.InvalidRequest, $"{_path}: is there already, and is not an unfinished copy; nothing else can be resumed");
+        return IsSaidByName ? true : throw new BlockException(BlockErrorKind.InvalidRequest, $"{_path}: is there already, and is not an unfinished copy; nothing else can be resumed");
     }
 }

@@ -13,7 +13,7 @@ namespace Platter;
 internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnlyList<BitmapInfo> bitmaps)
 {
     // What an interruption costs at most; large enough that nobody waits for the disk more often than otherwise.
-    private const long FlushEveryBytes = 256L << 20;
+    public const long FlushEveryBytes = 256L << 20;
 
     /// <summary>Whether the target, as it is now, says that it is an unfinished copy.</summary>
     public bool SaysUnfinished { get; private set; }
@@ -38,7 +38,7 @@ internal sealed class ImageFilling(BlockNode source, BlockNode target, IReadOnly
             to = CopyTarget.Completing(to, target);
         }
 
-        copy = copy with { FlushEveryBytes = SaysUnfinished ? FlushEveryBytes : 0 };
+        copy = SaysUnfinished ? copy with { FlushEveryBytes = FlushEveryBytes } : copy;
         await CopyEngine.CopyAsync(source, to, copy, progress, cancellationToken).ConfigureAwait(false);
         if (bitmaps.Count > 0)
         {

@@ -13,9 +13,6 @@ namespace Platter;
 /// </remarks>
 internal static class RawConversion
 {
-    /// <summary>Where a new file is until it is whole.</summary>
-    public static string UnfinishedName(string path) => path + ".unfinished";
-
     public static async Task RunAsync(
         BlockNode source, string path, DiskPreallocation preallocation, DiskConvertOptions options, IProgress<CopyProgress>? progress,
         CancellationToken cancellationToken)
@@ -28,11 +25,10 @@ internal static class RawConversion
         }
 
         var isNew = !File.Exists(path) && !options.UseExistingTarget;
-        var file = isNew ? UnfinishedName(path) : path;
+        var file = isNew ? UnfinishedFile.NameOf(path) : path;
         if (options.Resume && !isNew)
         {
-            throw new BlockException(
-                BlockErrorKind.InvalidRequest, $"{path}: is there already; what was interrupted is called '{UnfinishedName(path)}' and nothing else can be resumed");
+            throw UnfinishedFile.Finished(path);
         }
 
         await TargetGuard.RefusePartOfSourceAsync(source, file).ConfigureAwait(false);
@@ -80,7 +76,7 @@ internal static class RawConversion
 
             if (isNew)
             {
-                TakeName(file, path);
+                UnfinishedFile.Finish(path);
             }
 
             state = CopyState.Done;
@@ -140,18 +136,6 @@ internal static class RawConversion
         if (options.Compress)
         {
             throw new BlockException(BlockErrorKind.Unsupported, $"{path}: Compression not supported for this file format");
-        }
-    }
-
-    private static void TakeName(string file, string path)
-    {
-        try
-        {
-            File.Move(file, path, overwrite: false);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new BlockException(BlockErrorKind.Io, $"{path}: the copy is whole, and could not be given its name: {e.Message}", e);
         }
     }
 

@@ -227,6 +227,7 @@ public abstract partial class BlockNode : IAsyncDisposable
         throw new BlockException(BlockErrorKind.InvalidRequest, "Image does not have a backing file");
 
     /// <summary>Marks the disk as an unfinished copy, so that nobody takes it for a whole one, or takes the mark away. Waits for every request under way.</summary>
+    /// <remarks>A disk of several files may be closed by taking the mark away; whoever goes on with it opens it anew.</remarks>
     /// <returns>False when the format has no way to say so: nothing was done.</returns>
     public virtual ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default) => new(false);
 

@@ -99,14 +99,18 @@ public abstract class BundleFormat
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
 
     /// <summary>Makes a disk in an empty directory. Until it is finished, nobody takes the directory for one; all of it is durable when the call ends, but for the directory's own name.</summary>
-    /// <param name="directory">Empty.</param>
+    /// <param name="directory">Empty, or with what an interrupted copy left, if <paramref name="context"/> says that the disk is to be one: that is replaced.</param>
     /// <param name="virtualSize">Size of the disk in bytes, rounded up to whole sectors.</param>
     /// <param name="createOptions">As <see cref="CreateOptionList.Normalize(NodeOptions)"/> returns them.</param>
+    /// <param name="context">Whether it is the beginning of a copy: then it says that it is unfinished from its first moment on.</param>
     /// <param name="cancellationToken">Stops; what was made is removed again.</param>
     /// <exception cref="Errors.BlockException">As <see cref="CheckCreate"/>; the directory is not empty; or the host could not write. What was made is removed again.</exception>
     public virtual ValueTask CreateAsync(
-        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
+        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CreateContext context, CancellationToken cancellationToken = default) =>
         throw new Errors.BlockException(Errors.BlockErrorKind.Unsupported, $"Format driver '{Name}' does not support image creation");
+
+    /// <summary>Whether a directory has an unfinished copy that was interrupted when its images were there, so that it can go on.</summary>
+    public virtual bool CanResume(StorageDirectory directory) => false;
 
     /// <summary>Opens the disk; the node owns every file it opened.</summary>
     /// <param name="directory">The bundle.</param>

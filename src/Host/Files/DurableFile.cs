@@ -68,6 +68,24 @@ public static class DurableFile
         }
     }
 
+    /// <summary>Gives a file another name in the same directory, and waits until that is on the disk. A link is renamed itself.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="newPath">Its name from then on.</param>
+    /// <param name="replaces">A file that has the name is gone then; otherwise that is an error.</param>
+    /// <exception cref="BlockException">The host could not.</exception>
+    public static void Rename(string path, string newPath, bool replaces)
+    {
+        try
+        {
+            File.Move(path, newPath, replaces);
+            FlushDirectory(Path.GetDirectoryName(Path.GetFullPath(newPath)) ?? "/", newPath);
+        }
+        catch (Exception e) when (HostErrors.IsHostError(e))
+        {
+            throw HostErrors.From(e, path, "Could not rename");
+        }
+    }
+
     /// <summary>Removes a file; that it cannot be is no error.</summary>
     public static void TryRemove(string path)
     {

@@ -18,8 +18,10 @@ internal sealed class InternalSnapshots(string path, DiskCreateOptions create, D
     {
         if (_disk is null)
         {
-            _isNew = !Path.Exists(path);
+            // An unfinished bundle is replaced, like any file.
+            var isNew = !Path.Exists(path) || Directory.Exists(path);
             await Disk.CreateAsync(path, size, create with { Unfinished = true }, cancellationToken).ConfigureAwait(false);
+            _isNew = isNew;
             _disk = await Disk.OpenAsync(Image(path, create), Opening(create, options) with { AllowUnfinished = true }, cancellationToken).ConfigureAwait(false);
             await Node.SetUnfinishedAsync(true, cancellationToken).ConfigureAwait(false);
         }

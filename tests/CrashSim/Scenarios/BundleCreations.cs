@@ -29,7 +29,7 @@ internal sealed class BundleCreations : CrashScenario
         var directory = run.Disk.Directories["vm.hdd"];
         await directory.RemoveFileAsync("x");
         await directory.SynchroniseAsync();
-        await new ParallelsBundleFormat().CreateAsync(directory, 100 * 512, new NodeOptions { ["cluster_size"] = "4096", ["split_size"] = "32768" });
+        await new ParallelsBundleFormat().CreateAsync(directory, 100 * 512, new NodeOptions { ["cluster_size"] = "4096", ["split_size"] = "32768" }, new CreateContext());
         run.Mark("made");
     }
 

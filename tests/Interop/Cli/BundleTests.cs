@@ -107,6 +107,64 @@ public sealed class BundleTests
         Assert.Contains("not an unfinished copy", finished.Error);
     }
 
+    [Theory]
+    [InlineData("fsync,fdatasync", 3, 6, 9)]
+    [InlineData("rename,renameat,renameat2", 1, 2)]
+    public void A_killed_copy_is_no_bundle_and_is_resumed_or_replaced(string calls, params int[] moments)
+    {
+        ToolRunner.RequireOrSkip("strace");
+        using var folder = new TempFolder("bundle");
+        File.WriteAllBytes(folder["disk.raw"], TestContent.Make(1, 0, 5 << 20));
+        var digest = Digest(folder["disk.raw"], "-f", "raw");
+        foreach (var moment in moments)
+        {
+            foreach (var resume in new[] { "--resume", "--quiet" })
+            {
+                var disk = folder[$"{moment}{resume}.hdd"];
+                string[] convert = ["convert", "-f", "raw", "-O", "parallels-bundle", "-o", "split_size=3M", folder["disk.raw"], disk];
+                ToolRunner.Run("strace", ["-qq", "-f", "-o", "/dev/null", "-e", $"trace={calls}", "-e", $"inject={calls}:signal=KILL:when={moment}", PlatterCli.Path!, .. convert]);
+                if (File.Exists(Path.Combine(disk, "DiskDescriptor.xml")))
+                {
+                    // What is counted is counted for each thread alone: it may have come to its end.
+                    Assert.True(moment > 1, $"there is a disk at {calls} {moment}");
+                }
+                else
+                {
+                    Assert.NotEqual(0, PlatterCli.Run("info", disk).ExitCode);
+                    PlatterCli.RunChecked([.. convert, resume]);
+                }
+
+                Assert.Equal(digest, Digest(disk));
+                var check = PlatterCli.RunChecked("check", disk);
+                Assert.Equal(string.Empty, check.Error);
+                Assert.Equal(5, Directory.GetFileSystemEntries(disk).Length);
+            }
+        }
+    }
+
+    [Fact]
+    public void Nothing_but_an_unfinished_copy_is_replaced()
+    {
+        using var folder = new TempFolder("bundle");
+        File.WriteAllBytes(folder["disk.raw"], TestContent.Make(1, 0, 1 << 20));
+        var disk = folder["vm.hdd"];
+        string[] convert = ["convert", "-f", "raw", "-O", "parallels-bundle", folder["disk.raw"], disk];
+        PlatterCli.RunChecked(convert);
+        File.Move(Path.Combine(disk, "DiskDescriptor.xml"), Path.Combine(disk, "DiskDescriptor.xml.unfinished"));
+        var precious = folder.Write("vm.hdd/precious", "precious");
+        var files = Directory.GetFiles(disk).ToDictionary(f => f, File.ReadAllBytes);
+        Assert.Contains("not empty", PlatterCli.Run(convert).Expect(1).Error);
+        Assert.Contains("not empty", PlatterCli.Run("create", "-f", "parallels-bundle", disk, "1M").Expect(1).Error);
+        foreach (var (file, bytes) in files)
+        {
+            Assert.Equal(bytes, File.ReadAllBytes(file));
+        }
+
+        File.Delete(precious);
+        PlatterCli.RunChecked(convert);
+        Assert.Equal(4, Directory.GetFileSystemEntries(disk).Length);
+    }
+
     [Fact]
     public async Task What_somebody_uses_is_not_changed()
     {

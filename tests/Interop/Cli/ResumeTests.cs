@@ -28,6 +28,8 @@ public sealed class ResumeTests : IDisposable
     public static TheoryData<string, string, bool> Targets() => new()
     {
         { "raw", string.Empty, false },
+        { "parallels", string.Empty, false },
+        { "parallels", "version=1,cluster_size=252k", false },
         { "qcow2", string.Empty, false },
         { "qcow2", string.Empty, true },
         { "qcow2", "cluster_size=512", false },
@@ -47,9 +49,9 @@ public sealed class ResumeTests : IDisposable
         {
             string? unfinished = null;
             await InterruptAsync(create, compress, round * 6 << 20, resume: round > 1, name => unfinished = name);
-            Assert.Equal(format == "raw" ? Target + ".unfinished" : Target, unfinished);
+            Assert.Equal(format == "qcow2" ? Target : Target + ".unfinished", unfinished);
             Assert.True(File.Exists(unfinished));
-            if (format == "raw")
+            if (format != "qcow2")
             {
                 Assert.False(File.Exists(Target));
                 continue;
@@ -85,6 +87,7 @@ public sealed class ResumeTests : IDisposable
 
     [Theory]
     [InlineData("raw", "target.unfinished")]
+    [InlineData("parallels", "target.unfinished")]
     [InlineData("qcow2", "target")]
     public void A_killed_copy_goes_on(string format, string unfinished)
     {
@@ -125,6 +128,51 @@ public sealed class ResumeTests : IDisposable
         Assert.Contains("nothing else can be resumed", again.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("fsync,fdatasync", 1)]
+    [InlineData("fsync,fdatasync", 2)]
+    [InlineData("fsync,fdatasync", 4)]
+    public void A_killed_copy_into_a_Parallels_image_that_was_there_leaves_it_alone_or_has_no_image_of_its_name(string calls, int moment)
+    {
+        ToolRunner.RequireOrSkip("qemu-img", "strace");
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "parallels", Target, "1M");
+        var before = File.ReadAllBytes(Target);
+        string[] convert = ["convert", "-f", "raw", "-O", "parallels", Source, Target];
+        var killed = ToolRunner.Run(
+            "strace", ["-qq", "-f", "-o", "/dev/null", "-e", $"trace={calls}", "-e", $"inject={calls}:signal=KILL:when={moment}", PlatterCli.RequireOrSkip(), .. convert]);
+        Assert.NotEqual(0, killed.ExitCode);
+        if (File.Exists(Target) && !File.ReadAllBytes(Target).AsSpan().SequenceEqual(before))
+        {
+            ToolRunner.RunChecked("qemu-img", "compare", "-f", "raw", "-F", "parallels", Source, Target);
+        }
+
+        PlatterCli.RunChecked(convert);
+        ToolRunner.RunChecked("qemu-img", "compare", "-f", "raw", "-F", "parallels", Source, Target);
+        PlatterCli.RunChecked("check", Target);
+        Assert.Equal(["source.raw", "target"], Directory.GetFiles(_folder.Path).Select(Path.GetFileName).Order());
+    }
+
+    [Fact]
+    public async Task A_Parallels_image_that_is_in_use_or_cannot_be_made_is_not_touched()
+    {
+        PlatterCli.RunChecked("create", "-f", "parallels", Target, "1M");
+        File.Copy(Target, Target + ".unfinished");
+        var before = File.ReadAllBytes(Target);
+        foreach (var held in new[] { Target, Target + ".unfinished" })
+        {
+            var storage = Host.Files.FileStorage.Open(held);
+            await using (storage)
+            {
+                storage.LockForReading(allowWriters: false);
+                Assert.Contains("lock", PlatterCli.Run("convert", "-f", "raw", "-O", "parallels", Source, Target).Expect(1).Error, StringComparison.Ordinal);
+            }
+        }
+
+        Assert.Contains($"{Target}: ", PlatterCli.Run("convert", "-f", "raw", "-O", "parallels", "-o", "version=3", Source, Target).Expect(1).Error, StringComparison.Ordinal);
+        Assert.Equal(before, File.ReadAllBytes(Target));
+        Assert.Equal(before, File.ReadAllBytes(Target + ".unfinished"));
+    }
+
     [Fact]
     public void A_copy_that_stops_at_an_error_says_how_to_go_on()
     {
@@ -149,7 +197,7 @@ public sealed class ResumeTests : IDisposable
     {
         ToolRunner.RequireOrSkip("qemu-img");
         File.WriteAllText(Target, "precious");
-        foreach (var format in new[] { "raw", "qcow2" })
+        foreach (var format in new[] { "raw", "qcow2", "parallels" })
         {
             Assert.Equal(1, PlatterCli.Run("convert", "--resume", "-f", "raw", "-O", format, Source, Target).ExitCode);
             Assert.Equal("precious", File.ReadAllText(Target));

@@ -93,22 +93,27 @@ internal sealed partial class BundleNode
     public override ValueTask ResizeAsync(long virtualSize, ResizePreallocation preallocation, CancellationToken cancellationToken = default) =>
         EditAsync(edit => SizeEdit.ResizeAsync(edit, virtualSize, preallocation, cancellationToken), cancellationToken);
 
-    /// <summary>Hides the descriptor, so that nobody takes the disk for a whole one, or shows it again. The disk stays open.</summary>
+    /// <summary>Hides the descriptor, so that nobody takes the disk for a whole one, or shows it again: then every image has been closed, and the disk has to be opened anew.</summary>
     public override async ValueTask<bool> SetUnfinishedAsync(bool unfinished, CancellationToken cancellationToken = default)
     {
         Writable(default);
-        var (from, to) = unfinished ? (BundleFiles.DescriptorName, BundleFiles.UnfinishedName) : (BundleFiles.UnfinishedName, BundleFiles.DescriptorName);
-        if (!unfinished)
+        using (await _requests.EnterAsync(0, 1, exclusive: true, cancellationToken).ConfigureAwait(false))
         {
-            await FlushAsync(cancellationToken).ConfigureAwait(false);
+            var (from, to) = unfinished ? (BundleFiles.DescriptorName, BundleFiles.UnfinishedName) : (BundleFiles.UnfinishedName, BundleFiles.DescriptorName);
+            if (!unfinished)
+            {
+                // Closed as they should be, so that from the moment when the disk can be found it is whole, and belongs to whoever finds it.
+                await CloseSegmentsAsync().ConfigureAwait(false);
+                _state = _state with { Segments = [] };
+            }
+
+            if (_location.Disk.FileExists(from))
+            {
+                await _location.Disk.RenameFileAsync(from, to, cancellationToken).ConfigureAwait(false);
+                await _location.Disk.SynchroniseAsync(cancellationToken).ConfigureAwait(false);
+            }
         }
 
-        if (_location.Disk.FileExists(from))
-        {
-            await _location.Disk.RenameFileAsync(from, to, cancellationToken).ConfigureAwait(false);
-        }
-
-        await _location.Disk.SynchroniseAsync(cancellationToken).ConfigureAwait(false);
         return true;
     }
 

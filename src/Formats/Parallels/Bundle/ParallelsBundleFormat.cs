@@ -56,8 +56,11 @@ public sealed class ParallelsBundleFormat : BundleFormat
 
     /// <inheritdoc/>
     public override ValueTask CreateAsync(
-        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CancellationToken cancellationToken = default) =>
-        BundleCreator.RunAsync(directory, virtualSize, createOptions, cancellationToken);
+        StorageDirectory directory, long virtualSize, NodeOptions createOptions, CreateContext context, CancellationToken cancellationToken = default) =>
+        BundleCreator.RunAsync(directory, virtualSize, createOptions, context.Unfinished, cancellationToken);
+
+    /// <inheritdoc/>
+    public override bool CanResume(StorageDirectory directory) => UnfinishedBundle.CanGoOn(directory);
 
     /// <inheritdoc/>
     public override async ValueTask<BlockNode> OpenAsync(

@@ -9,7 +9,8 @@ using Platter.Formats.Parallels.Create;
 namespace Platter.Formats.Parallels.Bundle.Editing;
 
 /// <summary>Makes an empty disk as Parallels Desktop makes it: images of layout 1 with the predefined GUID, the descriptor and its copy, and the empty file of the disk's own name.</summary>
-/// <remarks>The descriptor comes last, when all that it names is durable: until then the directory is no disk.</remarks>
+/// <remarks>The descriptor comes last, when all that it names is durable: until then the directory is no disk. Of a copy it comes first, under the name that says that the copy is unfinished
+/// (<see cref="UnfinishedBundle"/>), and its own copy last.</remarks>
 internal static class BundleCreator
 {
     /// <summary>The options in the order in which they are told.</summary>
@@ -25,26 +26,36 @@ internal static class BundleCreator
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>.</exception>
     public static void Check(long virtualSize, NodeOptions options) => _ = Plan(virtualSize, options);
 
-    /// <summary>Makes the disk in a directory that is empty.</summary>
+    /// <summary>Makes the disk in a directory that is empty, or for an unfinished copy in one that has an older such copy.</summary>
     /// <exception cref="BlockException"><see cref="BlockErrorKind.InvalidRequest"/>: as <see cref="Check"/>, or the directory is not empty; others as met, with everything that was made removed.</exception>
-    public static async ValueTask RunAsync(StorageDirectory directory, long virtualSize, NodeOptions options, CancellationToken cancellationToken)
+    public static async ValueTask RunAsync(StorageDirectory directory, long virtualSize, NodeOptions options, bool unfinished, CancellationToken cancellationToken)
     {
         var plan = Plan(virtualSize, options);
-        if (directory.ListFiles().Count > 0 || directory.ListDirectories().Count > 0)
-        {
-            throw new BlockException(BlockErrorKind.InvalidRequest, "the directory is there already and is not empty; nothing in it is overwritten");
-        }
 
         // A disk that is named by "." or the like is called so by nobody else.
         var own = Path.GetFileName(Path.TrimEndingDirectorySeparator(directory.Name));
         var name = own.EndsWith(".hdd", StringComparison.OrdinalIgnoreCase) ? own : (own.Trim('.').Length == 0 ? "disk" : own) + ".hdd";
+        var isFree = unfinished
+            ? await UnfinishedBundle.TryClearAsync(directory, name, cancellationToken).ConfigureAwait(false)
+            : directory.ListFiles().Count == 0 && directory.ListDirectories().Count == 0;
+        if (!isFree)
+        {
+            throw new BlockException(BlockErrorKind.InvalidRequest, "the directory is there already and is not empty; nothing in it is overwritten");
+        }
+
         List<string> made = [];
         try
         {
-            List<string> files = [];
+            var files = plan.Ends.Select((_, i) => BundleNaming.ImageFile(name, i, SnapshotTree.PredefinedTop)).ToList();
+            var descriptor = Describe(Path.GetFileNameWithoutExtension(name), files, plan);
+            if (unfinished)
+            {
+                made.Add(BundleFiles.UnfinishedName);
+                await DurableFiles.ReplaceAsync(directory, BundleFiles.UnfinishedName, descriptor, cancellationToken).ConfigureAwait(false);
+            }
+
             for (var i = 0; i < plan.Ends.Count; i++)
             {
-                files.Add(BundleNaming.ImageFile(name, i, SnapshotTree.PredefinedTop));
                 var start = i == 0 ? 0 : plan.Ends[i - 1];
                 var storage = await CreateAsync(files[i]).ConfigureAwait(false);
                 await using (storage.ConfigureAwait(false))
@@ -55,10 +66,14 @@ internal static class BundleCreator
             }
 
             await (await CreateAsync(name).ConfigureAwait(false)).DisposeAsync().ConfigureAwait(false);
-            var descriptor = Describe(Path.GetFileNameWithoutExtension(name), files, plan);
-            made.AddRange([BundleFiles.BackupName, BundleFiles.DescriptorName]);
+            await directory.SynchroniseAsync(cancellationToken).ConfigureAwait(false);
+            made.Add(BundleFiles.BackupName);
             await DurableFiles.ReplaceAsync(directory, BundleFiles.BackupName, descriptor, cancellationToken).ConfigureAwait(false);
-            await DurableFiles.ReplaceAsync(directory, BundleFiles.DescriptorName, descriptor, cancellationToken).ConfigureAwait(false);
+            if (!unfinished)
+            {
+                made.Add(BundleFiles.DescriptorName);
+                await DurableFiles.ReplaceAsync(directory, BundleFiles.DescriptorName, descriptor, cancellationToken).ConfigureAwait(false);
+            }
         }
         catch
         {

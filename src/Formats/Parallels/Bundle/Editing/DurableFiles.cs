@@ -9,10 +9,13 @@ internal static class DurableFiles
     // What is called so is ours, and of no use to anybody once whoever was writing it is gone.
     private const string NewSuffix = ".new";
 
+    private static readonly string[] s_names =
+        [BundleFiles.DescriptorName, BundleFiles.BackupName, BundleFiles.UnfinishedName, BundleJournal.FileName, SnapshotNames.FileName];
+
     /// <summary>Makes or replaces a file: the new one is written beside it, flushed, and takes its name; durable when the call ends.</summary>
     public static async ValueTask ReplaceAsync(StorageDirectory directory, string name, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
-        var temporary = name + NewSuffix;
+        var temporary = TemporaryOf(name);
         await directory.RemoveFileAsync(temporary, cancellationToken).ConfigureAwait(false);
         try
         {
@@ -39,11 +42,14 @@ internal static class DurableFiles
         ReplaceAsync(directory, name, Encoding.UTF8.GetBytes(text), cancellationToken);
 
     /// <summary>Files that were being written when something was interrupted, directly in a bundle.</summary>
-    public static IEnumerable<string> TemporariesIn(StorageDirectory directory)
-    {
-        string[] names = [BundleFiles.DescriptorName, BundleFiles.BackupName, BundleFiles.UnfinishedName, BundleJournal.FileName, SnapshotNames.FileName];
-        return names.Select(name => name + NewSuffix).Where(directory.FileExists);
-    }
+    public static IEnumerable<string> TemporariesIn(StorageDirectory directory) =>
+        s_names.Select(TemporaryOf).Where(directory.FileExists);
+
+    /// <summary>What a file is called while it is being written.</summary>
+    public static string TemporaryOf(string name) => name + NewSuffix;
+
+    /// <summary>Whether a file has the name of one that is kept in this way, or was being written.</summary>
+    public static bool IsNamedAsOne(string name) => s_names.Any(known => name == known || name == TemporaryOf(known));
 
     /// <summary>Removes a file if it can be; an error that is on its way is the one to report.</summary>
     public static async ValueTask TryRemoveAsync(StorageDirectory directory, string name)
