@@ -205,7 +205,7 @@ internal sealed class ConvertCommand : Command
             format is "raw" or "parallels" ? $"An image of format '{format}' cannot hold snapshots; -O qcow2 and -O parallels-bundle can"
             : arguments.Operands.Count > 2 ? "No support for concatenating disks with their snapshots"
             : arguments.Has(CommonOptions.Snapshot) ? "--snapshots and -l are mutually exclusive"
-            : arguments.Has(s_noCreate) || arguments.Has(s_resume) ? "--snapshots makes new images: neither -n nor --resume can be used with it"
+            : arguments.Has(s_noCreate) || arguments.Has(s_resume) ? "--snapshots makes new images: neither -n nor --resume can be used with it (what an interrupted copy left is replaced)"
             : arguments.Has(s_bitmaps) || arguments.Has(s_backing) || arguments.Has(s_hostCopy) ? "--snapshots cannot be used with --bitmaps, -B or -C"
             : null;
         return reason is null ? form : throw new UsageException(reason);

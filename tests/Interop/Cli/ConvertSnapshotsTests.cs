@@ -195,6 +195,30 @@ public sealed class ConvertSnapshotsTests : IDisposable
         Assert.Equal([precious], Directory.GetFiles(_folder.Path, "target*"));
     }
 
+    [Theory]
+    [InlineData("internal", "qcow2", "target.qcow2")]
+    [InlineData("chain", "qcow2", "target.qcow2")]
+    [InlineData("internal", "parallels-bundle", "target.hdd")]
+    public void A_killed_copy_is_no_disk_and_the_same_command_replaces_it(string form, string format, string name)
+    {
+        ToolRunner.RequireOrSkip("bash");
+        var machine = WriteMachine();
+        var target = _folder[name];
+        var command = $"'{PlatterCli.RequireOrSkip()}' convert --snapshots={form} -O {format} -r 4M '{machine.Path}' '{target}'";
+        ToolRunner.Run(new ToolCommand("bash", "-c", $"{command} & until [ \"$(cat '{_folder.Path}'/target*.qcow2 '{_folder.Path}'/target.hdd/*.hds 2>/dev/null | wc -c)\" -gt 8000000 ] || ! kill -0 $!; do sleep 0.1; done; kill -KILL $!; wait $!"));
+        foreach (var file in format == "qcow2" ? Directory.GetFiles(_folder.Path, "target*") : [target])
+        {
+            Assert.Contains("unfinished copy", PlatterCli.Run("info", file).Expect(1).Error, StringComparison.Ordinal);
+        }
+
+        string[] again = ["convert", "--snapshots=" + form, "--verify", "-O", format, machine.Path, target];
+        Assert.Contains("is replaced", PlatterCli.Run([.. again, "--resume"]).Expect(1).Error, StringComparison.Ordinal);
+        PlatterCli.RunChecked(again);
+        PlatterCli.RunChecked("check", target);
+        PlatterCli.RunChecked("compare", machine.Path, target);
+        Assert.Equal(form == "chain" ? 4 : 1, Directory.GetFileSystemEntries(_folder.Path, "target*").Length);
+    }
+
     [Fact]
     public async Task A_copy_that_fails_leaves_nothing()
     {

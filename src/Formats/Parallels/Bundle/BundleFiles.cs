@@ -80,7 +80,7 @@ internal sealed class BundleFiles
         {
             if (Directory.FileExists(UnfinishedName))
             {
-                throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy: copying into it was interrupted; the same 'platter convert' command replaces it, and with --resume goes on with it (not with --snapshots)");
+                throw new BlockException(BlockErrorKind.Unsupported, $"{Directory.Name}: is an unfinished copy: copying into it was interrupted; the same 'platter convert' command replaces it, or (without --snapshots) with --resume goes on with it");
             }
 
             if (!Directory.FileExists(BackupName))

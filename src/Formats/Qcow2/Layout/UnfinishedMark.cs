@@ -15,7 +15,7 @@ internal static class UnfinishedMark
     /// <summary>What an image with the mark is refused with.</summary>
     public static BlockException Refused(string file) => new(
         BlockErrorKind.Unsupported,
-        $"{file}: an {Name}: copying into it was interrupted, and the same 'platter convert' command with --resume goes on with it");
+        $"{file}: an {Name}: copying into it was interrupted; the same 'platter convert' command replaces it, or (without --snapshots) with --resume goes on with it");
 
     /// <summary>The header of an image of version 3 with the mark.</summary>
     public static HeaderCluster On(HeaderCluster cluster)
