@@ -1,6 +1,7 @@
 using Platter.Cli.Options;
 using Platter.Cli.Output;
 using Platter.Core.Graph;
+using Platter.Core.Images;
 
 namespace Platter.Cli.Commands;
 
@@ -42,13 +43,13 @@ internal sealed class InfoCommand : Command
 
         var disk = await images.OpenAsync(name, options => options with { MetadataOnly = true, BackingChain = chain }).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);
-        return json ? await WriteJsonAsync(session.Out, disk.Node, chain).ConfigureAwait(false) : await WriteTextAsync(session, disk.Node).ConfigureAwait(false);
+        return json ? await WriteJsonAsync(session, disk.Node, chain).ConfigureAwait(false) : await WriteTextAsync(session, disk.Node).ConfigureAwait(false);
     }
 
-    private static async ValueTask<int> WriteJsonAsync(TextWriter writer, BlockNode top, bool chain)
+    private static async ValueTask<int> WriteJsonAsync(Session session, BlockNode top, bool chain)
     {
         var code = 0;
-        var json = new JsonOutput(writer);
+        var json = new JsonOutput(session.Out);
         if (chain)
         {
             json.BeginArray();
@@ -58,7 +59,7 @@ internal sealed class InfoCommand : Command
         {
             var info = await node.GetInfoAsync().ConfigureAwait(false);
             InfoJson.Write(json, info);
-            code |= BundleText.IsBroken(info) ? StateIsBroken : 0;
+            code |= Judge(session, node, info);
         }
 
         if (chain)
@@ -82,9 +83,22 @@ internal sealed class InfoCommand : Command
 
             var info = await node.GetInfoAsync().ConfigureAwait(false);
             InfoText.Write(session.Out, info, session.OutputIsTerminal);
-            code |= BundleText.IsBroken(info) ? StateIsBroken : 0;
+            code |= Judge(session, node, info);
         }
 
         return code;
+    }
+
+    // What there is has been shown; what cannot be used is said as by every other command.
+    private static int Judge(Session session, BlockNode node, ImageInfo info)
+    {
+        if (BundleText.FindProblem(info) is not { } problem)
+        {
+            return 0;
+        }
+
+        session.Out.Flush();
+        session.Complain(problem.Contains(node.Name, StringComparison.Ordinal) ? $"Could not open {problem}" : $"Could not open '{node.Name}': {problem}");
+        return StateIsBroken;
     }
 }

@@ -18,8 +18,13 @@ internal static class BundleText
 
     /// <summary>Whether an image of the state that was asked for cannot be opened.</summary>
     /// <param name="info">What the driver told.</param>
-    public static bool IsBroken(ImageInfo info) => InfoText.FormatSpecificData(info)?["layers"] is JsonArray layers
-        && layers.OfType<JsonObject>().Any(layer => Flag(layer, "opened") && layer["images"] is JsonArray images && images.OfType<JsonObject>().Any(image => Text(image, "error") is not null));
+    public static bool IsBroken(ImageInfo info) => FindProblem(info) is not null;
+
+    /// <summary>Why an image of the state that was asked for cannot be opened; null when all can.</summary>
+    /// <param name="info">What the driver told.</param>
+    public static string? FindProblem(ImageInfo info) => InfoText.FormatSpecificData(info)?["layers"] is not JsonArray layers ? null
+        : layers.OfType<JsonObject>().Where(layer => Flag(layer, "opened")).SelectMany(layer => (layer["images"] as JsonArray ?? []).OfType<JsonObject>())
+            .Select(image => Text(image, "error")).FirstOrDefault(error => error is not null);
 
     /// <summary>Writes what only bundles have.</summary>
     /// <param name="writer">Where to.</param>

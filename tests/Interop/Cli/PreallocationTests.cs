@@ -57,7 +57,7 @@ public sealed class PreallocationTests
         string[] secret = ["--object", $"secret,id=a,file={folder.Write("a", "password")}"];
         var image = folder["disk.qcow2"];
         var by = $"driver=qcow2,file.filename={image},encrypt.key-secret=a";
-        ToolRunner.RunChecked("qemu-img", ["create", "-q", .. secret, "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=a,encrypt.iter-time=10", image, "1M"]);
+        ToolRunner.RunChecked("qemu-img", ["create", "-q", .. secret, "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=a,encrypt.iter-time=200", image, "1M"]);
         PlatterCli.Run(["resize", .. secret, "--preallocation=falloc", "--image-opts", by, "2M"]).Expect();
         var read = ToolRunner.RunChecked("qemu-io", [.. secret, "--image-opts", "-r", "-c", "read -P 0 0 2M", by]);
         Assert.DoesNotContain("failed", read.Text, StringComparison.Ordinal);

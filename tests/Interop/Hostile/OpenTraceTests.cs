@@ -114,7 +114,9 @@ public sealed partial class OpenTraceTests
         foreach (var command in (string[][])[["info", path], ["map", path], ["check", path], ["convert", "--untrusted", "-O", "raw", path, folder["out.raw"]]])
         {
             var opened = TraceOpened(folder, command).Where(name => name is not ("disk.hdd" or "out.raw.unfinished"));
-            Assert.Equal(expected, opened);
+
+            // Only a check looks at the copy of the descriptor.
+            Assert.Equal(command[0] == "check" ? [.. expected.Append("disk.hdd/DiskDescriptor.xml.Backup").Order(StringComparer.Ordinal)] : expected, opened);
         }
     }
 
