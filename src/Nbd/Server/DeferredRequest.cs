@@ -193,14 +193,10 @@ internal sealed class DeferredRequest(Transmission owner)
         {
             ThrowIfGone();
             length = Math.Min(PieceBytes, end - at);
-            await owner.Node.WriteZeroesAsync(new(at), length, at + length == end ? flags | Durability() : flags).ConfigureAwait(false);
+            await owner.Node.WriteZeroesAsync(new(at), length, flags).ConfigureAwait(false);
         }
 
-        // FUA covers the whole range, not its last piece.
-        if (end - (long)_request.Offset > PieceBytes && (Durability() & WriteFlags.ForceUnitAccess) != 0)
-        {
-            await owner.Node.FlushAsync().ConfigureAwait(false);
-        }
+        await FlushIfDurableAsync().ConfigureAwait(false);
     }
 
     private async ValueTask DiscardAsync()
@@ -218,11 +214,11 @@ internal sealed class DeferredRequest(Transmission owner)
             await owner.Node.DiscardAsync(new(at), length).ConfigureAwait(false);
         }
 
-        if ((Durability() & WriteFlags.ForceUnitAccess) != 0)
-        {
-            await owner.Node.FlushAsync().ConfigureAwait(false);
-        }
+        await FlushIfDurableAsync().ConfigureAwait(false);
     }
+
+    // FUA covers the whole range, not its last piece.
+    private ValueTask FlushIfDurableAsync() => Durability() == WriteFlags.None ? ValueTask.CompletedTask : owner.Node.FlushAsync();
 
     private async ValueTask FindStatusAsync()
     {

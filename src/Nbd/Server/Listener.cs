@@ -11,24 +11,22 @@ internal sealed class Listener : IDisposable
     private const int LinuxSolSocket = 1, LinuxSoReuseAddr = 2;
 
     // How often a thread that waits at somebody else's socket looks whether it is still wanted.
-    private const int PollMicroseconds = 100_000;
+    private static readonly TimeSpan s_pollTime = TimeSpan.FromMilliseconds(100);
 
     private readonly Socket? _socket;
     private readonly ListeningSocket? _special;
     private readonly string? _path;
-    private readonly bool _isBorrowed;
     private Thread? _thread;
     private volatile bool _disposed;
 
-    private Listener(Socket socket, string? path, bool isBorrowed)
+    private Listener(Socket socket, string? path)
     {
         _socket = socket;
         _path = path;
-        _isBorrowed = isBorrowed;
         EndPoint = socket.LocalEndPoint!;
     }
 
-    private Listener(ListeningSocket special) => _special = special;
+    private Listener(ListeningSocket special, EndPoint? endPoint) => (_special, EndPoint) = (special, endPoint);
 
     /// <summary>Where it listens; null for a kind that .NET has no addresses for.</summary>
     public EndPoint? EndPoint { get; }
@@ -68,7 +66,7 @@ internal sealed class Listener : IDisposable
             }
 
             socket.Listen(128);
-            return new Listener(socket, path, isBorrowed: false);
+            return new Listener(socket, path);
         }
         catch (SocketException e)
         {
@@ -85,10 +83,10 @@ internal sealed class Listener : IDisposable
     }
 
     /// <summary>Takes over a socket that listens already, as a service manager hands it over. Its file, if it has one, is not ours to remove.</summary>
-    public static Listener Adopt(Socket socket) => new(socket, null, isBorrowed: true);
+    public static Listener Adopt(Socket socket) => new(new BorrowedSocket(socket), socket.LocalEndPoint);
 
     /// <summary>Takes over a socket that listens already, of a kind that .NET has no addresses for.</summary>
-    public static Listener Adopt(ListeningSocket special) => new(special);
+    public static Listener Adopt(ListeningSocket special) => new(special, null);
 
     /// <summary>Starts to accept.</summary>
     /// <param name="mayAccept">Waits until there is room; false to end.</param>
@@ -109,9 +107,9 @@ internal sealed class Listener : IDisposable
         }
 
         _disposed = true;
-        if (_isBorrowed || _special is not null)
+        if (_special is not null)
         {
-            // Waking the thread by closing would shut the socket down for the service manager as well.
+            // It looks now and then whether it is still wanted.
             _thread?.Join();
         }
 
@@ -210,7 +208,15 @@ internal sealed class Listener : IDisposable
         }
     }
 
-    private Socket? AcceptOne() => _special is not null ? _special.Accept(TimeSpan.FromMicroseconds(PollMicroseconds))
-        : !_isBorrowed || _socket!.Poll(PollMicroseconds, SelectMode.SelectRead) ? _socket!.Accept()
-        : null;
+    private Socket? AcceptOne() => _special is not null ? _special.Accept(s_pollTime) : _socket!.Accept();
+
+    /// <summary>A socket that somebody else listens on, too: waking a thread that waits in it by closing would shut it down for the service manager as well.</summary>
+    private sealed class BorrowedSocket(Socket socket) : ListeningSocket
+    {
+        public override string Name { get; } = $"{socket.LocalEndPoint}";
+
+        public override Socket? Accept(TimeSpan timeout) => socket.Poll(timeout, SelectMode.SelectRead) ? socket.Accept() : null;
+
+        public override void Dispose() => socket.Dispose();
+    }
 }
