@@ -73,7 +73,7 @@ public sealed partial class Disk : IAsyncDisposable
         var context = new OpenContext
         {
             Formats = KnownFormats.Registry,
-            Storages = new HostStorageOpener(options.NbdCredentials),
+            Storages = new HostStorageOpener(options.NbdCredentials, options.BypassHostCache),
             Gate = options.Gate ?? ChooseGate(options),
             Codecs = KnownFormats.Codecs,
             CompressionLevel = options.CompressionLevel,

@@ -31,7 +31,7 @@ internal sealed class ConvertCommand : Command
     private static readonly Option s_hostCopy = new('C', "copy-offload", null, "Let the host copy plain data, without looking for zeros in it.");
     private static readonly Option s_rate = new('r', "rate-limit", "RATE", "Bytes per second at most, such as 50M.");
     private static readonly Option s_salvage = new('\0', "salvage", null, "Go on after read errors: what cannot be read becomes zeros and is reported.");
-    private static readonly Option s_cache = new('t', "target-cache", "MODE", "Accepted for the peers' sake, as -T is.");
+    private static readonly Option s_cache = new('t', "target-cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
     private static readonly Option s_targetImageOpts = new('\0', "target-image-opts", null, "With -n: TARGET is a list of options.");
     private static readonly Option s_compress = new('c', "compress", null, "Store the clusters compressed (qcow2).");
     private static readonly Option s_compressionLevel = new(

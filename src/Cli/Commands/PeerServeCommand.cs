@@ -23,8 +23,8 @@ internal sealed class PeerServeCommand : Command
     private static readonly Option s_snapshot = CommonOptions.Snapshot with { Long = "load-snapshot" };
     private static readonly Option s_readOnly = new('r', "read-only", null, "Export read-only.");
     private static readonly Option s_verbose = new('v', "verbose", null, "Tell about clients that break the protocol or get lost.");
-    private static readonly Option s_noCache = new('n', "nocache", null, "Accepted, as are --cache=none and --aio.");
-    private static readonly Option s_cache = new('\0', "cache", "MODE", "writethrough and directsync make every write durable, unsafe none (default writeback).");
+    private static readonly Option s_noCache = new('n', "nocache", null, "Same as --cache=none.");
+    private static readonly Option s_cache = new('\0', "cache", "MODE", "writethrough and directsync make every write durable, unsafe none; none and directsync leave nothing in the host's cache (default writeback).");
     private static readonly Option s_aio = new('\0', "aio", "MODE", string.Empty);
     private static readonly Option s_discard = new('\0', "discard", "MODE", "ignore (default) or unmap.");
     private static readonly Option s_detectZeroes = new('\0', "detect-zeroes", "MODE", "off (default), on or unmap.");
@@ -147,7 +147,7 @@ internal sealed class PeerServeCommand : Command
             Bitmaps = [.. arguments.GetAll(s_bitmap)],
             Unmaps = unmaps,
             DetectZeroes = detect,
-            Cache = arguments.Get(s_cache) is { } cache ? ExportSettings.ParseCache(cache) : "writeback",
+            Cache = arguments.Get(s_cache) is { } cache ? ExportSettings.ParseCache(cache) : arguments.Has(s_noCache) ? "none" : "writeback",
         }.Checked();
     }
 

@@ -32,7 +32,7 @@ internal sealed class ServeCommand : Command
     private static readonly Option s_discard = new('\0', "discard", "MODE", "unmap (the default) lets clients give space back by TRIM and zeros; ignore does not.");
     private static readonly Option s_detectZeroes = new('\0', "detect-zeroes", "MODE", "What is done about zeros that are written: off (the default), on or unmap.");
     private static readonly Option s_cache = new(
-        '\0', "cache", "MODE", "writethrough and directsync make every write durable before it is answered; unsafe makes nothing durable; writeback is the default.");
+        '\0', "cache", "MODE", "writethrough and directsync make every write durable before it is answered; unsafe makes nothing durable; none and directsync leave nothing in the host's cache; writeback is the default.");
 
     private static readonly Option s_connect = new(
         'c', "connect", "/dev/nbdN", "Attach the disk to this block device of the Linux kernel, until a signal or until it is detached. Needs root and the module nbd.");

@@ -44,10 +44,10 @@ internal static class CommonOptions
     public static readonly Option LoadSnapshot = new('\0', "load-snapshot", "SNAPSHOT", "Take IMAGE as it was at this snapshot, which can only be read.");
 
     public static readonly Option SourceCache = new(
-        'T', "source-cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
+        'T', "source-cache", "MODE", "none and directsync leave nothing of IMAGE in the host's cache; writeback, writethrough and unsafe are accepted for the peers' sake.");
 
     public static readonly Option Cache = new(
-        't', "cache", "MODE", "Accepted for the peers' sake: none, writeback, writethrough, directsync or unsafe.");
+        't', "cache", "MODE", "none and directsync leave nothing of IMAGE in the host's cache; writeback, writethrough and unsafe are accepted for the peers' sake.");
 
     private static readonly string[] s_cacheModes = ["none", "off", "directsync", "writeback", "unsafe", "writethrough"];
 
@@ -66,4 +66,7 @@ internal static class CommonOptions
 
     /// <summary>Whether QEMU has a cache mode of that name.</summary>
     public static bool IsCacheMode(string name) => Array.IndexOf(s_cacheModes, name) >= 0;
+
+    /// <summary>Whether a cache mode of QEMU leaves the host's cache out.</summary>
+    public static bool BypassesHostCache(string? mode) => mode is "none" or "off" or "directsync";
 }

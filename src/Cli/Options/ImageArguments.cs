@@ -33,6 +33,7 @@ internal sealed class ImageArguments
         {
             Format = format,
             ForceShare = arguments.Has(CommonOptions.ForceShare),
+            BypassHostCache = CommonOptions.BypassesHostCache(arguments.Get(CommonOptions.SourceCache) ?? arguments.Get(CommonOptions.Cache)),
             Untrusted = arguments.Has(CommonOptions.Untrusted),
             Secrets = ObjectSecrets.Parse(arguments.GetAll(CommonOptions.Object)),
             NbdCredentials = id => TlsArguments.Client(arguments, id),

@@ -66,8 +66,11 @@ internal sealed record ExportSettings
     /// <summary>What is done about zeros that are written.</summary>
     public NbdZeroDetection DetectZeroes { get; init; }
 
-    /// <summary>The mode of caching: <c>writethrough</c> and <c>directsync</c> make every write durable, <c>unsafe</c> none.</summary>
+    /// <summary>The mode of caching: <c>writethrough</c> and <c>directsync</c> make every write durable, <c>unsafe</c> none; <c>none</c> and <c>directsync</c> leave nothing in the host's cache.</summary>
     public string Cache { get; init; } = "writeback";
+
+    /// <summary>Whether the host's cache is not to be used.</summary>
+    public bool BypassesHostCache => CommonOptions.BypassesHostCache(Cache);
 
     /// <summary>What messages call it.</summary>
     public string Shown => Name.Length == 0 ? "the export" : $"export '{SafeText.Clean(Name, 64)}'";

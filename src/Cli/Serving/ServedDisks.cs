@@ -109,6 +109,7 @@ internal sealed class ServedDisks : IAsyncDisposable
                 BundleDisk = settings.Disk ?? options.BundleDisk,
                 Snapshot = snapshot is null ? options.Snapshot : SnapshotSelector.Parse(snapshot),
                 Writable = settings.Writable && !settings.Overlay,
+                BypassHostCache = settings.BypassesHostCache,
             },
             cancellationToken).ConfigureAwait(false);
         _disks.Add(disk);

@@ -125,9 +125,8 @@ public abstract class Storage : IAsyncDisposable
     }
 
     /// <summary>Tells the host that a range will be read soon. A hint: never fails.</summary>
-    public virtual void Prefetch(HostOffset at, long length)
-    {
-    }
+    /// <returns>Whether anybody begins to read now.</returns>
+    public virtual bool Prefetch(HostOffset at, long length) => false;
 
     /// <summary>Closes it; closing twice is harmless. Nothing is flushed.</summary>
     public virtual ValueTask DisposeAsync()

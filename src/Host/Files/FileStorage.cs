@@ -109,7 +109,7 @@ public sealed partial class FileStorage : Storage
     public override bool TryReadNow(HostOffset at, Span<byte> buffer, out int read)
     {
         read = 0;
-        if (!HostCalls.Linux)
+        if (!HostCalls.Linux || BypassesCache)
         {
             return false;
         }
@@ -164,9 +164,16 @@ public sealed partial class FileStorage : Storage
     {
         cancellationToken.ThrowIfCancellationRequested();
         ThrowIfReadOnly();
+        var offset = at.Value;
+        var rest = buffer.Span;
+        if (UsesBypass && TryWriteUncached(ref offset, ref rest))
+        {
+            return ValueTask.CompletedTask;
+        }
+
         try
         {
-            RandomAccess.Write(_handle, buffer.Span, at.Value);
+            RandomAccess.Write(_handle, rest, offset);
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
         {
@@ -241,6 +248,8 @@ public sealed partial class FileStorage : Storage
             {
                 throw HostErrors.FromErrno(Marshal.GetLastPInvokeError(), Name, "Could not flush");
             }
+
+            DropWhatWasWritten();
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
         {
@@ -298,7 +307,7 @@ public sealed partial class FileStorage : Storage
     /// <inheritdoc/>
     public override long TryCopyFrom(Storage source, HostOffset from, HostOffset to, long length)
     {
-        if (!HostCalls.Linux || source is not FileStorage file || IsReadOnly)
+        if (!HostCalls.Linux || source is not FileStorage { BypassesCache: false } file || BypassesCache || IsReadOnly)
         {
             return 0;
         }
@@ -335,7 +344,7 @@ public sealed partial class FileStorage : Storage
     /// <inheritdoc/>
     public override long TrySendTo(SafeHandle socket, HostOffset at, long length)
     {
-        if (!HostCalls.Linux)
+        if (!HostCalls.Linux || BypassesCache)
         {
             return -1;
         }
@@ -372,12 +381,14 @@ public sealed partial class FileStorage : Storage
     }
 
     /// <inheritdoc/>
-    public override void Prefetch(HostOffset at, long length)
+    public override bool Prefetch(HostOffset at, long length)
     {
-        if (HostCalls.Linux)
+        if (HostCalls.Linux && !BypassesCache)
         {
-            _ = LinuxCalls.Fadvise(_handle, at.Value, length, LinuxCalls.POSIX_FADV_WILLNEED);
+            return LinuxCalls.Fadvise(_handle, at.Value, length, LinuxCalls.POSIX_FADV_WILLNEED) == 0;
         }
+
+        return false;
     }
 
     /// <inheritdoc/>
@@ -400,7 +411,12 @@ public sealed partial class FileStorage : Storage
             var done = 0;
             while (done < buffer.Length)
             {
-                var count = RandomAccess.Read(_handle, buffer[done..], offset + done);
+                var count = UsesBypass ? ReadUncached(offset + done, buffer[done..]) : -1;
+                if (count < 0)
+                {
+                    count = RandomAccess.Read(_handle, buffer[done..], offset + done);
+                }
+
                 if (count == 0)
                 {
                     break;
@@ -409,6 +425,7 @@ public sealed partial class FileStorage : Storage
                 done += count;
             }
 
+            DropWhatWasRead(offset, done);
             return done;
         }
         catch (Exception e) when (HostErrors.IsHostError(e))

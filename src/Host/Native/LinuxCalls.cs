@@ -22,7 +22,7 @@ internal static partial class LinuxCalls
 
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10;
 
-    public const int RWF_NOWAIT = 8;
+    public const int RWF_NOWAIT = 8, RWF_DONTCACHE = 0x80;
 
     public const int POSIX_FADV_SEQUENTIAL = 2, POSIX_FADV_WILLNEED = 3, POSIX_FADV_DONTNEED = 4;
 
@@ -73,6 +73,26 @@ internal static partial class LinuxCalls
         }
     }
 
+    /// <summary>Reads without leaving pages in the cache; EOPNOTSUPP where the kernel (before 6.14) or the file system cannot.</summary>
+    public static unsafe nint ReadUncached(SafeFileHandle fd, Span<byte> buffer, long offset)
+    {
+        fixed (byte* start = buffer)
+        {
+            var vector = new IoVector { Base = (nint)start, Length = buffer.Length };
+            return PReadV2(fd, &vector, 1, offset, RWF_DONTCACHE);
+        }
+    }
+
+    /// <summary>Writes; the pages leave the cache as soon as the device has them. Errors as <see cref="ReadUncached"/>.</summary>
+    public static unsafe nint WriteUncached(SafeFileHandle fd, ReadOnlySpan<byte> buffer, long offset)
+    {
+        fixed (byte* start = buffer)
+        {
+            var vector = new IoVector { Base = (nint)start, Length = buffer.Length };
+            return PWriteV2(fd, &vector, 1, offset, RWF_DONTCACHE);
+        }
+    }
+
     /// <summary>Asks for type, identity and sizes of an open file.</summary>
     public static unsafe bool TryStat(SafeFileHandle fd, out FileStatus status)
     {
@@ -118,6 +138,9 @@ internal static partial class LinuxCalls
 
     [LibraryImport("libc", EntryPoint = "preadv2", SetLastError = true)]
     private static unsafe partial nint PReadV2(SafeFileHandle fd, IoVector* vectors, int count, long offset, int flags);
+
+    [LibraryImport("libc", EntryPoint = "pwritev2", SetLastError = true)]
+    private static unsafe partial nint PWriteV2(SafeFileHandle fd, IoVector* vectors, int count, long offset, int flags);
 
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true)]
     private static unsafe partial int Statx(SafeFileHandle fd, byte* path, int flags, uint mask, byte* buffer);

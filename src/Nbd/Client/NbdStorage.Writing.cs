@@ -176,14 +176,17 @@ public sealed partial class NbdStorage
         : throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: the size of an NBD export cannot be changed from {Length} to {length} bytes");
 
     /// <inheritdoc/>
-    public override void Prefetch(HostOffset at, long length)
+    public override bool Prefetch(HostOffset at, long length)
     {
         if (Export.Can(NbdTransmissionFlags.SendCache) && at.Value < Length && length > 0)
         {
             var start = Sizes.AlignDown(at.Value, _minimum);
             var end = Math.Min(AlignUp(at.Value + Math.Min(length, Length - at.Value)), Length);
             _ = PrefetchAsync(start, Math.Min(end - start, _maximum));
+            return true;
         }
+
+        return false;
     }
 
     private async Task PrefetchAsync(long start, long length)

@@ -205,8 +205,7 @@ internal sealed partial class Transmission
             if (bytes.Length <= PrefetchUpTo && !IsAlone())
             {
                 // The device begins now, whenever a worker comes to wait for it; on some kernels the attempt itself had that effect.
-                extent.Storage.Prefetch(extent.HostOffset, bytes.Length);
-                _deviceReads = true;
+                _deviceReads = extent.Storage.Prefetch(extent.HostOffset, bytes.Length);
             }
 
             return false;

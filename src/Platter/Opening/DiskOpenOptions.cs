@@ -32,6 +32,9 @@ public sealed record DiskOpenOptions
     /// in the file.</summary>
     public bool KeepsSpace { get; init; }
 
+    /// <summary>Leave nothing in the host's cache, as far as the host can do that: what local files hold is read from the disk each time, and written to it soon.</summary>
+    public bool BypassHostCache { get; init; }
+
     /// <summary>Ignore image locks: the image may change while it is read.</summary>
     public bool ForceShare { get; init; }
 

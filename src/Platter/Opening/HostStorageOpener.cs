@@ -11,7 +11,8 @@ namespace Platter;
 
 /// <summary>Opens the kinds of storage that Platter knows: local files and devices, NBD exports, and these behind a filter that injects faults.</summary>
 /// <param name="credentials">TLS credentials of exports by id (<c>tls-creds</c>), as the caller knows them; null for none.</param>
-internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials = null) : StorageOpener
+/// <param name="bypassCache">Whether files leave nothing in the host's cache.</param>
+internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials = null, bool bypassCache = false) : StorageOpener
 {
     private const string CredentialsOption = "tls-creds", HostNameOption = "tls-hostname";
 
@@ -125,7 +126,7 @@ internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials 
         }
     }
 
-    private static FileStorage OpenFile(NodeOptions options, StorageOpenMode mode)
+    private FileStorage OpenFile(NodeOptions options, StorageOpenMode mode)
     {
         foreach (var key in options.Keys)
         {
@@ -139,6 +140,8 @@ internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials 
 
         var path = options["filename"]
             ?? throw new BlockException(BlockErrorKind.InvalidRequest, "driver 'file' needs the option 'filename'");
-        return mode.NamedByImage ? FileStorage.OpenReferenced(path, mode.Writable) : FileStorage.Open(path, mode.Writable);
+        var file = mode.NamedByImage ? FileStorage.OpenReferenced(path, mode.Writable) : FileStorage.Open(path, mode.Writable);
+        file.BypassesCache = bypassCache || options["cache.direct"] is "on";
+        return file;
     }
 }

@@ -32,6 +32,46 @@ public sealed class FileStorageTests
     }
 
     [Fact]
+    public async Task Bypassing_leaves_nothing_in_the_hosts_cache()
+    {
+        Assert.SkipWhen(Portable, "the portable way cannot");
+        using var folder = new TempFolder();
+        var content = new byte[1 << 20];
+        new Random(7).NextBytes(content);
+        await using (var plain = FileStorage.OpenForReplacing(folder["a"]))
+        {
+            await plain.WriteAsync(HostOffset.Zero, content);
+            await plain.FlushAsync();
+            Assert.True(plain.TryReadNow(new HostOffset(4096), new byte[512], out _));
+            plain.DropCache();
+            Assert.SkipWhen(plain.TryReadNow(new HostOffset(512 << 10), new byte[512], out _), "this file system is memory");
+        }
+
+        await using var file = FileStorage.Open(folder["a"], writable: true);
+        file.BypassesCache = true;
+        await file.WriteAsync(new HostOffset(5), new byte[3000]);
+        content.AsSpan(5, 3000).Clear();
+        await file.FlushAsync();
+        var found = new byte[content.Length];
+        Assert.Equal(found.Length, await file.ReadAsync(HostOffset.Zero, found));
+        Assert.Equal(content, found);
+
+        await using var other = FileStorage.Open(folder["a"]);
+        foreach (var at in (int[])[0, 64 << 10, 1020 << 10])
+        {
+            // The kernel drops what was written when the device has it, on a thread of its own.
+            var isThere = true;
+            for (var i = 0; i < 200 && isThere; i++)
+            {
+                isThere = other.TryReadNow(new HostOffset(at), new byte[512], out _);
+                await Task.Delay(isThere ? 10 : 0, TestContext.Current.CancellationToken);
+            }
+
+            Assert.False(isThere, $"0x{at:x} is still in memory");
+        }
+    }
+
+    [Fact]
     public async Task Holes_are_told_from_data()
     {
         Assert.SkipWhen(Portable, "the portable way cannot see holes");
