@@ -13,7 +13,7 @@ internal sealed class NbdServer : IDisposable
     public NbdServer(string label, string scratch, Func<string, string[]> command)
     {
         Label = label;
-        _socket = Path.Combine(scratch, label + ".sock");
+        _socket = Path.Combine(scratch, label.Replace(' ', '-') + ".sock");
         File.Delete(_socket);
         var errors = Path.Combine(scratch, label + ".log");
         var line = command(_socket);
@@ -51,6 +51,10 @@ internal sealed class NbdServer : IDisposable
 
     public static NbdServer Nbdkit(BenchContext bench, string image, bool writable = false) =>
         new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", .. writable ? Array.Empty<string>() : ["-r"], "-U", socket, "file", image]);
+
+    /// <summary>A server that does nothing: what the client reaches with it is the most that it can reach with any.</summary>
+    public static NbdServer Idle(BenchContext bench, long bytes) =>
+        new("nbdkit null", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", "-U", socket, "null", bytes.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
 
     public void Dispose()
     {

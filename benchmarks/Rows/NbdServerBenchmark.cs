@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Platter.Bench.Measuring;
 using Platter.Bench.Output;
@@ -26,7 +27,8 @@ internal sealed record NbdServerBenchmark(string Name, string Question, string[]
     /// <summary>Targets for throughput by the peer's name.</summary>
     public required IReadOnlyDictionary<string, Target> Targets { get; init; }
 
-    private sealed record Reading(double RequestsPerSecond, double BytesPerSecond, double CpuPerRequest);
+    // Fairness: what the slowest client got, as a share of what the middle one got.
+    private sealed record Reading(double RequestsPerSecond, double BytesPerSecond, double CpuPerRequest, double Fairness);
 
     /// <inheritdoc/>
     public override IReadOnlyList<RowResult> Run(BenchContext bench)
@@ -64,9 +66,15 @@ internal sealed record NbdServerBenchmark(string Name, string Question, string[]
         Target = Targets.TryGetValue(peer.Label, out var target) ? target : null,
     };
 
-    private string Figure(Reading[] readings) => Pattern.IsLarge
-        ? Figures.Rate(Spread.Of(readings.Select(r => r.BytesPerSecond)).Median, "B")
-        : Figures.Rate(Spread.Of(readings.Select(r => r.RequestsPerSecond)).Median, string.Empty);
+    private string Figure(Reading[] readings)
+    {
+        var rate = Pattern.IsLarge
+            ? Figures.Rate(Spread.Of(readings.Select(r => r.BytesPerSecond)).Median, "B")
+            : Figures.Rate(Spread.Of(readings.Select(r => r.RequestsPerSecond)).Median, string.Empty);
+        return Pattern.Connections == 1
+            ? rate
+            : string.Create(CultureInfo.InvariantCulture, $"{rate}, slowest client {Spread.Of(readings.Select(r => r.Fairness)).Median:0.00}");
+    }
 
     private Reading Access(BenchContext bench, NbdServer server, string image, int milliseconds)
     {
@@ -79,18 +87,20 @@ internal sealed record NbdServerBenchmark(string Name, string Question, string[]
         var cpuBefore = server.Process.CpuSoFar;
         bench.Tools.Run(
             "fio", "--name=access", "--ioengine=nbd", $"--uri={server.Uri}", Pattern.Writes ? "--rw=randwrite" : "--rw=randread", $"--bs={Pattern.BlockSize}", $"--iodepth={Pattern.Depth}", "--thread",
-            $"--numjobs={Pattern.Connections}", "--group_reporting", "--time_based", $"--runtime={milliseconds}ms", "--output-format=json", $"--output={output}");
+            $"--numjobs={Pattern.Connections}", "--time_based", $"--runtime={milliseconds}ms", "--output-format=json", $"--output={output}");
         var cpu = server.Process.CpuSoFar - cpuBefore;
         var text = File.ReadAllText(output);
         using var json = JsonDocument.Parse(text[text.IndexOf('{', StringComparison.Ordinal)..]);
-        var job = json.RootElement.GetProperty("jobs")[0];
-        var figures = job.GetProperty(Pattern.Writes ? "write" : "read");
-        if (job.GetProperty("error").GetInt32() != 0)
+        var clients = json.RootElement.GetProperty("jobs").EnumerateArray().ToArray();
+        if (clients.Any(client => client.GetProperty("error").GetInt32() != 0))
         {
             throw new BenchException($"fio met an error from {server.Label}");
         }
 
-        var requests = figures.GetProperty("total_ios").GetInt64();
-        return new Reading(figures.GetProperty("iops").GetDouble(), figures.GetProperty("bw_bytes").GetDouble(), cpu.TotalSeconds / requests);
+        var figures = clients.Select(client => client.GetProperty(Pattern.Writes ? "write" : "read")).ToArray();
+        var shares = Spread.Of(figures.Select(f => f.GetProperty("iops").GetDouble()));
+        return new Reading(
+            figures.Sum(f => f.GetProperty("iops").GetDouble()), figures.Sum(f => f.GetProperty("bw_bytes").GetDouble()),
+            cpu.TotalSeconds / figures.Sum(f => f.GetProperty("total_ios").GetInt64()), shares.Min / shares.Median);
     }
 }
