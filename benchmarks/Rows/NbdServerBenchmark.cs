@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Platter.Bench.Measuring;
@@ -11,14 +12,17 @@ namespace Platter.Bench.Rows;
 /// <param name="IsCold">Whether the image is dropped from the page cache before each run.</param>
 /// <param name="Connections">Clients at once.</param>
 /// <param name="Writes">Whether they write.</param>
-internal sealed record AccessPattern(string BlockSize, int Depth, bool IsCold = false, int Connections = 1, bool Writes = false)
+/// <param name="IsCopy">Whether nbdcopy copies the whole disk, as it likes to, instead of fio; block size and depth say nothing then.</param>
+internal sealed record AccessPattern(string BlockSize, int Depth, bool IsCold = false, int Connections = 1, bool Writes = false, bool IsCopy = false)
 {
-    public bool IsLarge => BlockSize.EndsWith('m');
+    public static AccessPattern Copy { get; } = new(string.Empty, 0, IsCopy: true);
+
+    public bool IsLarge => IsCopy || BlockSize.EndsWith('m');
 }
 
-/// <summary>Lets fio read or write at random on servers that export one image (each its own copy, if it is written to), and takes throughput and the server's CPU time.</summary>
+/// <summary>Lets fio read or write at random, or nbdcopy all of it, on servers that export one image (each its own copy, if it is written to), and takes throughput and the server's CPU time.</summary>
 /// <remarks>
-/// All servers of a row run all the while, and are read from in turn. fio's own work is in every figure, on the same cores: the
+/// All servers of a row run all the while, and are read from in turn. The client's own work is in every figure, on the same cores: the
 /// ratio of the servers alone is larger than what is shown.
 /// </remarks>
 internal sealed record NbdServerBenchmark(string Name, string Question, string[] Needs, AccessPattern Pattern, Func<BenchContext, string> Image, Func<BenchContext, NbdServer[]> StartServers)
@@ -76,6 +80,15 @@ internal sealed record NbdServerBenchmark(string Name, string Question, string[]
             : string.Create(CultureInfo.InvariantCulture, $"{rate}, slowest client {Spread.Of(readings.Select(r => r.Fairness)).Median:0.00}");
     }
 
+    private Reading Copy(BenchContext bench, NbdServer server, string image, TimeSpan cpuBefore)
+    {
+        const long Request = 256 << 10;
+        var watch = Stopwatch.StartNew();
+        bench.Tools.Run("nbdcopy", Pattern.Writes ? ["--destination-is-zero", image, server.Uri] : [server.Uri, "null:"]);
+        var (seconds, requests) = (watch.Elapsed.TotalSeconds, new FileInfo(image).Length / Request);
+        return new Reading(requests / seconds, requests * Request / seconds, (server.Process.CpuSoFar - cpuBefore).TotalSeconds / requests, 1);
+    }
+
     private Reading Access(BenchContext bench, NbdServer server, string image, int milliseconds)
     {
         if (Pattern.IsCold)
@@ -83,8 +96,13 @@ internal sealed record NbdServerBenchmark(string Name, string Question, string[]
             bench.Tools.Run("dd", $"if={image}", "iflag=nocache", "count=0", "status=none");
         }
 
-        var output = Path.Combine(bench.Scratch, "fio.json");
         var cpuBefore = server.Process.CpuSoFar;
+        if (Pattern.IsCopy)
+        {
+            return Copy(bench, server, image, cpuBefore);
+        }
+
+        var output = Path.Combine(bench.Scratch, "fio.json");
         bench.Tools.Run(
             "fio", "--name=access", "--ioengine=nbd", $"--uri={server.Uri}", Pattern.Writes ? "--rw=randwrite" : "--rw=randread", $"--bs={Pattern.BlockSize}", $"--iodepth={Pattern.Depth}", "--thread",
             $"--numjobs={Pattern.Connections}", "--time_based", $"--runtime={milliseconds}ms", "--output-format=json", $"--output={output}");

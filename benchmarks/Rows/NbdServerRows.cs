@@ -18,20 +18,24 @@ internal static class NbdServerRows
         Raw("write-4k-qd32", "How many small writes per second, 32 in flight (raw)?", Deep with { Writes = true }, 1.4, 1.4),
         Raw("write-4k-qd32x4", "And over four connections?", Wide with { Writes = true }),
         Raw("write-1m-qd8", "How much by large writes, 8 in flight (raw)?", Large with { Writes = true }),
+        Raw("nbdcopy", "How long does nbdcopy take to read a disk (raw, hot)?", AccessPattern.Copy),
+        Raw("write-nbdcopy", "And to write one?", AccessPattern.Copy with { Writes = true }),
         Raw("4k-qd1x16", "Sixteen clients at once, one small read at a time each (raw)?", Single with { Connections = 16 }),
         Raw("4k-qd1x100", "A hundred?", Single with { Connections = 100 }),
         Qcow2("4k-qd1", "How long does one small read take (qcow2, hot)?", Single, 3),
         Qcow2("4k-qd32", "How many small reads per second, 32 in flight (qcow2, hot)?", Deep, 2.4),
+        Qcow2("4k-qd32x4", "And over four connections (qcow2)?", Wide),
         Qcow2("1m-qd8", "How much by large reads, 8 in flight (qcow2, hot)?", Large, 4),
         Qcow2("4k-qd32-cold", "And small ones from the disk, not from memory (qcow2)?", Cold, 1),
         Qcow2("write-4k-qd32", "How many small writes per second, 32 in flight (qcow2)?", Deep with { Writes = true }, 1.4),
+        Qcow2("nbdcopy", "How long does nbdcopy take to read a disk (qcow2, hot)?", AccessPattern.Copy),
         Qcow2("write-1m-qd8", "How much by large writes, 8 in flight (qcow2)?", Large with { Writes = true }),
         new NbdServerBenchmark("nbd/chain-4k-qd32", "Small reads through an empty overlay (qcow2 over qcow2)?", ["qemu-nbd", "qemu-img", "fio"], Deep, b => b.Inputs.Overlay, b =>
             [NbdServer.Platter(b, "qcow2", b.Inputs.Overlay), NbdServer.QemuNbd(b, "qcow2", b.Inputs.Overlay)]) { Targets = Targets(2.4, null) },
     ];
 
     private static NbdServerBenchmark Raw(string name, string question, AccessPattern pattern, double? qemuNbd = null, double? nbdkit = null) =>
-        new($"nbd/raw-{name}", question, ["qemu-nbd", "nbdkit", "fio"], pattern, b => b.Inputs.NoiseRaw, b =>
+        new($"nbd/raw-{name}", question, ["qemu-nbd", "nbdkit", pattern.IsCopy ? "nbdcopy" : "fio"], pattern, b => b.Inputs.NoiseRaw, b =>
             [
                 NbdServer.Platter(b, "raw", ImageFor(b, b.Inputs.NoiseRaw, "platter", pattern), pattern.Writes),
                 NbdServer.QemuNbd(b, "raw", ImageFor(b, b.Inputs.NoiseRaw, "qemu-nbd", pattern), pattern.Writes),
@@ -40,7 +44,7 @@ internal static class NbdServerRows
             ]) { Targets = Targets(qemuNbd, nbdkit) };
 
     private static NbdServerBenchmark Qcow2(string name, string question, AccessPattern pattern, double? qemuNbd = null) =>
-        new($"nbd/qcow2-{name}", question, ["qemu-nbd", "qemu-img", "fio"], pattern, b => b.Inputs.NoiseQcow2, b =>
+        new($"nbd/qcow2-{name}", question, ["qemu-nbd", "qemu-img", pattern.IsCopy ? "nbdcopy" : "fio"], pattern, b => b.Inputs.NoiseQcow2, b =>
             [
                 NbdServer.Platter(b, "qcow2", ImageFor(b, b.Inputs.NoiseQcow2, "platter", pattern), pattern.Writes),
                 NbdServer.QemuNbd(b, "qcow2", ImageFor(b, b.Inputs.NoiseQcow2, "qemu-nbd", pattern), pattern.Writes),
