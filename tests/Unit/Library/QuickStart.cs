@@ -1,6 +1,8 @@
+using System.Net;
 using Platter;
 using Platter.Core.Errors;
 using Platter.Core.Images;
+using Platter.Nbd.Server;
 
 namespace Platter.Tests.Unit.Library;
 
@@ -34,6 +36,12 @@ internal static class QuickStart
 
         // For code that wants a stream.
         using var stream = earlier.AsStream();
+
+        // An NBD server of any disk, with TLS and writing if you like (NbdServerOptions, NbdExport), and a client of any server.
+        await using var server = new NbdServer(new Dictionary<string, NbdExport> { [""] = new(earlier.Node) });
+        server.Start(new IPEndPoint(IPAddress.Loopback, 0));
+        await using var remote = await Disk.OpenAsync($"nbd://{server.EndPoints[0]}", new DiskOpenOptions { Format = "raw" });
+        Console.WriteLine($"{remote.Size} bytes are served");
 
         // Every failure is a BlockException: switch on its kind, show its message.
         try

@@ -24,6 +24,7 @@ public sealed class QuickStartTests
         await QuickStart.RunAsync([DemoSample.Machine, folder["clean.raw"]]);
         Assert.Equal("parallels-bundle: 16777216 bytes, 2 snapshots", QuickStart.Console.Lines[0]);
         Assert.Equal("0x0: 65536 bytes at 0x10000 of layer 0", QuickStart.Console.Lines[1]);
+        Assert.Equal("16777216 bytes are served", QuickStart.Console.Lines[^2]);
         Assert.Equal("no-such.qcow2: Could not open: No such file or directory", QuickStart.Console.Lines[^1]);
         Assert.Equal(DemoSample.Sha256["Clean install"], Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(folder["clean.raw"]))));
     }
