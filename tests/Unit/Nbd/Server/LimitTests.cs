@@ -61,13 +61,19 @@ public sealed class LimitTests
         await using var node = TestDisks.Raw(storage, storage.Length);
         await using var fixture = Writable(node, new() { MaxTotalInFlightBytes = 3 * Large });
         var clients = Enumerable.Range(0, Clients).Select(_ => RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured)).ToList();
-        var writing = clients.Select((client, i) => Task.Run(() =>
-        {
-            client.Send(NbdCommand.Write, (ulong)i * Large, Large);
-            client.Socket.Send(new byte[Large]);
-            return client.ReceiveSimple().Error;
-        })).ToList();
+        using var begun = new CountdownEvent(Clients);
+        var writing = clients.Select((client, i) => Task.Factory.StartNew(
+            () =>
+            {
+                client.Send(NbdCommand.Write, (ulong)i * Large, Large);
+                begun.Signal();
+                client.Socket.Send(new byte[Large]);
+                return client.ReceiveSimple().Error;
+            },
+            TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToList();
+        begun.Wait(TestContext.Current.CancellationToken);
         await storage.HasAsync(3);
+        await Task.Delay(50);
 
         // Small requests have memory of their own and wait for nobody.
         using var other = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
