@@ -7,7 +7,7 @@ public sealed class FuzzTests
 {
     private static readonly FuzzTarget[] s_targets = 
     [
-        new Qcow2Target(), new Qcow2RepairTarget(), new LuksTarget(), new ParallelsTarget(), new ParallelsWriteTarget(), new BundleTarget(), new NamesTarget(), new NbdWireTarget(), new NbdClientTarget(),
+        new Qcow2Target(), new Qcow2RepairTarget(), new LuksTarget(), new ParallelsTarget(), new ParallelsWriteTarget(), new BundleTarget(), new NamesTarget(), new NbdWireTarget(), new NbdClientTarget(), new NbdTlsTarget(),
     ];
 
     public static TheoryData<string> Targets => [.. s_targets.Select(t => t.Name)];

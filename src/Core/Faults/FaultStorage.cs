@@ -145,6 +145,32 @@ public sealed class FaultStorage : Storage
     }
 
     /// <inheritdoc/>
+    /// <remarks>Whole units of <see cref="FaultOptions.ZeroAlign"/> only: edges would be bytes.</remarks>
+    public override async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        if (Sizes.AlignDown(at.Value, _options.ZeroAlign) != at.Value || Sizes.AlignDown(length, _options.ZeroAlign) != length)
+        {
+            return false;
+        }
+
+        for (long done = 0; done < length;)
+        {
+            var part = Math.Min(length - done, _options.MaxWriteZero);
+            Happen(StorageEvent.PwritevZero);
+            await JudgeAsync(FaultTargets.WriteZeroes, at + done, part, cancellationToken).ConfigureAwait(false);
+            if (!await _inner.TryZeroFastAsync(at + done, part, mayUnmap, cancellationToken).ConfigureAwait(false))
+            {
+                return false;
+            }
+
+            Happen(StorageEvent.PwritevDone);
+            done += part;
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
     public override bool PassesDiscards => true;
 
     /// <inheritdoc/>

@@ -97,8 +97,7 @@ public sealed partial class ImageNode
                 // The edges may have been written meanwhile: then they are not zero any more, and were not asked to become so.
                 if (await StillZeroAsync(bodyStart, at.Value, cancellationToken).ConfigureAwait(false)
                     && await StillZeroAsync(end, bodyEnd, cancellationToken).ConfigureAwait(false)
-                    && await writer.TryWriteZeroesAsync(
-                        new(bodyStart), bodyEnd - bodyStart, (flags & WriteFlags.MayUnmap) != 0, cancellationToken).ConfigureAwait(false))
+                    && await ZeroBodyAsync(writer, new(bodyStart), bodyEnd - bodyStart, flags, cancellationToken).ConfigureAwait(false))
                 {
                     bodyStart = bodyEnd;
                 }
@@ -482,6 +481,14 @@ public sealed partial class ImageNode
 
     private ValueTask<bool> StillZeroAsync(long start, long end, CancellationToken cancellationToken) =>
         start < end ? ReadsZeroAsync(start, end - start, cancellationToken) : new(true);
+
+    private static ValueTask<bool> ZeroBodyAsync(ImageWriter writer, GuestOffset at, long length, WriteFlags flags, CancellationToken cancellationToken)
+    {
+        var mayUnmap = (flags & WriteFlags.MayUnmap) != 0;
+        return (flags & WriteFlags.NoFallback) != 0
+            ? writer.TryZeroFastAsync(at, length, mayUnmap, cancellationToken)
+            : writer.TryWriteZeroesAsync(at, length, mayUnmap, cancellationToken);
+    }
 
     private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, WriteFlags flags, CancellationToken cancellationToken)
     {

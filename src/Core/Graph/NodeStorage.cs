@@ -1,3 +1,4 @@
+using Platter.Core.Errors;
 using Platter.Core.Images;
 using Platter.Core.Storages;
 using Platter.Core.Units;
@@ -39,6 +40,21 @@ internal sealed class NodeStorage(BlockNode node) : Storage
     /// <inheritdoc/>
     public override ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
         node.WriteZeroesAsync(new(at.Value), length, mayUnmap ? WriteFlags.MayUnmap : WriteFlags.None, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            var flags = WriteFlags.NoFallback | (mayUnmap ? WriteFlags.MayUnmap : WriteFlags.None);
+            await node.WriteZeroesAsync(new(at.Value), length, flags, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.Unsupported)
+        {
+            return false;
+        }
+    }
 
     /// <inheritdoc/>
     public override bool PassesDiscards => true;

@@ -52,6 +52,11 @@ public abstract partial class ImageWriter
     /// <returns>False when the format cannot say "zero" here: nothing was done, and zeros must be written.</returns>
     public abstract ValueTask<bool> TryWriteZeroesAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default);
 
+    /// <summary>The same for those who write zeros themselves rather than wait for them. Formats that only ever change what entries say need not override it.</summary>
+    /// <returns>False when bytes would have to be written, or nobody can say: none were, but parts of the range may have become zeros.</returns>
+    public virtual ValueTask<bool> TryZeroFastAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
+        TryWriteZeroesAsync(at, length, mayUnmap, cancellationToken);
+
     /// <summary>Guest bytes, of which <see cref="AllocationUnit"/> is a multiple: the smallest range that can be said to be zero or discarded.</summary>
     public virtual long ZeroUnit => AllocationUnit;
 

@@ -89,6 +89,13 @@ public sealed class MemoryStorage : Storage
     }
 
     /// <inheritdoc/>
+    public override async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        await WriteZeroesAsync(at, length, mayUnmap, cancellationToken).ConfigureAwait(false);
+        return true;
+    }
+
+    /// <inheritdoc/>
     public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default)
     {
         lock (_gate)

@@ -59,6 +59,10 @@ public abstract class Storage : IAsyncDisposable
     public virtual ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
         throw NotWritable();
 
+    /// <summary>Makes a range read as zeros if that takes less than writing them, like <see cref="WriteZeroesAsync"/> otherwise.</summary>
+    /// <returns>False when bytes would have to be written, or nobody can say: none were, but parts of the range may have become zeros.</returns>
+    public virtual ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) => new(false);
+
     /// <summary>Tells the host that nobody needs a range any more: it may take back the space. Afterwards the range reads as before or as zeros. A hint: that the host could not is no
     /// error, unless somebody wants to see it (fault injection).</summary>
     public virtual ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) => ValueTask.CompletedTask;

@@ -45,11 +45,22 @@ internal sealed class RawWriter(Storage storage, HostOffset start, long virtualS
     }
 
     /// <inheritdoc/>
-    /// <remarks>A hole, where the host can make one.</remarks>
-    public override ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default) =>
-        storage.PassesDiscards
-            ? storage.DiscardAsync(start + at.Value, length, cancellationToken)
-            : storage.WriteZeroesAsync(start + at.Value, length, mayUnmap: true, cancellationToken);
+    public override ValueTask<bool> TryZeroFastAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
+        storage.TryZeroFastAsync(start + at.Value, length, mayUnmap, cancellationToken);
+
+    /// <inheritdoc/>
+    /// <remarks>A hole, where the host can make one. Nobody gains by bytes that are written only to be given up.</remarks>
+    public override async ValueTask DiscardAsync(GuestOffset at, long length, CancellationToken cancellationToken = default)
+    {
+        if (storage.PassesDiscards)
+        {
+            await storage.DiscardAsync(start + at.Value, length, cancellationToken).ConfigureAwait(false);
+        }
+        else
+        {
+            _ = await storage.TryZeroFastAsync(start + at.Value, length, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+        }
+    }
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken = default) => storage.FlushAsync(cancellationToken);

@@ -15,7 +15,8 @@ public sealed partial class FileStorage : Storage
     private readonly SafeFileHandle _handle;
     private readonly bool _isDevice;
     private readonly StorageIdentity? _identity;
-    private bool _noPunch;
+    private volatile bool _noPunch;
+    private volatile bool _noZeroRange;
     private bool _isLocked;
 
     private readonly string _path;
@@ -187,28 +188,9 @@ public sealed partial class FileStorage : Storage
     public override async ValueTask WriteZeroesAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
     {
         ThrowIfReadOnly();
-        if (HostCalls.Linux && !_noPunch)
+        if (TryZeroFast(at, length, mayUnmap))
         {
-            var mode = mayUnmap
-                ? LinuxCalls.FALLOC_FL_PUNCH_HOLE | LinuxCalls.FALLOC_FL_KEEP_SIZE
-                : LinuxCalls.FALLOC_FL_ZERO_RANGE;
-            if (LinuxCalls.Fallocate(_handle, mode, at.Value, length) == 0)
-            {
-                if (mayUnmap && !_isDevice && at.Value + length > Length)
-                {
-                    SetLength(at.Value + length);
-                }
-
-                return;
-            }
-
-            var errno = Marshal.GetLastPInvokeError();
-            if (errno is not (LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV))
-            {
-                throw HostErrors.FromErrno(errno, Name, $"Could not zero {length} bytes at {at}");
-            }
-
-            _noPunch = errno != LinuxCalls.EINVAL;
+            return;
         }
 
         var zeros = new byte[(int)Math.Min(length, 256 * Sizes.KiB)];
@@ -217,6 +199,15 @@ public sealed partial class FileStorage : Storage
             var part = zeros.AsMemory(0, (int)Math.Min(zeros.Length, length - done));
             await WriteAsync(at + done, part, cancellationToken).ConfigureAwait(false);
         }
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        ThrowIfReadOnly();
+
+        // For a device that cannot, the kernel itself writes the zeros, and tells nobody; asked for a hole it refuses.
+        return new((mayUnmap || !_isDevice) && TryZeroFast(at, length, mayUnmap));
     }
 
     /// <inheritdoc/>
@@ -452,5 +443,45 @@ public sealed partial class FileStorage : Storage
         {
             throw new BlockException(BlockErrorKind.ReadOnly, $"{Name}: is open for reading only");
         }
+    }
+
+    /// <summary>Has the host make zeros; false if it cannot.</summary>
+    private bool TryZeroFast(HostOffset at, long length, bool mayUnmap)
+    {
+        if (!HostCalls.Linux || (mayUnmap ? _noPunch : _noZeroRange))
+        {
+            return false;
+        }
+
+        if (length == 0)
+        {
+            return true;
+        }
+
+        var mode = mayUnmap ? LinuxCalls.FALLOC_FL_PUNCH_HOLE | LinuxCalls.FALLOC_FL_KEEP_SIZE : LinuxCalls.FALLOC_FL_ZERO_RANGE;
+        if (LinuxCalls.Fallocate(_handle, mode, at.Value, length) == 0)
+        {
+            if (mayUnmap && !_isDevice && at.Value + length > Length)
+            {
+                SetLength(at.Value + length);
+            }
+
+            return true;
+        }
+
+        var errno = Marshal.GetLastPInvokeError();
+        if (errno is not (LinuxCalls.EOPNOTSUPP or LinuxCalls.ENOSYS or LinuxCalls.EINVAL or LinuxCalls.ENODEV))
+        {
+            throw HostErrors.FromErrno(errno, Name, $"Could not zero {length} bytes at {at}");
+        }
+
+        // A file system may know the one and not the other (tmpfs); invalid may be this range alone.
+        if (errno != LinuxCalls.EINVAL)
+        {
+            _noPunch |= mayUnmap;
+            _noZeroRange |= !mayUnmap;
+        }
+
+        return false;
     }
 }

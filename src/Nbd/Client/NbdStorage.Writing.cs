@@ -114,7 +114,7 @@ public sealed partial class NbdStorage
     /// <param name="cancellationToken">Gives up.</param>
     /// <returns>False when it cannot, or cannot say, or the range is not aligned: part of the range may have become zeros.</returns>
     /// <exception cref="BlockException">As with <see cref="WriteZeroesAsync"/>.</exception>
-    public async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    public override async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
     {
         CheckWrite(at, length);
         if (!Export.Can(NbdTransmissionFlags.SendFastZero) || !Export.Can(NbdTransmissionFlags.SendWriteZeroes) || length == 0 || !IsWholeBlocks(at.Value, length))

@@ -63,11 +63,19 @@ internal sealed class ClientConnection
             }
         }
 
-        Cut();
+        _wire.Cut();
     }
 
     /// <summary>Ends it now, whatever it is doing.</summary>
-    public void Cut() => _wire.Cut();
+    public void Cut()
+    {
+        lock (_gate)
+        {
+            _transmission?.Abandon();
+        }
+
+        _wire.Cut();
+    }
 
     private void Run()
     {

@@ -14,6 +14,9 @@ internal sealed class DeferredRequest(Transmission owner)
     // Zeros and discards are done in pieces of this size, so that a client that has gone does not keep a disk busy.
     private const long PieceBytes = 1L << 30;
 
+    // The kernel reads ahead all it is told to before it returns.
+    private const long PrefetchBytes = 32L << 20;
+
     private readonly byte[] _short = new byte[ReplyWriter.MaxErrorBytes];
     private NbdRequest _request;
     private GuestOffset _from;
@@ -31,12 +34,17 @@ internal sealed class DeferredRequest(Transmission owner)
     /// <summary>Bytes that it counts against the connection's budget.</summary>
     public int Cost { get; private set; }
 
+    /// <summary>Whether they are of what all clients share.</summary>
+    public bool IsBorrowed { get; private set; }
+
+    /// <summary>Says what was taken for it.</summary>
+    public void Take(int cost, bool borrowed) => (Cost, IsBorrowed) = (cost, borrowed);
+
     /// <summary>Makes it ready to run.</summary>
     /// <param name="request">As received; its range was checked.</param>
     /// <param name="from">Where to start: for a read whose first part was answered, behind that part.</param>
-    /// <param name="cost">Bytes of budget that were taken for it.</param>
     /// <param name="contexts">Ids that a block status is to tell of; null for all that were agreed.</param>
-    public void Begin(in NbdRequest request, GuestOffset from, int cost, IReadOnlyList<uint>? contexts = null)
+    public void Begin(in NbdRequest request, GuestOffset from, IReadOnlyList<uint>? contexts = null)
     {
         _request = request;
         _from = from;
@@ -48,7 +56,6 @@ internal sealed class DeferredRequest(Transmission owner)
         };
         _contexts = contexts;
         _used = 0;
-        Cost = cost;
     }
 
     /// <summary>Where the payload of a write goes before it runs.</summary>
@@ -83,12 +90,7 @@ internal sealed class DeferredRequest(Transmission owner)
     /// <summary>Gives back buffer and budget.</summary>
     public void Release()
     {
-        if (_buffer.Length > 0)
-        {
-            ArrayPool<byte>.Shared.Return(_buffer);
-            _buffer = [];
-        }
-
+        ReturnBuffer();
         owner.Release(this);
     }
 
@@ -191,7 +193,8 @@ internal sealed class DeferredRequest(Transmission owner)
         var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
         for (long length; at < end; at += length)
         {
-            ThrowIfGone();
+            // What is short is done in any case: a client may disconnect in order and close at once.
+            ThrowIfGone(at > (long)_request.Offset);
             length = Math.Min(PieceBytes, end - at);
             await owner.Node.WriteZeroesAsync(new(at), length, flags).ConfigureAwait(false);
         }
@@ -209,7 +212,8 @@ internal sealed class DeferredRequest(Transmission owner)
         var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
         for (long length; at < end; at += length)
         {
-            ThrowIfGone();
+            // What is short is done in any case: a client may disconnect in order and close at once.
+            ThrowIfGone(at > (long)_request.Offset);
             length = Math.Min(PieceBytes, end - at);
             await owner.Node.DiscardAsync(new(at), length).ConfigureAwait(false);
         }
@@ -238,24 +242,28 @@ internal sealed class DeferredRequest(Transmission owner)
     private async ValueTask PrefetchAsync()
     {
         var (at, end) = ((long)_request.Offset, (long)(_request.Offset + _request.Length));
-        while (at < end && !owner.Sender.HasFailed)
+        while (at < end)
         {
+            // Nobody would read what comes now.
+            ThrowIfGone(true);
             var extent = await owner.Node.MapAsync(new(at), end - at).ConfigureAwait(false);
+            var length = extent.Length;
             if (extent.Kind == ExtentKind.Data)
             {
-                extent.Storage!.Prefetch(extent.HostOffset, Math.Min(extent.Length, end - at));
+                length = Math.Min(length, PrefetchBytes);
+                extent.Storage!.Prefetch(extent.HostOffset, length);
             }
 
-            at += extent.Length;
+            at += length;
         }
     }
 
     private WriteFlags Durability() =>
         ((_request.Flags & NbdCommandFlags.Fua) != 0 || owner.Export.WritesThrough) && !owner.Export.IgnoresFlush ? WriteFlags.ForceUnitAccess : WriteFlags.None;
 
-    private void ThrowIfGone()
+    private void ThrowIfGone(bool begun)
     {
-        if (owner.Sender.HasFailed)
+        if (begun && owner.IsGone)
         {
             throw new BlockException(BlockErrorKind.Protocol, "the client has gone");
         }
@@ -271,12 +279,22 @@ internal sealed class DeferredRequest(Transmission owner)
     {
         if (_buffer.Length < size)
         {
-            if (_buffer.Length > 0)
-            {
-                ArrayPool<byte>.Shared.Return(_buffer);
-            }
-
-            _buffer = ArrayPool<byte>.Shared.Rent(size);
+            ReturnBuffer();
+            _buffer = size < RequestMemory.SmallestBuffer ? ArrayPool<byte>.Shared.Rent(size) : owner.Memory.Rent(size);
         }
+    }
+
+    private void ReturnBuffer()
+    {
+        if (_buffer.Length >= RequestMemory.SmallestBuffer)
+        {
+            owner.Memory.Return(_buffer);
+        }
+        else if (_buffer.Length > 0)
+        {
+            ArrayPool<byte>.Shared.Return(_buffer);
+        }
+
+        _buffer = [];
     }
 }

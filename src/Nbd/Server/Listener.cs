@@ -10,6 +10,9 @@ internal sealed class Listener : IDisposable
 {
     private const int LinuxSolSocket = 1, LinuxSoReuseAddr = 2;
 
+    // What opening a socket's file fails with, on every Unix.
+    private const int NoSuchDeviceOrAddress = 6;
+
     // How often a thread that waits at somebody else's socket looks whether it is still wanted.
     private static readonly TimeSpan s_pollTime = TimeSpan.FromMilliseconds(100);
 
@@ -89,12 +92,11 @@ internal sealed class Listener : IDisposable
     public static Listener Adopt(ListeningSocket special) => new(special, null);
 
     /// <summary>Starts to accept.</summary>
-    /// <param name="mayAccept">Waits until there is room; false to end.</param>
-    /// <param name="accept">Takes over a connection.</param>
+    /// <param name="accept">Takes over a connection; may take its time.</param>
     /// <param name="report">Told what went wrong.</param>
-    public void Start(Func<bool> mayAccept, Action<Socket> accept, Action<string> report)
+    public void Start(Action<Socket> accept, Action<string> report)
     {
-        _thread = new Thread(() => Run(mayAccept, accept, report), 256 << 10) { IsBackground = true, Name = "NBD listener" };
+        _thread = new Thread(() => Run(accept, report), 256 << 10) { IsBackground = true, Name = "NBD listener" };
         _thread.Start();
     }
 
@@ -143,7 +145,16 @@ internal sealed class Listener : IDisposable
     /// <summary>Whether a path is a socket that nobody listens on any more.</summary>
     private static bool IsStale(EndPoint endPoint, string path)
     {
-        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        // A link may lead to a socket, but is none; nor is anything below /dev, where a device without a driver cannot be told from one.
+        var full = Path.GetFullPath(path);
+        if (new FileInfo(path).LinkTarget is not null
+            || (full.StartsWith("/dev/", StringComparison.Ordinal) && !full.StartsWith("/dev/shm/", StringComparison.Ordinal)))
+        {
+            return false;
+        }
+
+        // Where somebody listens whose queue is full, connecting would wait.
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { Blocking = false };
         try
         {
             probe.Connect(endPoint);
@@ -157,13 +168,13 @@ internal sealed class Listener : IDisposable
                 using var file = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
                 return false;
             }
+            catch (IOException cannotOpen)
+            {
+                return cannotOpen.HResult == NoSuchDeviceOrAddress;
+            }
             catch (UnauthorizedAccessException)
             {
                 return false;
-            }
-            catch (IOException)
-            {
-                return true;
             }
         }
         catch (SocketException)
@@ -184,9 +195,9 @@ internal sealed class Listener : IDisposable
         }
     }
 
-    private void Run(Func<bool> mayAccept, Action<Socket> accept, Action<string> report)
+    private void Run(Action<Socket> accept, Action<string> report)
     {
-        while (!_disposed && mayAccept())
+        while (!_disposed)
         {
             try
             {

@@ -45,6 +45,7 @@ public sealed class NbdServer : IAsyncDisposable
         Exports = exports;
         Options = options ?? new NbdServerOptions();
         Workers = new RequestWorkers(Options.Workers);
+        Memory = new RequestMemory(Options.MaxTotalInFlightBytes);
     }
 
     /// <summary>What it offers.</summary>
@@ -65,6 +66,8 @@ public sealed class NbdServer : IAsyncDisposable
     internal NbdServerOptions Options { get; }
 
     internal RequestWorkers Workers { get; }
+
+    internal RequestMemory Memory { get; }
 
     /// <summary>Connections in the transmission phase.</summary>
     internal int Clients => Volatile.Read(ref _clients);
@@ -101,7 +104,7 @@ public sealed class NbdServer : IAsyncDisposable
 
         foreach (var listener in opened)
         {
-            listener.Start(WaitForSlot, Accept, Report);
+            listener.Start(AcceptInTurn, Report);
         }
     }
 
@@ -131,7 +134,7 @@ public sealed class NbdServer : IAsyncDisposable
             _listeners.Add(listener);
         }
 
-        listener.Start(WaitForSlot, Accept, Report);
+        listener.Start(AcceptInTurn, Report);
     }
 
     /// <summary>What an export offers to a client that agreed on nothing.</summary>
@@ -242,32 +245,37 @@ public sealed class NbdServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Waits until another client may come; false when the server stops.</summary>
-    private bool WaitForSlot()
+    /// <summary>Takes over a client as soon as there is a place for it. Until then the listener that found it waits, too; whoever comes after it waits in the host's queue.</summary>
+    private void AcceptInTurn(Socket socket)
     {
+        if (TryAccept(socket))
+        {
+            return;
+        }
+
+        Report($"a client waits: {Options.MaxConnections} are connected, as many as may be");
         lock (_slots)
         {
-            while (true)
+            while (!TryAccept(socket))
             {
-                lock (_gate)
-                {
-                    if (_stopping)
-                    {
-                        return false;
-                    }
-
-                    if (_connections.Count < Options.MaxConnections)
-                    {
-                        return true;
-                    }
-                }
-
                 Monitor.Wait(_slots);
             }
         }
     }
 
-    private void Accept(Socket socket) => Accept(socket, null);
+    private bool TryAccept(Socket socket)
+    {
+        lock (_gate)
+        {
+            if (!_stopping && _connections.Count >= Options.MaxConnections)
+            {
+                return false;
+            }
+
+            Accept(socket, null);
+            return true;
+        }
+    }
 
     private void Accept(Socket socket, NbdExport? begun)
     {
@@ -284,6 +292,16 @@ public sealed class NbdServer : IAsyncDisposable
             _connections.Add(connection);
         }
 
-        connection.Start();
+        try
+        {
+            connection.Start();
+        }
+        catch (OutOfMemoryException)
+        {
+            // The host has no thread left. The others' threads go on.
+            socket.Dispose();
+            Remove(connection);
+            Report($"client {connection.Number}: no thread can be started for it");
+        }
     }
 }

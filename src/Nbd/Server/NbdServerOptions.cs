@@ -25,13 +25,21 @@ public sealed record NbdServerOptions
     /// At least one request is always served.</summary>
     public long MaxInFlightBytes { get; init; } = 32 << 20;
 
+    /// <summary>Bytes of requests and replies of all clients together, besides 1 MiB that each has for itself; beyond that, requests are read only when
+    /// others have been answered. A single request that is larger is served when nothing else is.</summary>
+    public long MaxTotalInFlightBytes { get; init; } = 256 << 20;
+
     /// <summary>Requests of one client that may wait for a device at one time.</summary>
     public int MaxInFlightRequests { get; init; } = 64;
 
     /// <summary>How long a client may take no data while there is some for it; then it is cut off.</summary>
     public TimeSpan SendTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Threads, shared by all clients, for requests that must wait for a device or be decoded.</summary>
+    /// <summary>How long the data of a write may fail to come; then the client is cut off. It has as long in all, and a second for every 64 KiB. Between
+    /// requests a client may be silent for ever.</summary>
+    public TimeSpan ReceiveTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Threads, shared by all clients, for requests that must wait for a device or be decoded. Where all of them work for others, a client gets one more.</summary>
     public int Workers { get; init; } = 32;
 
     /// <summary>Permissions of a unix socket that is made, in force before anybody can connect; null for what the process's mask leaves.</summary>

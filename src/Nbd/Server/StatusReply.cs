@@ -8,23 +8,34 @@ namespace Platter.Nbd.Server;
 /// <summary>The chunks of a block status reply, one for each context, put together in memory.</summary>
 internal sealed class StatusReply(Transmission owner, NbdRequest request, int contexts)
 {
-    // Of one context alone; several share it, but for a decent minimum.
+    // Of one context alone; several share it, but for a decent minimum as long as there are not very many.
     private const int MaxDescriptors = 16384;
     private const int MinDescriptors = 1024;
+    private const int MaxDescriptorsOfAll = 65536;
+
+    // Neighbours of one state are one descriptor, so that a few of them may take any number of questions.
+    private const int MaxQuestions = 1 << 16;
 
     private readonly ArrayBufferWriter<byte> _bytes = new(256);
-    private readonly int _limit = (request.Flags & NbdCommandFlags.RequestOne) != 0 ? 1 : Math.Max(MaxDescriptors / contexts, MinDescriptors);
+    private readonly int _limit = LimitOf(request, contexts);
     private readonly List<NbdStatusDescriptor> _descriptors = [];
 
     /// <summary>What there is so far.</summary>
     public ReadOnlySpan<byte> Bytes => _bytes.WrittenSpan;
+
+    /// <summary>How large a reply may become.</summary>
+    public static int MaxBytes(in NbdRequest request, int contexts)
+    {
+        const NbdHeaderStyle Largest = NbdHeaderStyle.Extended;
+        return contexts * (NbdStatusDescriptor.HeadSizeOf(Largest) + (LimitOf(request, contexts) * NbdStatusDescriptor.SizeOf(Largest)));
+    }
 
     /// <summary>Adds the chunk of one context.</summary>
     public async ValueTask AddAsync(uint context, bool isLast)
     {
         _descriptors.Clear();
         var (at, end) = ((long)request.Offset, (long)(request.Offset + request.Length));
-        while (at < end)
+        for (var questions = 0; at < end && questions < MaxQuestions; questions++)
         {
             var (status, length) = await FindAsync(context, at, end).ConfigureAwait(false);
             if (!TryAdd(status, length))
@@ -37,6 +48,10 @@ internal sealed class StatusReply(Transmission owner, NbdRequest request, int co
 
         Write(context, isLast ? NbdChunkFlags.Done : NbdChunkFlags.None);
     }
+
+    private static int LimitOf(in NbdRequest request, int contexts) =>
+        (request.Flags & NbdCommandFlags.RequestOne) != 0 ? 1
+        : Math.Max(1, Math.Min(Math.Max(MaxDescriptors / contexts, MinDescriptors), MaxDescriptorsOfAll / contexts));
 
     private async ValueTask<(ulong Status, long Length)> FindAsync(uint context, long at, long end)
     {

@@ -1,6 +1,8 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using Platter.Core.Errors;
 using Platter.Nbd.Protocol;
+using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Server;
 
@@ -11,6 +13,9 @@ internal sealed partial class Transmission
 {
     private static readonly long s_slowTicks = Stopwatch.Frequency / 2000;
     private static readonly long s_slowForTicks = Stopwatch.Frequency / 100;
+
+    // A client that sends the data of a write more slowly than this, and a while on top of it, is cut.
+    private const double SlowestBytesPerSecond = 64 << 10;
 
     private long _slowUntil;
 
@@ -56,7 +61,7 @@ internal sealed partial class Transmission
 
         var length = (int)request.Length;
         var deferred = Take(length);
-        deferred.Begin(request, new((long)request.Offset), length);
+        deferred.Begin(request, new((long)request.Offset));
         ReceivePayload(deferred, length);
         Dispatch(deferred, MayWaitForDevice(request));
     }
@@ -71,7 +76,7 @@ internal sealed partial class Transmission
         else if (Check(request, allowed, long.MaxValue))
         {
             var deferred = Take(0);
-            deferred.Begin(request, new((long)request.Offset), 0);
+            deferred.Begin(request, new((long)request.Offset));
             Dispatch(deferred, MayWaitForDevice(request));
         }
     }
@@ -109,7 +114,7 @@ internal sealed partial class Transmission
             : request with { Length = 0 };
         if (Check(range, NbdCommandFlags.Fua | NbdCommandFlags.RequestOne, long.MaxValue))
         {
-            Defer(range, new((long)range.Offset), 0, query.ContextIds);
+            Defer(range, new((long)range.Offset), StatusReply.MaxBytes(range, query.ContextIds.Count), query.ContextIds);
         }
     }
 
@@ -122,7 +127,7 @@ internal sealed partial class Transmission
         var start = Stopwatch.GetTimestamp();
         if (!IsLast() && (waits || start < _slowUntil))
         {
-            _workers.Add(deferred, started: false);
+            _workers.Add(_line, deferred, started: false);
             return;
         }
 
@@ -167,13 +172,29 @@ internal sealed partial class Transmission
         var here = Math.Min(into.Length, _inEnd - _inStart);
         _in.AsSpan(_inStart, here).CopyTo(into);
         _inStart += here;
-        into = into[here..];
-        if (into.Length > 0)
+        if (here == into.Length)
         {
-            Flush();
+            return;
         }
 
-        while (into.Length > 0)
+        Flush();
+        try
+        {
+            // Memory is kept for these bytes, and others may want it.
+            _wire.LimitReceiving(_options.ReceiveTimeout);
+            ReceiveInTime(into[here..]);
+            _wire.LimitReceiving(Timeout.InfiniteTimeSpan);
+        }
+        catch (SocketException e) when (e.SocketErrorCode is SocketError.TimedOut or SocketError.WouldBlock)
+        {
+            throw new BlockException(BlockErrorKind.Protocol, $"the data of a write of {into.Length} bytes came too slowly", e);
+        }
+    }
+
+    private void ReceiveInTime(Span<byte> into)
+    {
+        var deadline = new Deadline(_options.ReceiveTimeout + TimeSpan.FromSeconds(into.Length / SlowestBytesPerSecond));
+        while (true)
         {
             // Small payloads are taken together with the headers behind them.
             var count = into.Length < _in.Length / 2 ? ReceiveThrough(into) : _wire.Receive(into);
@@ -183,6 +204,12 @@ internal sealed partial class Transmission
             }
 
             into = into[count..];
+            if (into.Length == 0)
+            {
+                return;
+            }
+
+            _ = deadline.Left();
         }
     }
 

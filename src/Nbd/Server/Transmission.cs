@@ -26,6 +26,7 @@ internal sealed partial class Transmission : IDisposable
     private readonly NbdServer _server;
     private readonly NbdServerOptions _options;
     private readonly RequestWorkers _workers;
+    private readonly RequestWorkers.Line _line = new();
     private readonly Action<string> _report;
     private readonly long _size;
     private readonly int _requestSize;
@@ -38,11 +39,14 @@ internal sealed partial class Transmission : IDisposable
     private int _fruitlessSpins;
     private bool _deviceReads;
     private volatile bool _stopping;
+    private volatile bool _ended;
+    private volatile bool _gone;
 
     // Requests elsewhere, guarded by _budget.
     private readonly object _budget = new();
     private readonly Stack<DeferredRequest> _pool = new();
     private long _inFlightBytes;
+    private int _ownBytes;
     private int _inFlight;
 
     public Transmission(NbdWire wire, ServerHandshake agreed, NbdServer server, Action<string> report)
@@ -78,6 +82,12 @@ internal sealed partial class Transmission : IDisposable
     /// <summary>Where replies go out.</summary>
     public ReplySender Sender { get; }
 
+    /// <summary>Where larger buffers come from.</summary>
+    public RequestMemory Memory => _server.Memory;
+
+    /// <summary>Whether nobody waits for answers any more, as far as can be told: what takes long may be left undone.</summary>
+    public bool IsGone => _gone || Sender.HasFailed || (!_ended && _wire.PeerHasClosed);
+
     /// <summary>Serves until the client disconnects or <see cref="Stop"/> is called.</summary>
     /// <exception cref="SocketException">The connection was lost.</exception>
     /// <exception cref="BlockException">The client broke the protocol, or bytes that were promised could not be sent.</exception>
@@ -98,6 +108,7 @@ internal sealed partial class Transmission : IDisposable
                     _deviceReads = false;
                     if (request.Command == NbdCommand.Disconnect)
                     {
+                        _ended = true;
                         return;
                     }
 
@@ -114,6 +125,7 @@ internal sealed partial class Transmission : IDisposable
         }
         finally
         {
+            _gone |= !_ended && !_stopping;
             WaitForDeferred();
             if (!Sender.HasFailed)
             {
@@ -129,15 +141,25 @@ internal sealed partial class Transmission : IDisposable
         _wire.StopReceiving();
     }
 
+    /// <summary>Makes requests that take long end soon: their answers cannot be sent any more.</summary>
+    public void Abandon() => _gone = true;
+
     /// <summary>Gives back what a request took of the budget, and the object for the next one.</summary>
     public void Release(DeferredRequest request)
     {
+        var borrowed = request.IsBorrowed ? request.Cost : 0;
         lock (_budget)
         {
             _inFlight--;
             _inFlightBytes -= request.Cost;
+            _ownBytes -= request.Cost - borrowed;
             _pool.Push(request);
             Monitor.Pulse(_budget);
+        }
+
+        if (borrowed > 0)
+        {
+            Memory.Release(borrowed);
         }
     }
 
@@ -172,7 +194,7 @@ internal sealed partial class Transmission : IDisposable
                 }
                 else if (Check(request, NbdCommandFlags.Fua | NbdCommandFlags.RequestOne, long.MaxValue))
                 {
-                    Defer(request, new((long)request.Offset), 0);
+                    Defer(request, new((long)request.Offset), StatusReply.MaxBytes(request, Contexts.Count));
                 }
 
                 break;
@@ -233,21 +255,22 @@ internal sealed partial class Transmission : IDisposable
         }
 
         var deferred = Take(bytes);
-        deferred.Begin(request, from, bytes, contexts);
+        deferred.Begin(request, from, contexts);
         if (alone)
         {
             FinishHere(deferred);
         }
         else
         {
-            _workers.Add(deferred, _deviceReads);
+            _workers.Add(_line, deferred, _deviceReads);
         }
     }
 
-    /// <summary>Waits until the client's budget has room, and takes it.</summary>
+    /// <summary>Waits until the client's budget has room, and what all clients share if it takes more than its own; and takes it.</summary>
     private DeferredRequest Take(int bytes)
     {
-        bool mustWait;
+        DeferredRequest deferred;
+        bool mustWait, borrows;
         lock (_budget)
         {
             mustWait = MustWait(bytes);
@@ -267,8 +290,19 @@ internal sealed partial class Transmission : IDisposable
 
             _inFlight++;
             _inFlightBytes += bytes;
-            return _pool.TryPop(out var deferred) ? deferred : new DeferredRequest(this);
+            deferred = _pool.TryPop(out var pooled) ? pooled : new DeferredRequest(this);
+            borrows = bytes > RequestMemory.OwnBytes - _ownBytes;
+            _ownBytes += borrows ? 0 : bytes;
         }
+
+        if (borrows && !Memory.TryTake(bytes))
+        {
+            Flush();
+            Memory.Take(bytes);
+        }
+
+        deferred.Take(bytes, borrows);
+        return deferred;
     }
 
     /// <summary>Answers on this thread, unless something really suspends.</summary>

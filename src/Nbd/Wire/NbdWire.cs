@@ -16,6 +16,9 @@ internal abstract class NbdWire : IDisposable
     /// <summary>Whether something has arrived, as far as that can be said without waiting.</summary>
     public abstract bool HasArrived { get; }
 
+    /// <summary>Whether the peer has closed its side and nothing that it sent is left, as far as that can be said without waiting. From any thread.</summary>
+    public abstract bool PeerHasClosed { get; }
+
     /// <summary>Whether some 64 KiB can be sent without waiting for the peer.</summary>
     public abstract bool CanSendNow { get; }
 

@@ -17,6 +17,22 @@ internal sealed class SocketWire(Socket socket) : NbdWire
     public override bool HasArrived => HasAddresses ? socket.Available > 0 : socket.Poll(0, SelectMode.SelectRead);
 
     /// <inheritdoc/>
+    public override bool PeerHasClosed
+    {
+        get
+        {
+            try
+            {
+                return HasAddresses && socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0;
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                return true;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
     public override bool CanSendNow => socket.Poll(0, SelectMode.SelectWrite);
 
     /// <inheritdoc/>

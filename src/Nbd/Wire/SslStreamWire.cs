@@ -27,6 +27,9 @@ internal sealed class SslStreamWire(SocketWire wire, WireStream stream, SslStrea
     public override bool HasArrived => _mayHaveMore || wire.HasArrived;
 
     /// <inheritdoc/>
+    public override bool PeerHasClosed => wire.PeerHasClosed;
+
+    /// <inheritdoc/>
     public override bool CanSendNow => wire.CanSendNow;
 
     /// <inheritdoc/>

@@ -41,6 +41,9 @@ internal sealed class TlsEngineWire : NbdWire
     public override bool HasArrived => _mayHaveMore || _wire.HasArrived;
 
     /// <inheritdoc/>
+    public override bool PeerHasClosed => _wire.PeerHasClosed;
+
+    /// <inheritdoc/>
     public override bool CanSendNow => _wire.CanSendNow;
 
     /// <inheritdoc/>

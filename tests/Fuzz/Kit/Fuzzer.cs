@@ -9,7 +9,7 @@ namespace Platter.Tests.Fuzz;
 /// <summary>Runs seeded cases of a target one after the other, under a watchdog, and says how to see a failure again.</summary>
 /// <remarks>
 /// A case follows from its seed alone. The bounded run uses the same seeds each time; <c>PLATTER_FUZZ_MINUTES=N</c> goes on with fresh ones, N
-/// minutes shared by all targets. <c>PLATTER_FUZZ_SEED=TARGET:SEED</c> runs one case, <c>PLATTER_FUZZ_SAVE=FOLDER</c> keeps the input of a
+/// minutes shared by all targets, or those of <c>PLATTER_FUZZ_TARGETS=TARGET,TARGET</c>. <c>PLATTER_FUZZ_SEED=TARGET:SEED</c> runs one case, <c>PLATTER_FUZZ_SAVE=FOLDER</c> keeps the input of a
 /// failing one, and of one that is replayed. A failing input belongs into <c>Findings/TARGET</c>, where it is run first for ever.
 /// </remarks>
 internal static class Fuzzer
@@ -20,6 +20,12 @@ internal static class Fuzzer
     public static void Run(FuzzTarget target, int targets)
     {
         Assert.SkipWhen(target.Missing is not null, target.Missing ?? string.Empty);
+        if (Environment.GetEnvironmentVariable("PLATTER_FUZZ_TARGETS") is { Length: > 0 } wanted)
+        {
+            Assert.SkipUnless(wanted.Split(',').Contains(target.Name), $"only {wanted} is wanted");
+            targets = wanted.Split(',').Length;
+        }
+
         var (first, last) = (0L, (long)target.BoundedCases);
         var until = TimeSpan.Zero;
         if (Environment.GetEnvironmentVariable("PLATTER_FUZZ_SEED") is { Length: > 0 } replay)

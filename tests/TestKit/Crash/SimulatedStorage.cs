@@ -43,6 +43,13 @@ public sealed class SimulatedStorage : Storage
         _writable ? RecordAsync(at.Value, null, length, setsLength: false) : base.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
 
     /// <inheritdoc/>
+    public override async ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        await WriteZeroesAsync(at, length, mayUnmap, cancellationToken).ConfigureAwait(false);
+        return true;
+    }
+
+    /// <inheritdoc/>
     /// <remarks>A hole is zeros that arrive when they like, as any write.</remarks>
     public override ValueTask DiscardAsync(HostOffset at, long length, CancellationToken cancellationToken = default) =>
         _writable && at.Value < Length ? RecordAsync(at.Value, null, Math.Min(length, Length - at.Value), setsLength: false) : ValueTask.CompletedTask;

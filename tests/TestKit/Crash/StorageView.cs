@@ -28,6 +28,10 @@ public sealed class StorageView(Storage inner, bool writable, string? name = nul
         writable ? inner.WriteZeroesAsync(at, length, mayUnmap, cancellationToken) : base.WriteZeroesAsync(at, length, mayUnmap, cancellationToken);
 
     /// <inheritdoc/>
+    public override ValueTask<bool> TryZeroFastAsync(HostOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default) =>
+        writable ? inner.TryZeroFastAsync(at, length, mayUnmap, cancellationToken) : base.TryZeroFastAsync(at, length, mayUnmap, cancellationToken);
+
+    /// <inheritdoc/>
     public override ValueTask SetLengthAsync(long length, CancellationToken cancellationToken = default) =>
         writable ? inner.SetLengthAsync(length, cancellationToken) : base.SetLengthAsync(length, cancellationToken);
 

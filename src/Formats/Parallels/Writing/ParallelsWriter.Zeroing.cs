@@ -13,18 +13,36 @@ internal sealed partial class ParallelsWriter
     /// <remarks>Always done. Where something shows through, a new cluster that reads as zeros gets its place.</remarks>
     public override async ValueTask<bool> TryWriteZeroesAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
     {
+        await ZeroAsync(at, length, mayUnmap, fastOnly: false, cancellationToken).ConfigureAwait(false);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryZeroFastAsync(GuestOffset at, long length, bool mayUnmap, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            await ZeroAsync(at, length, mayUnmap, fastOnly: true, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (NotFastException)
+        {
+            return false;
+        }
+    }
+
+    private async ValueTask ZeroAsync(GuestOffset at, long length, bool mayUnmap, bool fastOnly, CancellationToken cancellationToken)
+    {
         await EnsureInUseAsync(cancellationToken).ConfigureAwait(false);
         var end = Sizes.DivideRoundingUp(at.Value + length, ClusterSize);
         for (var cluster = at.Value / ClusterSize; cluster < end;)
         {
             cancellationToken.ThrowIfCancellationRequested();
             var batch = Math.Min(end, cluster + BatchClusters);
-            await ZeroBatchAsync(cluster, batch, mayUnmap, cancellationToken).ConfigureAwait(false);
+            await ZeroBatchAsync(cluster, batch, mayUnmap, fastOnly, cancellationToken).ConfigureAwait(false);
             await CheckpointIfFullAsync(cancellationToken).ConfigureAwait(false);
             cluster = batch;
         }
-
-        return true;
     }
 
     /// <inheritdoc/>
@@ -37,7 +55,7 @@ internal sealed partial class ParallelsWriter
         }
     }
 
-    private async ValueTask ZeroBatchAsync(long first, long end, bool mayUnmap, CancellationToken cancellationToken)
+    private async ValueTask ZeroBatchAsync(long first, long end, bool mayUnmap, bool fastOnly, CancellationToken cancellationToken)
     {
         List<(long Host, long Count)> stored = [];
         List<(Reservation New, bool IsFresh)> reserved = [];
@@ -56,14 +74,14 @@ internal sealed partial class ParallelsWriter
 
             foreach (var (host, count) in stored)
             {
-                await _storage.WriteZeroesAsync(PlaceOf(host), count * ClusterSize, mayUnmap, cancellationToken).ConfigureAwait(false);
+                await ZeroStoredAsync(host, count, mayUnmap, fastOnly, cancellationToken).ConfigureAwait(false);
             }
 
             foreach (var (place, isFresh) in reserved)
             {
                 if (!isFresh)
                 {
-                    await _storage.WriteZeroesAsync(PlaceOf(place.Host), place.Count * ClusterSize, mayUnmap: true, cancellationToken).ConfigureAwait(false);
+                    await ZeroStoredAsync(place.Host, place.Count, mayUnmap: true, fastOnly, cancellationToken).ConfigureAwait(false);
                 }
             }
         }
@@ -93,6 +111,18 @@ internal sealed partial class ParallelsWriter
             {
                 _changing.Release();
             }
+        }
+    }
+
+    private async ValueTask ZeroStoredAsync(long host, long count, bool mayUnmap, bool fastOnly, CancellationToken cancellationToken)
+    {
+        if (!fastOnly)
+        {
+            await _storage.WriteZeroesAsync(PlaceOf(host), count * ClusterSize, mayUnmap, cancellationToken).ConfigureAwait(false);
+        }
+        else if (!await _storage.TryZeroFastAsync(PlaceOf(host), count * ClusterSize, mayUnmap, cancellationToken).ConfigureAwait(false))
+        {
+            throw new NotFastException();
         }
     }
 
@@ -142,4 +172,7 @@ internal sealed partial class ParallelsWriter
         Retire(HostClusterOf(entry), 1);
         _allocated--;
     }
+
+    /// <summary>Undoes a batch that would have to be written as bytes.</summary>
+    private sealed class NotFastException : Exception;
 }

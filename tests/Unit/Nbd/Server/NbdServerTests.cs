@@ -243,46 +243,6 @@ public sealed class NbdServerTests
     }
 
     [Fact]
-    public async Task A_socket_left_by_a_crash_is_replaced_and_a_live_one_is_not()
-    {
-        using var folder = new TempFolder();
-        var endPoint = new UnixDomainSocketEndPoint(folder["s"]);
-
-        // Bound and closed without unlinking is what a crash leaves; .NET unlinks, so the file is moved away meanwhile.
-        using (var crashed = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
-        {
-            crashed.Bind(endPoint);
-            File.Move(folder["s"], folder["moved"]);
-        }
-
-        File.Move(folder["moved"], folder["s"]);
-        await using var node = TestDisks.Memory(s_bytes);
-        var exports = new Dictionary<string, NbdExport> { [string.Empty] = new(node) };
-        await using var server = new NbdServer(exports);
-        server.Start(endPoint);
-        using (var client = RawClient.Open(endPoint, structured: true))
-        {
-            client.ReadStructured(0, 512);
-        }
-
-        await using var second = new NbdServer(exports);
-        Assert.Throws<BlockException>(() => second.Start(endPoint));
-        using var still = RawClient.Open(endPoint, structured: true);
-        still.ReadStructured(0, 512);
-    }
-
-    [Fact]
-    public async Task A_file_that_is_no_socket_is_left_alone()
-    {
-        using var folder = new TempFolder();
-        var path = folder.Write("precious", "data");
-        await using var node = TestDisks.Memory(s_bytes);
-        await using var server = new NbdServer(new Dictionary<string, NbdExport> { [string.Empty] = new(node) });
-        Assert.Throws<BlockException>(() => server.Start(new UnixDomainSocketEndPoint(path)));
-        Assert.Equal("data", File.ReadAllText(path));
-    }
-
-    [Fact]
     public async Task Clients_that_read_are_counted()
     {
         await using var node = TestDisks.Memory(s_bytes);

@@ -3,6 +3,7 @@ using Platter.Core.Bitmaps;
 using Platter.Core.Graph;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Host.Files;
 using Platter.Nbd.Protocol;
 using Platter.Nbd.Server;
 using Platter.TestKit;
@@ -159,6 +160,47 @@ public sealed class WriteTests
         Assert.Equal(NbdError.None, client.Do(NbdCommand.WriteZeroes, 65536, 65536, NbdCommandFlags.FastZero));
         Assert.Equal(new byte[65536], client.Read(65536, 65536));
         Assert.Empty(fixture.Log);
+    }
+
+    [Fact]
+    public async Task Fast_zeros_on_a_raw_disk_whose_storage_cannot_make_them_are_refused_and_write_nothing()
+    {
+        var storage = new CountingStorage(TestDisks.Pattern(Size));
+        await using var node = TestDisks.Raw(storage, Size);
+        await using var fixture = new ServerFixture(new NbdExport(node) { IsWritable = true });
+        using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
+        Assert.Equal(NbdError.NotSup, client.Do(NbdCommand.WriteZeroes, 4096, 65536, NbdCommandFlags.FastZero));
+        Assert.Equal(NbdError.NotSup, client.Do(NbdCommand.WriteZeroes, 4096, 65536, NbdCommandFlags.FastZero | NbdCommandFlags.NoHole));
+        Assert.Equal(NbdError.None, client.Do(NbdCommand.Trim, 0, Size));
+        Assert.Equal(0, storage.Writes);
+        Assert.Equal(TestDisks.Pattern(Size), client.Read(0, Size));
+        Assert.Equal(NbdError.None, client.Do(NbdCommand.WriteZeroes, 4096, 65536));
+        Assert.Equal(new byte[65536], client.Read(4096, 65536));
+    }
+
+    [Fact]
+    public async Task Fast_zeros_on_a_file_are_what_its_file_system_can_do()
+    {
+        const string Memory = "/dev/shm";
+        Assert.SkipUnless(Directory.Exists(Memory) && new DriveInfo(Memory).DriveFormat == "tmpfs", "no tmpfs at /dev/shm: it can make holes, and no zeros without them");
+        var path = Path.Combine(Memory, Path.GetRandomFileName());
+        try
+        {
+            File.WriteAllBytes(path, TestDisks.Pattern(Size));
+            await using var node = TestDisks.Raw(FileStorage.Open(path, writable: true), Size);
+            await using var fixture = new ServerFixture(new NbdExport(node) { IsWritable = true });
+            using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
+            Assert.Equal(NbdError.NotSup, client.Do(NbdCommand.WriteZeroes, 0, 65536, NbdCommandFlags.FastZero | NbdCommandFlags.NoHole));
+            Assert.Equal(TestDisks.Pattern(Size), client.Read(0, Size));
+            Assert.Equal(NbdError.None, client.Do(NbdCommand.WriteZeroes, 0, 65536, NbdCommandFlags.FastZero));
+            Assert.Equal(NbdError.None, client.Do(NbdCommand.WriteZeroes, 65536, 65536, NbdCommandFlags.NoHole));
+            Assert.Equal(new byte[131072], client.Read(0, 131072));
+            Assert.Equal(TestDisks.Pattern(Size)[131072..], client.Read(131072, Size - 131072));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
     }
 
     [Fact]
