@@ -78,19 +78,18 @@ public sealed class TlsServerTests : IDisposable
     public void A_priority_chooses_the_version_for_server_and_client(bool certificates, bool old)
     {
         ToolRunner.RequireOrSkip("nbdinfo", "qemu-img", "qemu-nbd");
-        var only = $",priority=NORMAL:-VERS-TLS1.{(old ? 3 : 2)}";
-        var other = $",priority=NORMAL:-VERS-TLS1.{(old ? 2 : 3)}";
+        var only = $",priority=NORMAL:-VERS-ALL:+VERS-TLS1.{(old ? 2 : 3)}";
+        var other = $",priority=NORMAL:-VERS-ALL:+VERS-TLS1.{(old ? 3 : 2)}";
         using var ours = PeerServer.Start(
             PlatterCli.Command("serve", "-v", "-f", "raw", "-k", "{socket}", "--object", _credentials.Object("server", certificates, only), "--tls-creds", "tls0", _image), _folder);
         using var theirs = PeerServer.Start(
             new ToolCommand("qemu-nbd", "-t", "-r", "-f", "raw", "-k", "{socket}", "--object", _credentials.Object("server", certificates, only), "--tls-creds", "tls0", _image), _folder);
-        foreach (var (priority, good) in new[] { (only, true), (string.Empty, true), (other, false) })
+        foreach (var (priority, good) in new[] { (only, true), (other, false) })
         {
             string[] Info(PeerServer server) =>
                 ["info", "--object", _credentials.Object("client", certificates, priority), "--image-opts", $"driver=nbd,path={server.Socket},tls-creds=tls0{(certificates ? ",tls-hostname=localhost" : string.Empty)}"];
             Assert.Equal(good ? 0 : 1, ToolRunner.Run("qemu-img", Info(ours)).ExitCode);
             Assert.Equal(good ? 0 : 1, PlatterCli.Run(Info(theirs)).ExitCode);
-            Assert.Equal(good ? 0 : 1, PlatterCli.Run(Info(ours)).ExitCode);
         }
     }
 
