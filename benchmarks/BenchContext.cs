@@ -56,12 +56,24 @@ internal sealed class BenchContext : IDisposable
 
     public void Dispose()
     {
-        if (Directory.Exists(Scratch))
+        // Whoever is interrupted still writes for a moment. What is left after that goes with the next run.
+        for (var tries = 0; tries < 50; tries++)
         {
-            Directory.Delete(Scratch, recursive: true);
-        }
+            try
+            {
+                File.Delete(DiskTarget);
+                if (Directory.Exists(Scratch))
+                {
+                    Directory.Delete(Scratch, recursive: true);
+                }
 
-        File.Delete(DiskTarget);
+                return;
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                Thread.Sleep(20);
+            }
+        }
     }
 
     // A run that was killed could not tidy up, and what it left takes memory.

@@ -13,6 +13,7 @@ internal sealed class ChildProcess : IDisposable
 {
     private const int NoHang = 1, Killed = 9, Terminated = 15;
     private static readonly HashSet<int> Running = [];
+    private static volatile bool s_ending;
 
     private readonly string[] _command;
     private readonly int _pid;
@@ -45,13 +46,18 @@ internal sealed class ChildProcess : IDisposable
             Check(posix_spawn_file_actions_addopen(actions, 2, error, writeNew, 0x1A4), error);
             string?[] arguments = [.. command, null];
             var startedAt = Stopwatch.GetTimestamp();
-            Check(posix_spawn(out var pid, command[0], actions, 0, arguments, Variables), command[0]);
             lock (Running)
             {
-                Running.Add(pid);
+                if (!s_ending)
+                {
+                    Check(posix_spawn(out var pid, command[0], actions, 0, arguments, Variables), command[0]);
+                    Running.Add(pid);
+                    return new ChildProcess(command, pid, startedAt);
+                }
             }
 
-            return new ChildProcess(command, pid, startedAt);
+            WaitIfEnding();
+            throw new BenchException("interrupted");
         }
         finally
         {
@@ -87,9 +93,10 @@ internal sealed class ChildProcess : IDisposable
         return child.WaitForExit().OrThrow(command, errorFile) with { PeakMemoryBytes = peak };
     }
 
-    /// <summary>Ends whatever is still running; for the way out.</summary>
+    /// <summary>Ends whatever is still running; for the way out. Whoever waits for one of them, or starts another one, waits for the end of this process instead.</summary>
     public static void EndAll()
     {
+        s_ending = true;
         lock (Running)
         {
             foreach (var pid in Running)
@@ -167,6 +174,14 @@ internal sealed class ChildProcess : IDisposable
         }
     }
 
+    private static void WaitIfEnding()
+    {
+        if (s_ending)
+        {
+            Thread.Sleep(Timeout.Infinite);
+        }
+    }
+
     private bool TryWait(int options)
     {
         var usage = new long[18];
@@ -187,6 +202,7 @@ internal sealed class ChildProcess : IDisposable
             throw new BenchException($"{_command[0]}: wait4 failed with error {Marshal.GetLastPInvokeError()}");
         }
 
+        WaitIfEnding();
         lock (Running)
         {
             Running.Remove(_pid);

@@ -6,13 +6,16 @@ namespace Platter.Bench.Measuring;
 internal sealed class NbdServer : IDisposable
 {
     private readonly string _socket;
+    private readonly NbdTls? _tls;
 
     /// <param name="label">How the table calls it.</param>
     /// <param name="scratch">Folder for its socket.</param>
     /// <param name="command">Makes its command line from the socket's path; it must stay in the foreground.</param>
-    public NbdServer(string label, string scratch, Func<string, string[]> command)
+    /// <param name="tls">What the command line says about TLS; null for nothing.</param>
+    public NbdServer(string label, string scratch, Func<string, string[]> command, NbdTls? tls = null)
     {
         Label = label;
+        _tls = tls;
         _socket = Path.Combine(scratch, label.Replace(' ', '-') + ".sock");
         File.Delete(_socket);
         var errors = Path.Combine(scratch, label + ".log");
@@ -41,16 +44,19 @@ internal sealed class NbdServer : IDisposable
     public ChildProcess Process { get; }
 
     /// <summary>What to give to a client.</summary>
-    public string Uri => $"nbd+unix:///?socket={_socket}";
+    public string Uri => _tls?.Uri(_socket) ?? $"nbd+unix:///?socket={_socket}";
 
-    public static NbdServer Platter(BenchContext bench, string format, string image, bool writable = false) =>
-        new("platter", bench.Scratch, socket => [bench.Platter, "serve", .. writable ? ["-w"] : Array.Empty<string>(), "-f", format, "-k", socket, image]);
+    /// <summary>The same for QEMU's tools, several arguments.</summary>
+    public string[] ForQemuImg => _tls?.ForQemuImg(_socket) ?? ["-f", "raw", Uri];
 
-    public static NbdServer QemuNbd(BenchContext bench, string format, string image, bool writable = false) =>
-        new("qemu-nbd", bench.Scratch, socket => [bench.Tools.Require("qemu-nbd"), .. writable ? Array.Empty<string>() : ["-r"], "-t", "-e", "128", "-f", format, "-k", socket, image]);
+    public static NbdServer Platter(BenchContext bench, string format, string image, bool writable = false, NbdTls? tls = null) =>
+        new("platter", bench.Scratch, socket => [bench.Platter, "serve", .. writable ? ["-w"] : Array.Empty<string>(), "-f", format, .. tls?.ForPlatter ?? [], "-k", socket, image], tls);
 
-    public static NbdServer Nbdkit(BenchContext bench, string image, bool writable = false) =>
-        new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", .. writable ? Array.Empty<string>() : ["-r"], "-U", socket, "file", image]);
+    public static NbdServer QemuNbd(BenchContext bench, string format, string image, bool writable = false, NbdTls? tls = null) =>
+        new("qemu-nbd", bench.Scratch, socket => [bench.Tools.Require("qemu-nbd"), .. writable ? Array.Empty<string>() : ["-r"], "-t", "-e", "128", "-f", format, .. tls?.ForQemuNbd ?? [], "-k", socket, image], tls);
+
+    public static NbdServer Nbdkit(BenchContext bench, string image, bool writable = false, NbdTls? tls = null) =>
+        new("nbdkit", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", .. writable ? Array.Empty<string>() : ["-r"], .. tls?.ForNbdkit ?? [], "-U", socket, "file", image], tls);
 
     /// <summary>A server that does nothing: what the client reaches with it is the most that it can reach with any.</summary>
     public static NbdServer Idle(BenchContext bench, long bytes) =>

@@ -9,6 +9,8 @@ internal static class NbdClientRows
     [
         Row("nbdkit", "How fast is a disk fetched from nbdkit?", ["nbdkit"], b => NbdServer.Nbdkit(b, b.Inputs.GuestRaw)),
         Row("qemu-nbd", "How fast is a disk fetched from qemu-nbd?", ["qemu-nbd"], b => NbdServer.QemuNbd(b, "raw", b.Inputs.GuestRaw)),
+        Row("nbdkit-x509", "And over TLS with certificates from nbdkit?", ["nbdkit"], b => NbdServer.Nbdkit(b, b.Inputs.GuestRaw, tls: NbdTls.Make(b, byCertificates: true))),
+        Row("nbdkit-psk", "And with a pre-shared key?", ["nbdkit"], b => NbdServer.Nbdkit(b, b.Inputs.GuestRaw, tls: NbdTls.Make(b, byCertificates: false))),
     ];
 
     private static CommandBenchmark Row(string name, string question, string[] needs, Func<BenchContext, NbdServer> start) =>
@@ -17,7 +19,7 @@ internal static class NbdClientRows
             var server = start(bench);
             return new(
                 [bench.Platter, "convert", "-O", "raw", server.Uri, bench.Target],
-                new PeerCommand("qemu-img convert", [bench.Tools.Require("qemu-img"), "convert", "-f", "raw", "-O", "raw", server.Uri, bench.Target]),
+                new PeerCommand("qemu-img convert", [bench.Tools.Require("qemu-img"), "convert", "-O", "raw", .. server.ForQemuImg, bench.Target]),
                 new PeerCommand("nbdcopy", [bench.Tools.Require("nbdcopy"), server.Uri, bench.Target]))
             {
                 Target = bench.Target, Server = server,

@@ -32,6 +32,16 @@ internal static class NbdServerRows
         Qcow2("write-1m-qd8", "How much by large writes, 8 in flight (qcow2)?", Large with { Writes = true }),
         new NbdServerBenchmark("nbd/chain-4k-qd32", "Small reads through an empty overlay (qcow2 over qcow2)?", ["qemu-nbd", "qemu-img", "fio"], Deep, b => b.Inputs.Overlay, b =>
             [NbdServer.Platter(b, "qcow2", b.Inputs.Overlay), NbdServer.QemuNbd(b, "qcow2", b.Inputs.Overlay)]) { Targets = Targets(2.4, null) },
+        .. Tls("x509", "certificates", byCertificates: true),
+        .. Tls("psk", "a pre-shared key", byCertificates: false),
+    ];
+
+    private static NbdCopyBenchmark[] Tls(string name, string what, bool byCertificates) =>
+    [
+        new($"nbd/{name}-4k-qd32", $"How much by small reads over TLS with {what}, 32 in flight (raw, hot)?", Deep, byCertificates),
+        new($"nbd/{name}-1m-qd8", $"By large ones, 8 in flight, with {what}?", Large, byCertificates),
+        new($"nbd/{name}-write-4k-qd32", $"By small writes, 32 in flight, with {what}?", Deep with { Writes = true }, byCertificates),
+        new($"nbd/{name}-write-1m-qd8", $"By large writes, 8 in flight, with {what}?", Large with { Writes = true }, byCertificates),
     ];
 
     private static NbdServerBenchmark Raw(string name, string question, AccessPattern pattern, double? qemuNbd = null, double? nbdkit = null) =>

@@ -21,6 +21,6 @@ public static class KnownFormats
     /// <summary>Decompressors.</summary>
     public static CodecProvider Codecs => HostCodecs.Instance;
 
-    /// <summary>TLS with pre-shared keys.</summary>
-    public static PreSharedKeyTls PreSharedKeyTls => OpenSslKeys.Instance;
+    /// <summary>TLS by the host's library.</summary>
+    public static TlsLibrary TlsLibrary => OpenSslLibrary.Instance;
 }

@@ -120,7 +120,7 @@ internal sealed class PeerServeCommand : Command
         var address = arguments.Get(s_socket) is { } socket
             ? NbdAddress.ForSocket(socket)
             : NbdAddress.ForHost(arguments.Get(s_bind) ?? "localhost", arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 1) : ServeSettings.DefaultPort);
-        var options = new NbdClientOptions { Tls = TlsArguments.Client(arguments), TlsHostName = arguments.Get(TlsArguments.HostName), PreSharedKeys = KnownFormats.PreSharedKeyTls };
+        var options = new NbdClientOptions { Tls = TlsArguments.Client(arguments), TlsHostName = arguments.Get(TlsArguments.HostName), TlsLibrary = KnownFormats.TlsLibrary };
         PeerExportList.Write(session.Out, await NbdClient.InspectAllAsync(address, options).ConfigureAwait(false));
         return 0;
     }

@@ -38,7 +38,7 @@ internal static class NbdArguments
         {
             Tls = TlsArguments.Client(arguments),
             TlsHostName = arguments.Get(TlsArguments.HostName),
-            PreSharedKeys = KnownFormats.PreSharedKeyTls,
+            TlsLibrary = KnownFormats.TlsLibrary,
             ConnectVsock = Vsock.Connect,
         };
         return (NbdAddress.FromOptions(options), how);

@@ -1,45 +1,54 @@
 using System.Runtime.InteropServices;
-using System.Text;
 using Platter.Core.Errors;
 using Platter.Core.Tls;
 
 namespace Platter.Host.Tls;
 
-/// <summary>One TLS session of OpenSSL between two memory buffers.</summary>
-internal sealed unsafe class OpenSslEngine : TlsEngine
+/// <summary>One TLS session of OpenSSL between two buffers.</summary>
+/// <remarks>The library's own memory buffers copy and clear everything once more; these are read and written by it in place (a BIO of our own).</remarks>
+internal abstract unsafe class OpenSslEngine : TlsEngine
 {
-    // What came in plain text behind the session, or a peer that asks for answers without end, must not fill the memory.
-    private const int MaxIdleOutput = 1 << 20;
+    // Four records, which hold 16 KiB and some each.
+    private const int BufferBytes = (64 << 10) + (4 << 10);
 
+    // What came in plain text behind the session, or a peer that asks for answers without end, must not fill the memory.
+    private const int MaxOutputBytes = 1 << 20;
+
+    private static readonly Lazy<nint> s_buffers = new(static () => (nint)MakeBuffers());
+
+    private readonly byte[] _input = GC.AllocateUninitializedArray<byte>(BufferBytes);
+    private int _inputStart;
+    private int _inputEnd;
+    private byte[] _output = GC.AllocateUninitializedArray<byte>(BufferBytes);
+    private int _outputStart;
+    private int _outputEnd;
+    private bool _outputIsFull;
     private GCHandle _self;
     private void* _session;
-    private void* _received;
-    private void* _output;
 
     /// <summary>A session of a context.</summary>
-    /// <param name="context">The library's context of this side.</param>
-    /// <param name="keys">A server's keys; null for a client.</param>
-    /// <param name="key">A client's key; null for a server.</param>
-    public OpenSslEngine(void* context, PreSharedKeys? keys, PreSharedKey? key)
+    /// <param name="context">What it has in common with others.</param>
+    /// <param name="isServer">Which side it is.</param>
+    protected OpenSslEngine(OpenSslContext context, bool isServer)
     {
-        Keys = keys;
-        Key = key;
+        IsServer = isServer;
         _session = OpenSsl.New(context);
-        _received = OpenSsl.NewBio(OpenSsl.MemoryBio());
-        _output = OpenSsl.NewBio(OpenSsl.MemoryBio());
-        if (_session is null || _received is null || _output is null)
+        var buffers = OpenSsl.NewBio((void*)s_buffers.Value);
+        if (_session is null || buffers is null)
         {
-            OpenSsl.FreeBio(_received);
-            OpenSsl.FreeBio(_output);
+            OpenSsl.FreeBio(buffers);
             OpenSsl.Free(_session);
             throw new BlockException(BlockErrorKind.LimitExceeded, $"{OpenSsl.Library} has no memory for a session");
         }
 
-        // The session frees both with itself.
-        OpenSsl.SetBio(_session, _received, _output);
         _self = GCHandle.Alloc(this, GCHandleType.Weak);
+        OpenSsl.SetBioData(buffers, (void*)GCHandle.ToIntPtr(_self));
+        OpenSsl.SetBioInit(buffers, 1);
+
+        // The session frees it with itself.
+        OpenSsl.SetBio(_session, buffers, buffers);
         _ = OpenSsl.SetData(_session, 0, (void*)GCHandle.ToIntPtr(_self));
-        if (keys is not null)
+        if (isServer)
         {
             OpenSsl.SetAccept(_session);
         }
@@ -49,73 +58,73 @@ internal sealed unsafe class OpenSslEngine : TlsEngine
         }
     }
 
-    /// <summary>A server's keys.</summary>
-    public PreSharedKeys? Keys { get; }
-
-    /// <summary>A client's key.</summary>
-    public PreSharedKey? Key { get; }
-
-    /// <summary>Who the client says it is; null before it did.</summary>
-    public byte[]? Peer { get; set; }
-
-    /// <summary>Whether that client has a key.</summary>
-    public bool PeerIsKnown { get; set; }
+    /// <summary>Which side this is.</summary>
+    protected bool IsServer { get; }
 
     /// <inheritdoc/>
-    public override int OutputBytes => (int)OpenSsl.PendingOf(Open(_output));
+    public override Memory<byte> Input
+    {
+        get
+        {
+            Open();
+            return _input.AsMemory(_inputEnd);
+        }
+    }
 
     /// <inheritdoc/>
-    public override bool IsClosed => (OpenSsl.GetShutdown(Open(_session)) & OpenSsl.SSL_RECEIVED_SHUTDOWN) != 0;
+    public override ReadOnlyMemory<byte> Output
+    {
+        get
+        {
+            Open();
+            return _output.AsMemory(_outputStart, _outputEnd - _outputStart);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override bool IsClosed => (OpenSsl.GetShutdown(Open()) & OpenSsl.SSL_RECEIVED_SHUTDOWN) != 0;
 
     /// <summary>The engine of a session, for callbacks.</summary>
-    public static OpenSslEngine? Of(void* session) =>
-        OpenSsl.GetData(session, 0) is var data and not null ? GCHandle.FromIntPtr((nint)data).Target as OpenSslEngine : null;
+    public static OpenSslEngine? Of(void* session) => At(OpenSsl.GetData(session, 0));
 
     /// <inheritdoc/>
     public override bool Handshake()
     {
-        var session = Open(_session);
+        var session = Open();
         OpenSsl.ClearErrors();
         var result = OpenSsl.DoHandshake(session);
+        GC.KeepAlive(this);
         if (result != 1)
         {
             return WantsMore(session, result) ? false : throw Refused(OpenSsl.TakeError());
         }
 
-        // A key of 1.3 shows as a session that was resumed; without one the server has found another way, and there is no other way.
-        if (OpenSsl.Version(session) > OpenSsl.TLS1_2_VERSION && OpenSsl.SessionReused(session) != 1)
-        {
-            throw new BlockException(BlockErrorKind.AccessDenied, "TLS: no pre-shared key was agreed on");
-        }
-
+        Check(session);
         return true;
     }
 
     /// <inheritdoc/>
-    public override void Put(ReadOnlySpan<byte> received)
+    public override void Put(int count)
     {
-        fixed (byte* from = received)
-        {
-            if (received.Length > 0 && OpenSsl.WriteBio(Open(_received), from, received.Length) != received.Length)
-            {
-                throw new BlockException(BlockErrorKind.LimitExceeded, $"{OpenSsl.Library} has no memory for what was received");
-            }
-        }
+        Open();
+        _inputEnd += count;
     }
 
     /// <inheritdoc/>
-    public override int Take(Span<byte> into)
+    public override void Sent(int count)
     {
-        fixed (byte* to = into)
+        Open();
+        _outputStart += count;
+        if (_outputStart == _outputEnd)
         {
-            return into.Length == 0 ? 0 : Math.Max(OpenSsl.ReadBio(Open(_output), to, into.Length), 0);
+            _outputStart = _outputEnd = 0;
         }
     }
 
     /// <inheritdoc/>
     public override int Decrypt(Span<byte> into)
     {
-        var session = Open(_session);
+        var session = Open();
         var done = 0;
         OpenSsl.ClearErrors();
         fixed (byte* to = into)
@@ -132,37 +141,41 @@ internal sealed unsafe class OpenSslEngine : TlsEngine
 
                 if (done == 0 && !WantsMore(session, count) && !IsClosed)
                 {
-                    throw new BlockException(BlockErrorKind.Protocol, $"TLS: {Readable(OpenSsl.TakeError())}");
+                    throw Broken();
                 }
 
                 break;
             }
         }
 
-        return OutputBytes <= MaxIdleOutput ? done : throw new BlockException(BlockErrorKind.Protocol, "TLS: the peer asks for too much");
+        GC.KeepAlive(this);
+        return done;
     }
 
     /// <inheritdoc/>
     public override void Encrypt(ReadOnlySpan<byte> bytes)
     {
-        var session = Open(_session);
+        var session = Open();
         OpenSsl.ClearErrors();
         fixed (byte* from = bytes)
         {
             for (var done = 0; done < bytes.Length;)
             {
                 var count = OpenSsl.Write(session, from + done, bytes.Length - done);
-                done += count > 0 ? count : throw new BlockException(BlockErrorKind.Protocol, $"TLS: {Readable(OpenSsl.TakeError())}");
+                done += count > 0 ? count : throw Broken();
             }
         }
+
+        GC.KeepAlive(this);
     }
 
     /// <inheritdoc/>
     public override void Close()
     {
         // Whether the peer answers does not matter.
-        _ = OpenSsl.Shutdown(Open(_session));
+        _ = OpenSsl.Shutdown(Open());
         OpenSsl.ClearErrors();
+        GC.KeepAlive(this);
     }
 
     /// <inheritdoc/>
@@ -171,38 +184,110 @@ internal sealed unsafe class OpenSslEngine : TlsEngine
         if (_session is not null)
         {
             OpenSsl.Free(_session);
-            _session = _received = _output = null;
+            _session = null;
             _self.Free();
         }
     }
 
+    /// <summary>Looks at a session whose handshake is over.</summary>
+    /// <exception cref="BlockException">It is not what was wanted.</exception>
+    protected abstract void Check(void* session);
+
+    /// <summary>What a handshake ended with.</summary>
+    /// <param name="reason">The library's words; null when it has none.</param>
+    protected abstract BlockException Refused(string? reason);
+
+    /// <summary>The session itself.</summary>
+    protected void* Open()
+    {
+        ObjectDisposedException.ThrowIf(_session is null, this);
+        return _session;
+    }
+
+    /// <summary>What the peer says in an alert ("tlsv13 alert certificate required" and the like), or null.</summary>
+    protected static string? AlertIn(string? reason) => reason?.IndexOf(" alert ", StringComparison.Ordinal) is { } at and > 0 ? reason[(at + 7)..] : null;
+
+    /// <summary>A reason for people.</summary>
+    protected static string Readable(string? reason) =>
+        reason is null ? "the session was broken off" : AlertIn(reason) is { } alert ? $"the peer says: {alert}" : reason;
+
     private static bool WantsMore(void* session, int result) => OpenSsl.ErrorOf(session, result) == OpenSsl.SSL_ERROR_WANT_READ;
 
-    private void* Open(void* pointer)
+    private static OpenSslEngine? At(void* handle) => handle is null ? null : GCHandle.FromIntPtr((nint)handle).Target as OpenSslEngine;
+
+    private BlockException Broken()
     {
-        ObjectDisposedException.ThrowIf(pointer is null, this);
-        return pointer;
+        var reason = OpenSsl.TakeError();
+        return new(BlockErrorKind.Protocol, _outputIsFull ? "TLS: the peer asks for too much" : $"TLS: {Readable(reason)}");
     }
 
-    private BlockException Refused(string? reason)
+    private static void* MakeBuffers()
     {
-        // The library's words for a key that does not fit, and for being told so: without the key there is nothing else to go by.
-        var isKey = reason is "binder does not verify" or "decryption failed or bad record mac" or "digest check failed" or "psk identity not found"
-            or "sslv3 alert bad record mac" or "sslv3 alert illegal parameter" or "tlsv1 alert decrypt error" or "tlsv1 alert unknown psk identity" or "tlsv1 alert access denied" or "tlsv1 alert internal error";
-        if (!isKey)
+        var method = OpenSsl.NewBioMethod(OpenSsl.NewBioIndex() | OpenSsl.BIO_TYPE_SOURCE_SINK, "Platter");
+        if (method is null || OpenSsl.SetBioRead(method, &ReadInput) != 1 || OpenSsl.SetBioWrite(method, &WriteOutput) != 1 || OpenSsl.SetBioControl(method, &Control) != 1)
         {
-            return new(BlockErrorKind.Protocol, $"TLS: the handshake failed: {Readable(reason)}");
+            throw new BlockException(BlockErrorKind.LimitExceeded, $"{OpenSsl.Library} has no memory");
         }
 
-        var who = Peer is null ? string.Empty : $" of '{SafeText.Clean(Encoding.UTF8.GetString(Peer), 128)}'";
-        return new(
-            BlockErrorKind.AccessDenied,
-            Keys is null ? $"TLS: the server does not accept the key of '{SafeText.Clean(Encoding.UTF8.GetString(Key!.Identity), 128)}'"
-                : Peer is not null && !PeerIsKnown ? $"TLS: there is no key{who}" : $"TLS: the key{who} is not ours");
+        return method;
     }
 
-    // "tlsv13 alert certificate required" and the like.
-    private static string Readable(string? reason) =>
-        reason is null ? "the session was broken off"
-        : reason.IndexOf(" alert ", StringComparison.Ordinal) is var at and > 0 ? $"the peer says: {reason[(at + 7)..]}" : reason;
+    [UnmanagedCallersOnly]
+    private static int ReadInput(void* bio, byte* into, int count)
+    {
+        // Nothing in these three throws: the sizes were looked at before.
+        OpenSsl.ClearBioFlags(bio, OpenSsl.BIO_FLAGS_RETRY_ALL);
+        if (At(OpenSsl.GetBioData(bio)) is not { } engine || count <= 0)
+        {
+            return 0;
+        }
+
+        var size = Math.Min(count, engine._inputEnd - engine._inputStart);
+        if (size == 0)
+        {
+            OpenSsl.SetBioFlags(bio, OpenSsl.BIO_FLAGS_READ | OpenSsl.BIO_FLAGS_SHOULD_RETRY);
+            return -1;
+        }
+
+        engine._input.AsSpan(engine._inputStart, size).CopyTo(new Span<byte>(into, size));
+        engine._inputStart += size;
+        if (engine._inputStart == engine._inputEnd)
+        {
+            engine._inputStart = engine._inputEnd = 0;
+        }
+
+        return size;
+    }
+
+    [UnmanagedCallersOnly]
+    private static int WriteOutput(void* bio, byte* from, int count)
+    {
+        OpenSsl.ClearBioFlags(bio, OpenSsl.BIO_FLAGS_RETRY_ALL);
+        if (At(OpenSsl.GetBioData(bio)) is not { } engine || count <= 0)
+        {
+            return -1;
+        }
+
+        var waiting = engine._outputEnd - engine._outputStart;
+        if (count > engine._output.Length - engine._outputEnd)
+        {
+            if (waiting + count > MaxOutputBytes)
+            {
+                engine._outputIsFull = true;
+                return -1;
+            }
+
+            // Somebody may be sending from the old one.
+            var larger = GC.AllocateUninitializedArray<byte>(Math.Max(2 * (waiting + count), BufferBytes));
+            engine._output.AsSpan(engine._outputStart, waiting).CopyTo(larger);
+            (engine._output, engine._outputStart, engine._outputEnd) = (larger, 0, waiting);
+        }
+
+        new ReadOnlySpan<byte>(from, count).CopyTo(engine._output.AsSpan(engine._outputEnd));
+        engine._outputEnd += count;
+        return count;
+    }
+
+    [UnmanagedCallersOnly]
+    private static nint Control(void* bio, int command, nint number, void* pointer) => command == OpenSsl.BIO_CTRL_FLUSH ? 1 : 0;
 }

@@ -48,8 +48,8 @@ public sealed record NbdClientOptions
     /// <summary>Whom the server's certificate must be for; null for what the address says, or its host.</summary>
     public string? TlsHostName { get; init; }
 
-    /// <summary>Who does TLS with pre-shared keys, if an address wants that.</summary>
-    public PreSharedKeyTls? PreSharedKeys { get; init; }
+    /// <summary>Who does TLS, if an address wants that; null for .NET, which has no pre-shared keys.</summary>
+    public TlsLibrary? TlsLibrary { get; init; }
 
     /// <summary>Connects to a context id and a port of vsock, if an address wants that; .NET cannot on its own.</summary>
     public Func<uint, uint, System.Net.Sockets.Socket>? ConnectVsock { get; init; }
@@ -112,7 +112,7 @@ public sealed record NbdClientOptions
 
         try
         {
-            return this with { Tls = parameters.Load(PreSharedKeys ?? NoPreSharedKeys.Instance), TlsHostName = TlsHostName ?? address.TlsHostName ?? address.Host };
+            return this with { Tls = parameters.Load(TlsLibrary ?? NoLibrary.Instance), TlsHostName = TlsHostName ?? address.TlsHostName ?? address.Host };
         }
         catch (BlockException e)
         {
@@ -131,13 +131,17 @@ public sealed record NbdClientOptions
             BlockErrorKind.InvalidRequest, $"option '{key}' is '{SafeText.Clean(text, 64)}': expected {what} between {least} and {most}"),
     };
 
-    private sealed class NoPreSharedKeys : PreSharedKeyTls
+    private sealed class NoLibrary : TlsLibrary
     {
-        public static NoPreSharedKeys Instance { get; } = new();
+        public static NoLibrary Instance { get; } = new();
 
-        public override TlsEngine Accept(PreSharedKeys keys) => throw Missing();
+        public override bool IsAvailable => false;
 
-        public override TlsEngine Connect(PreSharedKey key) => throw Missing();
+        public override TlsEngine Accept(PreSharedKeys keys, TlsProfile profile) => throw Missing();
+
+        public override TlsEngine Connect(PreSharedKey key, TlsProfile profile) => throw Missing();
+
+        public override TlsCertificateSide Prepare(TlsCertificateSettings settings) => throw Missing();
 
         private static BlockException Missing() => new(BlockErrorKind.Unsupported, "TLS with pre-shared keys needs the host's OpenSSL, which the caller did not pass on");
     }

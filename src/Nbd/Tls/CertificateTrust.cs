@@ -1,7 +1,7 @@
-using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Platter.Core.Errors;
+using Platter.Core.Tls;
 
 namespace Platter.Nbd.Tls;
 
@@ -33,7 +33,7 @@ internal sealed class CertificateTrust
         var path = Path.Combine(directory, "ca-cert.pem");
         var authorities = CredentialFile.ReadCertificates(path, "certificate of the authority");
         var revocations = Path.Combine(directory, "ca-crl.pem");
-        return new(path, authorities, File.Exists(revocations) ? RevocationList.Load(revocations) : []);
+        return new(path, authorities, File.Exists(revocations) ? RevocationList.Load(revocations, path, authorities) : []);
     }
 
     /// <summary>How a chain is to be built.</summary>
@@ -51,32 +51,41 @@ internal sealed class CertificateTrust
         return policy;
     }
 
-    /// <summary>Judges a peer's certificate after .NET has.</summary>
+    /// <summary>Judges what a peer has sent.</summary>
     /// <param name="who">"client" or "server".</param>
-    /// <param name="certificate">The peer's; null when it sent none.</param>
-    /// <param name="chain">As it was built.</param>
-    /// <param name="errors">What .NET found.</param>
-    /// <param name="hostName">What it must be for; null for no name.</param>
+    /// <param name="sent">Its certificate and then others, in DER; empty when it sent none.</param>
+    /// <param name="profile">How strong keys must be.</param>
+    /// <param name="hostName">What a server's must be for; null for a client.</param>
+    /// <param name="authorize">What else speaks against a certificate that is good; null for nothing.</param>
     /// <returns>Why it is refused, or null.</returns>
-    public string? Refuses(string who, X509Certificate2? certificate, X509Chain? chain, SslPolicyErrors errors, string? hostName)
+    public TlsRefusal? Refuses(string who, IReadOnlyList<byte[]> sent, TlsProfile profile, string? hostName, Func<X509Certificate2, string?>? authorize = null)
     {
-        if (certificate is null || (errors & SslPolicyErrors.RemoteCertificateNotAvailable) != 0)
+        if (sent.Count == 0)
         {
-            return $"the {who} has sent no certificate";
+            return new($"the {who} has sent no certificate");
         }
 
-        var subject = $"the {who}'s certificate '{SafeText.Clean(SubjectOf(certificate), 256)}'";
-        if (chain is null || (errors & SslPolicyErrors.RemoteCertificateChainErrors) != 0)
+        var certificates = new X509Certificate2Collection();
+        try
         {
-            return $"{subject} {Describe(chain)}";
-        }
+            foreach (var der in sent)
+            {
+                certificates.Add(X509CertificateLoader.LoadCertificate(der));
+            }
 
-        if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
+            return Refuses(who, certificates, profile, hostName, authorize);
+        }
+        catch (CryptographicException)
         {
-            return $"{subject} is for {NamesOf(certificate)} and not for '{SafeText.Clean(hostName ?? string.Empty, 256)}'";
+            return new($"the {who}'s certificate is malformed");
         }
-
-        return errors != SslPolicyErrors.None ? $"{subject} is not accepted" : Revoked(chain) is { } revoked ? $"{subject} {revoked}" : null;
+        finally
+        {
+            foreach (var certificate in certificates)
+            {
+                certificate.Dispose();
+            }
+        }
     }
 
     /// <summary>Judges a certificate of our own, so that what no peer would accept is noticed at once.</summary>
@@ -85,7 +94,20 @@ internal sealed class CertificateTrust
     {
         using var chain = new X509Chain { ChainPolicy = Policy(purpose) };
         chain.ChainPolicy.ExtraStore.AddRange(others);
-        return chain.Build(certificate) ? Revoked(chain) : Describe(chain);
+        return (chain.Build(certificate) ? Revoked(chain) : Describe(chain))?.Reason;
+    }
+
+    private TlsRefusal? Refuses(string who, X509Certificate2Collection certificates, TlsProfile profile, string? hostName, Func<X509Certificate2, string?>? authorize)
+    {
+        var certificate = certificates[0];
+        var subject = $"the {who}'s certificate '{SafeText.Clean(SubjectOf(certificate), 256)}'";
+        using var chain = new X509Chain { ChainPolicy = Policy(hostName is null ? ClientPurpose : ServerPurpose) };
+        chain.ChainPolicy.ExtraStore.AddRange(certificates);
+        var problem = !chain.Build(certificate) ? Describe(chain)
+            : hostName is not null && !IsFor(certificate, hostName) ? new($"is for {NamesOf(certificate)} and not for '{SafeText.Clean(hostName, 256)}'")
+            : Revoked(chain) ?? (profile.IsStrong && chain.ChainElements.Any(static element => !IsStrong(element.Certificate)) ? new("has a key, or is signed by one, that is too short for this priority") : null);
+        return problem is not null ? problem with { Reason = $"{subject} {problem.Reason}" }
+            : authorize?.Invoke(certificate) is { } reason ? new(reason) : null;
     }
 
     /// <summary>A certificate's subject; never throws.</summary>
@@ -101,7 +123,28 @@ internal sealed class CertificateTrust
         }
     }
 
-    private string? Revoked(X509Chain chain)
+    private static bool IsFor(X509Certificate2 certificate, string hostName)
+    {
+        try
+        {
+            return certificate.MatchesHostname(hostName);
+        }
+        catch (ArgumentException)
+        {
+            // Not a name that any host can have.
+            return false;
+        }
+    }
+
+    // 128 bits of security.
+    private static bool IsStrong(X509Certificate2 certificate)
+    {
+        using var rsa = certificate.GetRSAPublicKey();
+        using var curve = certificate.GetECDsaPublicKey();
+        return rsa?.KeySize >= 3072 || curve?.KeySize >= 256;
+    }
+
+    private TlsRefusal? Revoked(X509Chain chain)
     {
         foreach (var element in chain.ChainElements)
         {
@@ -109,7 +152,7 @@ internal sealed class CertificateTrust
             {
                 if (list.Refuses(element.Certificate) is { } reason)
                 {
-                    return reason;
+                    return new(reason, TlsAlert.CertificateRevoked);
                 }
             }
         }
@@ -117,19 +160,19 @@ internal sealed class CertificateTrust
         return null;
     }
 
-    private string Describe(X509Chain? chain)
+    private TlsRefusal Describe(X509Chain chain)
     {
         var status = X509ChainStatusFlags.NoError;
-        foreach (var one in chain?.ChainStatus ?? [])
+        foreach (var one in chain.ChainStatus)
         {
             status |= one.Status;
         }
 
         return (status & (X509ChainStatusFlags.UntrustedRoot | X509ChainStatusFlags.PartialChain | X509ChainStatusFlags.NotSignatureValid)) != 0
-                ? $"is not signed by an authority of {_name}"
-            : (status & X509ChainStatusFlags.NotTimeValid) != 0 ? "has expired or is not valid yet"
-            : (status & X509ChainStatusFlags.NotValidForUsage) != 0 ? "is not meant for this purpose"
-            : $"is not accepted ({status})";
+                ? new($"is not signed by an authority of {_name}", TlsAlert.UnknownAuthority)
+            : (status & X509ChainStatusFlags.NotTimeValid) != 0 ? new("has expired or is not valid yet", TlsAlert.CertificateExpired)
+            : (status & X509ChainStatusFlags.NotValidForUsage) != 0 ? new("is not meant for this purpose", TlsAlert.UnsupportedCertificate)
+            : new($"is not accepted ({status})");
     }
 
     private static string NamesOf(X509Certificate2 certificate)

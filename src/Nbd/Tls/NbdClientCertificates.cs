@@ -1,8 +1,5 @@
-using System.Net.Security;
-using System.Security.Authentication;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using Platter.Core.Errors;
+using Platter.Core.Tls;
 using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Tls;
@@ -14,18 +11,22 @@ public sealed class NbdClientCertificates : NbdClientTls
     private const string LocalHost = "localhost";
 
     private readonly CertificateTrust? _trust;
-    private readonly SslStreamCertificateContext? _certificate;
+    private readonly CertificateSessions _sessions;
     private readonly NbdClientCertificateOptions _options;
 
-    private NbdClientCertificates(CertificateTrust? trust, SslStreamCertificateContext? certificate, NbdClientCertificateOptions options)
+    private NbdClientCertificates(CertificateTrust? trust, CertificateSessions sessions, NbdClientCertificateOptions options)
     {
         _trust = trust;
-        _certificate = certificate;
+        _sessions = sessions;
         _options = options;
     }
 
     /// <summary>Trusts the authorities that the host trusts, and has no certificate of its own.</summary>
-    public static NbdClientCertificates FromHost(NbdClientCertificateOptions? options = null) => new(CertificateTrust.OfHost, null, options ?? new());
+    public static NbdClientCertificates FromHost(NbdClientCertificateOptions? options = null)
+    {
+        options ??= new();
+        return new(CertificateTrust.OfHost, CertificateSessions.Prepare(options.Library, Settings(options), string.Empty, null, []), options);
+    }
 
     /// <summary>Reads credentials from a directory as QEMU and libnbd have it: <c>ca-cert.pem</c> and perhaps <c>client-cert.pem</c> with <c>client-key.pem</c>,
     /// and <c>ca-crl.pem</c>.</summary>
@@ -41,7 +42,7 @@ public sealed class NbdClientCertificates : NbdClientTls
         var keyPath = Path.Combine(directory, "client-key.pem");
         if (!File.Exists(path) && !File.Exists(keyPath))
         {
-            return new(trust, null, options);
+            return new(trust, CertificateSessions.Prepare(options.Library, Settings(options), path, null, []), options);
         }
 
         var (certificate, others) = CredentialFile.ReadPair(path, keyPath, "client's", options.KeyPassword);
@@ -50,55 +51,15 @@ public sealed class NbdClientCertificates : NbdClientTls
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: the certificate {doubts}");
         }
 
-        try
-        {
-            return new(trust, SslStreamCertificateContext.Create(certificate, others, offline: true), options);
-        }
-        catch (Exception e) when (e is CryptographicException or NotSupportedException)
-        {
-            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: the certificate cannot be used", e);
-        }
+        return new(trust, CertificateSessions.Prepare(options.Library, Settings(options), path, certificate, others), options);
     }
 
     /// <inheritdoc/>
-    internal override async ValueTask<NbdWire> ConnectAsync(SocketWire wire, string? hostName, CancellationToken cancellationToken)
+    internal override ValueTask<NbdWire> ConnectAsync(SocketWire wire, string? hostName, CancellationToken cancellationToken)
     {
-        string? refusal = null;
         var host = hostName ?? LocalHost;
-        var stream = new WireStream(wire, blocking: false);
-        var ssl = new SslStream(stream, leaveInnerStreamOpen: true);
-        try
-        {
-            var options = new SslClientAuthenticationOptions
-            {
-                TargetHost = host,
-                EnabledSslProtocols = _options.Versions,
-                AllowRenegotiation = false,
-                AllowTlsResume = false,
-                
-                // Also for a certificate that nobody looks at: nothing it names is fetched.
-                CertificateChainPolicy = (_trust ?? CertificateTrust.OfHost).Policy(CertificateTrust.ServerPurpose),
-                CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-                ClientCertificateContext = _certificate,
-                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                {
-                    refusal = _options.VerifyPeer ? _trust!.Refuses("server", certificate as X509Certificate2, chain, errors, host) : null;
-                    return refusal is null;
-                },
-            };
-            await ssl.AuthenticateAsClientAsync(options, cancellationToken).ConfigureAwait(false);
-            return new SslStreamWire(wire, stream, ssl);
-        }
-        catch (Exception e)
-        {
-            await ssl.DisposeAsync().ConfigureAwait(false);
-            throw e switch
-            {
-                _ when refusal is not null => new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e),
-                OperationCanceledException => e,
-                _ when e is BlockException || TlsFailure.Is(e) => TlsFailure.InHandshake(e, stream.Ended, byServer: true),
-                _ => e,
-            };
-        }
+        return _sessions.ConnectAsync(wire, host, _options.VerifyPeer ? sent => _trust!.Refuses("server", sent, _options.Profile, host) : null, cancellationToken);
     }
+
+    private static TlsCertificateSettings Settings(NbdClientCertificateOptions options) => new(IsServer: false, options.Profile);
 }

@@ -23,16 +23,16 @@ public sealed record NbdClientTlsParameters
     public bool VerifyPeer { get; init; } = true;
 
     /// <summary>Reads the credentials.</summary>
-    /// <param name="tls">Who does pre-shared keys.</param>
+    /// <param name="tls">Who does the work.</param>
     /// <exception cref="BlockException">The parameters contradict each other, ask for what we do not do, or name files that are missing or broken.</exception>
-    public NbdClientTls Load(PreSharedKeyTls tls)
+    public NbdClientTls Load(TlsLibrary tls)
     {
         switch (Type ?? (PskFile is null ? "x509" : "psk"))
         {
             case "psk":
                 return CertificateDirectory is null ? new NbdClientKey(tls, OwnKey()) : throw Contradiction();
             case "x509":
-                var options = new NbdClientCertificateOptions { VerifyPeer = VerifyPeer };
+                var options = new NbdClientCertificateOptions { VerifyPeer = VerifyPeer, Library = tls };
                 return PskFile is not null ? throw Contradiction()
                     : CertificateDirectory is { } directory ? NbdClientCertificates.Load(directory, options) : NbdClientCertificates.FromHost(options);
             case "anon":

@@ -1,4 +1,4 @@
-using System.Security.Authentication;
+using Platter.Core.Tls;
 
 namespace Platter.Nbd.Tls;
 
@@ -20,6 +20,9 @@ public sealed record NbdServerCertificateOptions
     /// <summary>Password of the private key; null when it has none.</summary>
     public string? KeyPassword { get; init; }
 
-    /// <summary>Versions of the protocol.</summary>
-    internal SslProtocols Versions { get; init; } = SslProtocols.Tls12 | SslProtocols.Tls13;
+    /// <summary>What may be agreed on. What is more than a choice of versions needs <see cref="Library"/>.</summary>
+    public TlsProfile Profile { get; init; } = TlsProfile.Default;
+
+    /// <summary>Who does the work, if it is available; null for .NET's own TLS.</summary>
+    public TlsLibrary? Library { get; init; }
 }

@@ -1,7 +1,7 @@
-using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Platter.Core.Errors;
+using Platter.Core.Tls;
 using Platter.Nbd.Wire;
 
 namespace Platter.Nbd.Tls;
@@ -10,13 +10,13 @@ namespace Platter.Nbd.Tls;
 /// <remarks>Clients that must have a certificate need one signed by an authority of <c>ca-cert.pem</c>; what else the host trusts does not count.</remarks>
 public sealed class NbdServerCertificates : NbdServerTls
 {
-    private readonly SslStreamCertificateContext _certificate;
+    private readonly CertificateSessions _sessions;
     private readonly CertificateTrust? _trust;
     private readonly NbdServerCertificateOptions _options;
 
-    private NbdServerCertificates(SslStreamCertificateContext certificate, CertificateTrust? trust, NbdServerCertificateOptions options)
+    private NbdServerCertificates(CertificateSessions sessions, CertificateTrust? trust, NbdServerCertificateOptions options)
     {
-        _certificate = certificate;
+        _sessions = sessions;
         _trust = trust;
         _options = options;
     }
@@ -42,65 +42,25 @@ public sealed class NbdServerCertificates : NbdServerTls
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: the certificate {doubts}");
         }
 
-        try
+        var settings = new TlsCertificateSettings(IsServer: true, options.Profile) { WantsCertificate = options.VerifyPeer };
+        return new(CertificateSessions.Prepare(options.Library, settings, path, certificate, others), options.VerifyPeer ? trust : null, options)
         {
-            return new(SslStreamCertificateContext.Create(certificate, others, offline: true), options.VerifyPeer ? trust : null, options)
-            {
-                IsRequired = options.IsRequired,
-            };
-        }
-        catch (Exception e) when (e is CryptographicException or NotSupportedException)
-        {
-            throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: the certificate cannot be used", e);
-        }
+            IsRequired = options.IsRequired,
+        };
     }
 
     /// <inheritdoc/>
-    internal override NbdWire Accept(SocketWire wire, TimeSpan timeout)
+    internal override NbdWire Accept(SocketWire wire, TimeSpan timeout) => _sessions.Accept(wire, _trust is null ? null : Judge, timeout);
+
+    private TlsRefusal? Judge(IReadOnlyList<byte[]> sent) => _trust!.Refuses("client", sent, _options.Profile, null, Unauthorized);
+
+    private string? Unauthorized(X509Certificate2 certificate)
     {
-        string? refusal = null;
-        var stream = new WireStream(wire, blocking: true);
-        stream.LimitReceiving(new Deadline(timeout));
-        var ssl = new SslStream(stream, leaveInnerStreamOpen: true);
         try
         {
-            ssl.AuthenticateAsServer(new SslServerAuthenticationOptions
-            {
-                ServerCertificateContext = _certificate,
-                EnabledSslProtocols = _options.Versions,
-                AllowRenegotiation = false,
-                AllowTlsResume = false,
-                ClientCertificateRequired = _trust is not null,
-                CertificateChainPolicy = (_trust ?? CertificateTrust.OfHost).Policy(CertificateTrust.ClientPurpose),
-                CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                {
-                    refusal = _trust is null ? null : Refuses(certificate as X509Certificate2, chain, errors);
-                    return refusal is null;
-                },
-            });
-            stream.LimitReceiving(null);
-            return new SslStreamWire(wire, stream, ssl);
-        }
-        catch (Exception e) when (e is BlockException || TlsFailure.Is(e))
-        {
-            ssl.Dispose();
-            throw refusal is null ? TlsFailure.InHandshake(e, stream.Ended, byServer: false) : new BlockException(BlockErrorKind.AccessDenied, $"TLS: {refusal}", e);
-        }
-    }
-
-    private string? Refuses(X509Certificate2? certificate, X509Chain? chain, SslPolicyErrors errors)
-    {
-        if (_trust!.Refuses("client", certificate, chain, errors, null) is { } reason)
-        {
-            return reason;
-        }
-
-        try
-        {
-            return _options.Authorization is null || _options.Authorization().Allows(DistinguishedNameText.Of(certificate!.SubjectName))
+            return _options.Authorization is null || _options.Authorization().Allows(DistinguishedNameText.Of(certificate.SubjectName))
                 ? null
-                : $"the client '{SafeText.Clean(CertificateTrust.SubjectOf(certificate!), 256)}' is not authorised";
+                : $"the client '{SafeText.Clean(CertificateTrust.SubjectOf(certificate), 256)}' is not authorised";
         }
         catch (Exception e) when (e is BlockException or CryptographicException)
         {

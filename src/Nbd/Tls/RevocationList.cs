@@ -7,21 +7,24 @@ using Platter.Core.Errors;
 namespace Platter.Nbd.Tls;
 
 /// <summary>Certificates that their issuer has taken back (RFC 5280, section 5), from a file: nothing is asked over the network.</summary>
-/// <remarks>The file is as trusted as the directory of credentials that it lies in; its signature is not verified. .NET has no way to give one to its own verification.</remarks>
+/// <remarks>.NET has no way to give one to its own verification. Every list of the file must be signed by an authority that we have, or nothing is accepted at all: a list
+/// that was put there by somebody else, or that we do not understand, must not look like one that has nothing to say.</remarks>
 internal sealed class RevocationList
 {
     private const int MaxBytes = 16 << 20;
     private const string Label = "X509 CRL";
+
+    private static readonly Asn1Tag s_extensions = new(TagClass.ContextSpecific, 0);
 
     private readonly string _path;
     private readonly byte[] _issuer;
     private readonly DateTimeOffset? _nextUpdate;
     private readonly HashSet<string> _serials = [];
 
-    private RevocationList(string path, ReadOnlyMemory<byte> der)
+    private RevocationList(string path, ReadOnlyMemory<byte> signed)
     {
         _path = path;
-        var list = new AsnReader(der, AsnEncodingRules.DER).ReadSequence().ReadSequence();
+        var list = new AsnReader(signed, AsnEncodingRules.DER).ReadSequence();
         if (list.PeekTag() == Asn1Tag.Integer)
         {
             list.ReadEncodedValue();
@@ -35,21 +38,33 @@ internal sealed class RevocationList
             _nextUpdate = ReadTime(list);
         }
 
-        if (!list.HasData || list.PeekTag() != Asn1Tag.Sequence)
+        if (list.HasData && list.PeekTag() == Asn1Tag.Sequence)
         {
-            return;
+            var revoked = list.ReadSequence();
+            while (revoked.HasData)
+            {
+                var entry = revoked.ReadSequence();
+                _serials.Add(Convert.ToHexString(entry.ReadIntegerBytes().Span));
+                ReadTime(entry);
+                if (entry.HasData)
+                {
+                    RefuseCritical(entry.ReadSequence());
+                }
+            }
         }
 
-        var revoked = list.ReadSequence();
-        while (revoked.HasData)
+        if (list.HasData && list.PeekTag().HasSameClassAndValue(s_extensions))
         {
-            _serials.Add(Convert.ToHexString(revoked.ReadSequence().ReadIntegerBytes().Span));
+            RefuseCritical(list.ReadSequence(s_extensions).ReadSequence());
         }
     }
 
     /// <summary>Reads the lists of a file.</summary>
-    /// <exception cref="BlockException">It cannot be read or parsed.</exception>
-    public static IReadOnlyList<RevocationList> Load(string path)
+    /// <param name="path">The file.</param>
+    /// <param name="authoritiesPath">The authorities' file, for messages.</param>
+    /// <param name="authorities">Who may have signed them.</param>
+    /// <exception cref="BlockException">It cannot be read or parsed, or was not signed by any of them.</exception>
+    public static IReadOnlyList<RevocationList> Load(string path, string authoritiesPath, X509Certificate2Collection authorities)
     {
         try
         {
@@ -59,15 +74,25 @@ internal sealed class RevocationList
             {
                 if (rest[fields.Label] is Label)
                 {
-                    lists.Add(new(path, Convert.FromBase64String(rest[fields.Base64Data].ToString())));
+                    var parts = new AsnReader(Convert.FromBase64String(rest[fields.Base64Data].ToString()), AsnEncodingRules.DER).ReadSequence();
+                    var signed = parts.ReadEncodedValue();
+                    var list = new RevocationList(path, signed);
+                    var signature = new ListSignature(parts);
+                    lists.Add(authorities.Any(one => one.SubjectName.RawData.AsSpan().SequenceEqual(list._issuer) && MaySign(one) && signature.IsOf(one, signed.Span))
+                        ? list
+                        : throw Invalid(path, $"the list of '{SafeText.Clean(list.IssuerName(), 256)}' is not signed by an authority of {authoritiesPath}"));
                 }
             }
 
-            return lists.Count > 0 ? lists : throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: holds no revocation list in PEM form");
+            return lists.Count > 0 ? lists : throw Invalid(path, "holds no revocation list in PEM form");
         }
-        catch (Exception e) when (e is AsnContentException or FormatException)
+        catch (Exception e) when (e is AsnContentException or FormatException or CryptographicException or InvalidOperationException)
         {
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{path}: the revocation list cannot be parsed", e);
+        }
+        catch (NotSupportedException e)
+        {
+            throw new BlockException(BlockErrorKind.Unsupported, $"{path}: {e.Message}", e);
         }
     }
 
@@ -85,7 +110,39 @@ internal sealed class RevocationList
             : null;
     }
 
+    // RFC 5280, section 6.3.3 (f).
+    private static bool MaySign(X509Certificate2 authority) =>
+        authority.Extensions.OfType<X509KeyUsageExtension>().All(static usage => usage.KeyUsages.HasFlag(X509KeyUsageFlags.CrlSign));
+
+    // One that must be understood may say that the list is of some certificates only, or of another issuer's.
+    private static void RefuseCritical(AsnReader extensions)
+    {
+        while (extensions.HasData)
+        {
+            var extension = extensions.ReadSequence();
+            var id = extension.ReadObjectIdentifier();
+            if (extension.HasData && extension.PeekTag() == Asn1Tag.Boolean && extension.ReadBoolean())
+            {
+                throw new NotSupportedException($"the revocation list has the critical extension {id}, which is not supported");
+            }
+        }
+    }
+
+    private string IssuerName()
+    {
+        try
+        {
+            return DistinguishedNameText.Of(new X500DistinguishedName(_issuer));
+        }
+        catch (CryptographicException)
+        {
+            return "a malformed name";
+        }
+    }
+
     private static bool IsTime(Asn1Tag tag) => tag == Asn1Tag.UtcTime || tag == Asn1Tag.GeneralizedTime;
 
     private static DateTimeOffset ReadTime(AsnReader reader) => reader.PeekTag() == Asn1Tag.UtcTime ? reader.ReadUtcTime() : reader.ReadGeneralizedTime();
+
+    private static BlockException Invalid(string path, string problem) => new(BlockErrorKind.InvalidRequest, $"{path}: {problem}");
 }

@@ -11,15 +11,12 @@ namespace Platter.Nbd.Wire;
 /// bytes that are sent, so that nobody waits for a peer that does not read.</remarks>
 internal sealed class TlsEngineWire : NbdWire
 {
-    // A record holds 16 KiB and some. Several of them go through the socket at once.
+    // A record holds 16 KiB. Several of them go through the socket at once.
     private const int ChunkBytes = 64 << 10;
-    private const int CipherBytes = ChunkBytes + (4 << 10);
 
     private readonly SocketWire _wire;
     private readonly TlsEngine _engine;
     private readonly Lock _gate = new();
-    private readonly byte[] _in = new byte[CipherBytes];
-    private readonly byte[] _out = new byte[CipherBytes];
     private TimeSpan _receiveLimit = Timeout.InfiniteTimeSpan;
     private bool _mayHaveMore;
     private int _sending;
@@ -65,10 +62,11 @@ internal sealed class TlsEngineWire : NbdWire
         {
             while (!result.Step(out var output))
             {
-                if (output > 0)
+                if (!output.IsEmpty)
                 {
                     wire.LimitSending(deadline.Left());
-                    wire.Send(result._out.AsSpan(0, output));
+                    wire.Send(output.Span);
+                    engine.Sent(output.Length);
                 }
                 else if (result._failure is { } failure)
                 {
@@ -77,7 +75,7 @@ internal sealed class TlsEngineWire : NbdWire
                 else
                 {
                     wire.LimitReceiving(deadline.Left());
-                    result.PutInHandshake(wire.Receive(result._in), byServer: false);
+                    result.PutInHandshake(wire.Receive(engine.Input.Span), byServer: false);
                 }
             }
 
@@ -102,9 +100,10 @@ internal sealed class TlsEngineWire : NbdWire
         {
             while (!result.Step(out var output))
             {
-                if (output > 0)
+                if (!output.IsEmpty)
                 {
-                    await wire.SendAsync(result._out.AsMemory(0, output), cancellationToken).ConfigureAwait(false);
+                    await wire.SendAsync(output, cancellationToken).ConfigureAwait(false);
+                    engine.Sent(output.Length);
                 }
                 else if (result._failure is { } failure)
                 {
@@ -112,7 +111,7 @@ internal sealed class TlsEngineWire : NbdWire
                 }
                 else
                 {
-                    result.PutInHandshake(await wire.ReceiveAsync(result._in, cancellationToken).ConfigureAwait(false), byServer: true);
+                    result.PutInHandshake(await wire.ReceiveAsync(engine.Input, cancellationToken).ConfigureAwait(false), byServer: true);
                 }
             }
 
@@ -153,7 +152,7 @@ internal sealed class TlsEngineWire : NbdWire
                 _wire.LimitReceiving(deadline.Left());
             }
 
-            Put(_wire.Receive(_in));
+            Put(_wire.Receive(_engine.Input.Span));
         }
     }
 
@@ -165,9 +164,9 @@ internal sealed class TlsEngineWire : NbdWire
         {
             var chunk = bytes[..Math.Min(bytes.Length, ChunkBytes)];
             bytes = bytes[chunk.Length..];
-            for (var output = Encrypt(chunk); output > 0; output = TakeMore())
+            for (var output = Encrypt(chunk); !output.IsEmpty; output = Sent(output.Length))
             {
-                _wire.Send(_out.AsSpan(0, output));
+                _wire.Send(output.Span);
             }
         }
 
@@ -185,7 +184,7 @@ internal sealed class TlsEngineWire : NbdWire
                 return count;
             }
 
-            Put(await _wire.ReceiveAsync(_in, cancellationToken).ConfigureAwait(false));
+            Put(await _wire.ReceiveAsync(_engine.Input, cancellationToken).ConfigureAwait(false));
         }
     }
 
@@ -197,9 +196,9 @@ internal sealed class TlsEngineWire : NbdWire
         {
             var chunk = bytes[..Math.Min(bytes.Length, ChunkBytes)];
             bytes = bytes[chunk.Length..];
-            for (var output = Encrypt(chunk.Span); output > 0; output = TakeMore())
+            for (var output = Encrypt(chunk.Span); !output.IsEmpty; output = Sent(output.Length))
             {
-                await _wire.SendAsync(_out.AsMemory(0, output), cancellationToken).ConfigureAwait(false);
+                await _wire.SendAsync(output, cancellationToken).ConfigureAwait(false);
             }
         }
 
@@ -236,7 +235,7 @@ internal sealed class TlsEngineWire : NbdWire
 
     /// <summary>One step of the handshake.</summary>
     /// <returns>True when it is done. Otherwise: send the output if there is some; or throw the failure if there is one; or receive; and come again.</returns>
-    private bool Step(out int output)
+    private bool Step(out ReadOnlyMemory<byte> output)
     {
         var done = false;
         try
@@ -249,8 +248,8 @@ internal sealed class TlsEngineWire : NbdWire
             _failure = e;
         }
 
-        output = _engine.Take(_out);
-        return done && output == 0;
+        output = _engine.Output;
+        return done && output.IsEmpty;
     }
 
     private void PutInHandshake(int count, bool byServer)
@@ -268,7 +267,7 @@ internal sealed class TlsEngineWire : NbdWire
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            _engine.Put(_in.AsSpan(0, count));
+            _engine.Put(count);
         }
 
         _ended |= count == 0;
@@ -294,7 +293,7 @@ internal sealed class TlsEngineWire : NbdWire
         }
     }
 
-    private int Encrypt(ReadOnlySpan<byte> chunk)
+    private ReadOnlyMemory<byte> Encrypt(ReadOnlySpan<byte> chunk)
     {
         lock (_gate)
         {
@@ -302,7 +301,7 @@ internal sealed class TlsEngineWire : NbdWire
             try
             {
                 _engine.Encrypt(chunk);
-                return _engine.Take(_out);
+                return _engine.Output;
             }
             catch (BlockException e)
             {
@@ -311,12 +310,15 @@ internal sealed class TlsEngineWire : NbdWire
         }
     }
 
-    private int TakeMore()
+    /// <summary>Forgets what was sent.</summary>
+    /// <returns>What else there is to send.</returns>
+    private ReadOnlyMemory<byte> Sent(int count)
     {
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return _engine.OutputBytes > 0 ? _engine.Take(_out) : 0;
+            _engine.Sent(count);
+            return _engine.Output;
         }
     }
 
@@ -328,7 +330,7 @@ internal sealed class TlsEngineWire : NbdWire
             if (Volatile.Read(ref _sending) == 0 && _wire.CanSendNow)
             {
                 _engine.Close();
-                _wire.Send(_out.AsSpan(0, _engine.Take(_out)));
+                _wire.Send(_engine.Output.Span);
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException or BlockException)

@@ -54,7 +54,7 @@ internal sealed class HostStorageOpener(Func<string, NbdClientTls>? credentials 
                 BlockErrorKind.NotAllowed, $"{address}: an image cannot choose whose credentials are shown to a server, nor that they are not asked for");
         }
 
-        var how = NbdClientOptions.FromOptions(rest) with { Writable = mode.Writable, PreSharedKeys = KnownFormats.PreSharedKeyTls, ConnectVsock = Vsock.Connect };
+        var how = NbdClientOptions.FromOptions(rest) with { Writable = mode.Writable, TlsLibrary = KnownFormats.TlsLibrary, ConnectVsock = Vsock.Connect };
         if (id is not null)
         {
             how = how with

@@ -73,6 +73,26 @@ public sealed class TlsServerTests : IDisposable
         Assert.Contains("does not match the hostname", ToolRunner.Run("qemu-img", [.. arguments[..^1], $"{arguments[^1]},tls-hostname=example.org"]).Expect(1).Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void A_priority_chooses_the_version_for_server_and_client(bool certificates, bool old)
+    {
+        ToolRunner.RequireOrSkip("nbdinfo", "qemu-img", "qemu-nbd");
+        var only = $",priority=NORMAL:-VERS-ALL:+VERS-TLS1.{(old ? 2 : 3)}";
+        var other = $",priority=NORMAL:-VERS-ALL:+VERS-TLS1.{(old ? 3 : 2)}";
+        using var ours = PeerServer.Start(
+            PlatterCli.Command("serve", "-v", "-f", "raw", "-k", "{socket}", "--object", _credentials.Object("server", certificates, only), "--tls-creds", "tls0", _image), _folder);
+        using var theirs = PeerServer.Start(
+            new ToolCommand("qemu-nbd", "-t", "-r", "-f", "raw", "-k", "{socket}", "--object", _credentials.Object("server", certificates, only), "--tls-creds", "tls0", _image), _folder);
+        foreach (var (priority, good) in new[] { (only, true), (other, false) })
+        {
+            string[] Info(PeerServer server) =>
+                ["info", "--object", _credentials.Object("client", certificates, priority), "--image-opts", $"driver=nbd,path={server.Socket},tls-creds=tls0{(certificates ? ",tls-hostname=localhost" : string.Empty)}"];
+            Assert.Equal(good ? 0 : 1, ToolRunner.Run("qemu-img", Info(ours)).ExitCode);
+            Assert.Equal(good ? 0 : 1, PlatterCli.Run(Info(theirs)).ExitCode);
+        }
+    }
+
     [Fact]
     public void Who_has_no_credentials_or_others_stays_outside()
     {
@@ -111,7 +131,7 @@ public sealed class TlsServerTests : IDisposable
         // gnutls-cli 3.7 crashes with every server of pre-shared keys over TLS 1.2.
         ToolRunner.RequireOrSkip(tool);
         await using var disk = await Disk.OpenAsync(_image, new() { Format = "raw" });
-        await using var server = new NbdServerOnTcp(disk, NbdServerKeys.Load(KnownFormats.PreSharedKeyTls, _credentials.KeyFile));
+        await using var server = new NbdServerOnTcp(disk, NbdServerKeys.Load(KnownFormats.TlsLibrary, _credentials.KeyFile));
         using var bridge = new StartTlsBridge(server.Port);
         var key = _credentials.KeyOf("qemu");
         string[] arguments = tool == "openssl"
@@ -237,7 +257,7 @@ public sealed class TlsServerTests : IDisposable
     [InlineData("no/server-cert.pem: there is no such file: the server's certificate is missing", "--tls-certificates=no")]
     [InlineData("no/keys.psk: no such file of pre-shared keys", "--tls-psk=no/keys.psk")]
     [InlineData("--object: tls-creds-x509 'a' is for endpoint=client; endpoint=server is needed", "--object", "tls-creds-x509,id=a,dir=x", "--tls-creds=a")]
-    [InlineData("--object: priority 'SECURE256' is not supported: TLS 1.2 and 1.3 with the suites of the host's OpenSSL are used", "--object", "tls-creds-x509,id=a,dir=x,endpoint=server,priority=SECURE256", "--tls-creds=a")]
+    [InlineData("--object: priority 'LEGACY' is not supported: TLS 1.2 and 1.3 with forward secrecy and authenticated encryption are used", "--object", "tls-creds-x509,id=a,dir=x,endpoint=server,priority=LEGACY", "--tls-creds=a")]
     public void What_cannot_be_is_said_in_one_line(string message, params string[] options) =>
         Assert.Equal($"platter: {message}\n", PlatterCli.Run(["serve", .. options, "-f", "raw", _image]).Expect(1).Error);
 

@@ -239,16 +239,16 @@ public sealed class CredentialTests
     [InlineData("no/keys: no such file of pre-shared keys", null, null, "no/keys")]
     public void Parameters_that_cannot_be_are_told(string message, string? type, string? directory, string? keys) => Assert.Equal(
         message,
-        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { Type = type, CertificateDirectory = directory, PskFile = keys }.Load(OpenSslKeys.Instance)).Message);
+        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { Type = type, CertificateDirectory = directory, PskFile = keys }.Load(OpenSslLibrary.Instance)).Message);
 
     [Fact]
     public void Parameters_choose_the_kind_of_credentials()
     {
-        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile }.Load(OpenSslKeys.Instance));
-        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "rich" }.Load(OpenSslKeys.Instance));
-        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "poor" }.Load(OpenSslKeys.Instance));
-        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters { CertificateDirectory = TlsTestFiles.Ours }.Load(OpenSslKeys.Instance));
-        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters().Load(OpenSslKeys.Instance));
+        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile }.Load(OpenSslLibrary.Instance));
+        Assert.IsType<NbdClientKey>(new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "rich" }.Load(OpenSslLibrary.Instance));
+        Assert.Throws<BlockException>(() => new NbdClientTlsParameters { PskFile = TlsTestFiles.KeyFile, User = "poor" }.Load(OpenSslLibrary.Instance));
+        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters { CertificateDirectory = TlsTestFiles.Ours }.Load(OpenSslLibrary.Instance));
+        Assert.IsType<NbdClientCertificates>(new NbdClientTlsParameters().Load(OpenSslLibrary.Instance));
     }
 
     [Fact]
@@ -257,6 +257,116 @@ public sealed class CredentialTests
         await using var server = new ServerFixture(TestDisks.Memory(new byte[4096]), new() { Tls = TlsTestFiles.Server() });
         var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, NbdClientCertificates.FromHost()));
         Assert.EndsWith("is not signed by an authority of this host", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_revocation_list_of_somebody_else_is_refused()
+    {
+        // Signed with another key in the authority's name.
+        var files = TlsTestFiles.Copy(TlsTestFiles.Ours, "ca-cert.pem", "server-cert.pem", "server-key.pem");
+        using var authority = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(files, "ca-cert.pem"));
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest(authority.SubjectName, key, HashAlgorithmName.SHA256);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
+        using var impostor = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        WriteList(files, impostor);
+        AssertRefused(files, $"ca-crl.pem: the list of '{DistinguishedNameText.Of(authority.SubjectName)}' is not signed by an authority of {Path.Combine(files, "ca-cert.pem")}");
+
+        // Of an authority that is none here.
+        using var other = X509Certificate2.CreateFromPemFile(Path.Combine(TlsTestFiles.Others, "ca-cert.pem"), Path.Combine(TlsTestFiles.Others, "ca-key.pem"));
+        WriteList(files, other);
+        AssertRefused(files, $"ca-crl.pem: the list of '{DistinguishedNameText.Of(other.SubjectName)}' is not signed by an authority of {Path.Combine(files, "ca-cert.pem")}");
+    }
+
+    [Fact]
+    public void A_revocation_list_that_was_changed_is_refused()
+    {
+        var files = TlsTestFiles.Copy(TlsTestFiles.Ours, "ca-cert.pem", "server-cert.pem", "server-key.pem");
+        WriteRevocations(files, null, 30);
+        Assert.NotNull(NbdServerCertificates.Load(files));
+        var path = Path.Combine(files, "ca-crl.pem");
+        var text = File.ReadAllText(path);
+        var fields = PemEncoding.Find(text);
+        var der = Convert.FromBase64String(text[fields.Base64Data]);
+
+        // The serial number of its one entry.
+        var at = der.AsSpan().IndexOf((ReadOnlySpan<byte>)[0x02, 0x03, 1, 2, 3]);
+        der[at + 4] ^= 1;
+        File.WriteAllText(path, PemEncoding.WriteString("X509 CRL", der));
+        AssertRefused(files, " is not signed by an authority of ");
+    }
+
+    [Theory]
+    [InlineData("PKCS1", "SHA256")]
+    [InlineData("PKCS1", "SHA512")]
+    [InlineData("PSS", "SHA256")]
+    [InlineData("PSS", "SHA384")]
+    public void Lists_are_signed_by_the_usual_algorithms(string padding, string hash)
+    {
+        var files = TlsTestFiles.Copy(TlsTestFiles.Ours, "server-cert.pem", "server-key.pem");
+        using var key = RSA.Create(2048);
+        var rsaPadding = padding == "PSS" ? RSASignaturePadding.Pss : RSASignaturePadding.Pkcs1;
+        var request = new CertificateRequest("CN=An authority", key, HashAlgorithmName.SHA256, rsaPadding);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
+        using var authority = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        File.WriteAllText(Path.Combine(files, "ca-cert.pem"), authority.ExportCertificatePem());
+        WriteList(files, authority, new HashAlgorithmName(hash), rsaPadding);
+        Assert.NotNull(NbdServerCertificates.Load(files, new() { CheckOwn = false }));
+
+        // The same with SHA-1, which .NET does not write any more.
+        if (padding == "PKCS1")
+        {
+            var path = Path.Combine(files, "ca-crl.pem");
+            var text = File.ReadAllText(path);
+            var der = Convert.FromBase64String(text[PemEncoding.Find(text).Base64Data]);
+            for (int at; (at = der.AsSpan().IndexOf((ReadOnlySpan<byte>)[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, (byte)(hash == "SHA256" ? 11 : 13)])) >= 0;)
+            {
+                der[at + 8] = 5;
+            }
+
+            File.WriteAllText(path, PemEncoding.WriteString("X509 CRL", der));
+            AssertRefused(files, "the revocation list is signed by the algorithm 1.2.840.113549.1.1.5, which is not supported");
+        }
+    }
+
+    [Fact]
+    public void An_authority_that_must_not_sign_lists_has_not_signed_any()
+    {
+        var files = TlsTestFiles.Copy(TlsTestFiles.Ours, "server-cert.pem", "server-key.pem");
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        X509Certificate2 Authority(X509KeyUsageFlags usage)
+        {
+            var request = new CertificateRequest("CN=An authority", key, HashAlgorithmName.SHA256);
+            request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+            request.CertificateExtensions.Add(new X509KeyUsageExtension(usage, true));
+            request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
+            return request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        }
+
+        using var may = Authority(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign);
+        using var mayNot = Authority(X509KeyUsageFlags.KeyCertSign);
+        WriteList(files, may);
+        File.WriteAllText(Path.Combine(files, "ca-cert.pem"), mayNot.ExportCertificatePem());
+        AssertRefused(files, " is not signed by an authority of ");
+        File.WriteAllText(Path.Combine(files, "ca-cert.pem"), may.ExportCertificatePem());
+        Assert.NotNull(NbdServerCertificates.Load(files, new() { CheckOwn = false }));
+    }
+
+    private static void AssertRefused(string files, string expected)
+    {
+        var e = Assert.Throws<BlockException>(() => NbdServerCertificates.Load(files, new() { CheckOwn = false }));
+        Assert.StartsWith(Path.Combine(files, "ca-crl.pem"), e.Message, StringComparison.Ordinal);
+        Assert.Contains(expected, e.Message, StringComparison.Ordinal);
+    }
+
+    private static void WriteList(string directory, X509Certificate2 authority, HashAlgorithmName? hash = null, RSASignaturePadding? padding = null)
+    {
+        var list = new CertificateRevocationListBuilder();
+        list.AddEntry([1, 2, 3]);
+        var crl = list.Build(authority, 1, DateTimeOffset.UtcNow.AddDays(1), hash ?? HashAlgorithmName.SHA256, padding, DateTimeOffset.UtcNow.AddHours(-1));
+        File.WriteAllText(Path.Combine(directory, "ca-crl.pem"), PemEncoding.WriteString("X509 CRL", crl));
     }
 
     private static void WriteRevocations(string directory, X509Certificate2? revoked, int days)

@@ -27,7 +27,7 @@ public sealed class PreSharedKeyTests
         await using var server = Serve();
         foreach (var user in new[] { "qemu", "rich" })
         {
-            using var talk = await TlsTalk.OpenAsync(server, NbdClientKey.Load(Provider(old), TlsTestFiles.KeyFile, user), null);
+            using var talk = await TlsTalk.OpenAsync(server, NbdClientKey.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile, user, Profile(old)), null);
             await talk.GoAsync();
             Assert.Equal(s_bytes[..512], await talk.ReadAsync(0, 512));
             Assert.Equal(s_bytes, await talk.ReadAsync(0, (uint)s_bytes.Length));
@@ -64,8 +64,8 @@ public sealed class PreSharedKeyTests
         // Kind and length of each record, and the text of alerts.
         string AnswersTo(string user)
         {
-            using var server = Provider(old).Accept(keys);
-            using var client = Provider(old).Connect(Keys($"{user}:000102030405060708090a0b0c0d0e0f").Get("test", user));
+            using var server = OpenSslLibrary.Instance.Accept(keys, Profile(old));
+            using var client = OpenSslLibrary.Instance.Connect(Keys($"{user}:000102030405060708090a0b0c0d0e0f").Get("test", user), Profile(old));
             var seen = new StringBuilder();
             while (true)
             {
@@ -103,7 +103,7 @@ public sealed class PreSharedKeyTests
     public async Task A_certificate_does_not_take_the_place_of_a_key(bool old)
     {
         await using var server = new ServerFixture(TestDisks.Memory(s_bytes), new() { Tls = TlsTestFiles.Server() });
-        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, NbdClientKey.Load(Provider(old), TlsTestFiles.KeyFile)));
+        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, NbdClientKey.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile, profile: Profile(old))));
         Assert.StartsWith("TLS: ", e.Message, StringComparison.Ordinal);
     }
 
@@ -118,14 +118,14 @@ public sealed class PreSharedKeyTests
     [MemberData(nameof(Old))]
     public void Changed_bytes_are_noticed(bool old)
     {
-        using var server = Provider(old).Accept(PreSharedKeys.Load(TlsTestFiles.KeyFile));
-        using var client = Provider(old).Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"));
+        using var server = OpenSslLibrary.Instance.Accept(PreSharedKeys.Load(TlsTestFiles.KeyFile), Profile(old));
+        using var client = OpenSslLibrary.Instance.Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"), Profile(old));
         ShakeHands(client, server);
         client.Encrypt("hello"u8);
-        var record = new byte[1000];
-        var count = client.Take(record);
-        record[count - 1] ^= 1;
-        server.Put(record.AsSpan(0, count));
+        var record = client.Output.ToArray();
+        record[^1] ^= 1;
+        record.CopyTo(server.Input);
+        server.Put(record.Length);
         Assert.Equal(BlockErrorKind.Protocol, Assert.Throws<BlockException>(() => server.Decrypt(new byte[10])).Kind);
     }
 
@@ -133,18 +133,20 @@ public sealed class PreSharedKeyTests
     [MemberData(nameof(Old))]
     public void What_is_put_in_comes_out_whatever_the_pieces_are(bool old)
     {
-        using var server = Provider(old).Accept(PreSharedKeys.Load(TlsTestFiles.KeyFile));
-        using var client = Provider(old).Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"));
+        using var server = OpenSslLibrary.Instance.Accept(PreSharedKeys.Load(TlsTestFiles.KeyFile), Profile(old));
+        using var client = OpenSslLibrary.Instance.Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"), Profile(old));
         ShakeHands(client, server);
         client.Encrypt(s_bytes.AsSpan(0, 100_000));
-        var cipher = new byte[client.OutputBytes];
-        Assert.Equal(cipher.Length, client.Take(cipher));
-        Assert.Equal(0, client.OutputBytes);
+        var cipher = client.Output.ToArray();
+        client.Sent(cipher.Length);
+        Assert.Equal(0, client.Output.Length);
         var result = new byte[100_000];
         var done = 0;
         for (var at = 0; at < cipher.Length; at += 777)
         {
-            server.Put(cipher.AsSpan(at, Math.Min(777, cipher.Length - at)));
+            var piece = cipher.AsSpan(at, Math.Min(777, cipher.Length - at));
+            piece.CopyTo(server.Input.Span);
+            server.Put(piece.Length);
             while (server.Decrypt(result.AsSpan(done, Math.Min(5000, result.Length - done))) is var count and > 0)
             {
                 done += count;
@@ -165,7 +167,7 @@ public sealed class PreSharedKeyTests
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         listener.Listen();
-        var tls = NbdServerKeys.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile);
+        var tls = NbdServerKeys.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile);
         var serving = Task.Run(() =>
         {
             using var wire = tls.Accept(new SocketWire(listener.Accept()), TimeSpan.FromSeconds(30));
@@ -173,8 +175,7 @@ public sealed class PreSharedKeyTests
         });
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         await socket.ConnectAsync(listener.LocalEndPoint!);
-        using var engine = OpenSslKeys.Instance.Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"));
-        var bytes = new byte[4096];
+        using var engine = OpenSslLibrary.Instance.Connect(PreSharedKeys.Load(TlsTestFiles.KeyFile).Get("test", "qemu"), TlsProfile.Default);
         while (!engine.IsClosed)
         {
             if (engine.Handshake())
@@ -182,16 +183,13 @@ public sealed class PreSharedKeyTests
                 engine.Decrypt(new byte[100]);
             }
 
-            while (engine.Take(bytes) is var count and > 0)
-            {
-                socket.Send(bytes, count, SocketFlags.None);
-            }
+            engine.Sent(socket.Send(engine.Output.Span));
 
             if (!engine.IsClosed)
             {
-                var got = socket.Receive(bytes);
+                var got = socket.Receive(engine.Input.Span);
                 Assert.True(got > 0, "the end was not said");
-                engine.Put(bytes.AsSpan(0, got));
+                engine.Put(got);
             }
         }
 
@@ -202,7 +200,7 @@ public sealed class PreSharedKeyTests
     public async Task A_wire_that_was_closed_says_so()
     {
         await using var server = Serve();
-        var wire = await NbdClientKey.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile).ConnectAsync(new(TlsTalk.StartTls(server).Socket), null, default);
+        var wire = await NbdClientKey.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile).ConnectAsync(new(TlsTalk.StartTls(server).Socket), null, default);
         wire.Dispose();
         wire.Dispose();
         await Assert.ThrowsAsync<ObjectDisposedException>(async () => await wire.SendAsync(new byte[1], default));
@@ -241,16 +239,16 @@ public sealed class PreSharedKeyTests
         Assert.Equal(BlockErrorKind.NotFound, e.Kind);
     }
 
-    private static ServerFixture Serve() => new(TestDisks.Memory(s_bytes), new() { Tls = NbdServerKeys.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile) });
+    private static ServerFixture Serve() => new(TestDisks.Memory(s_bytes), new() { Tls = NbdServerKeys.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile) });
 
-    private static PreSharedKeyTls Provider(bool old) => old ? OpenSslKeys.Only12 : OpenSslKeys.Instance;
+    private static TlsProfile Profile(bool old) => new(old ? TlsVersions.Tls12 : TlsVersions.All);
 
     private static PreSharedKeys Keys(string text) => PreSharedKeys.Parse("keys", Encoding.UTF8.GetBytes(text));
 
     private static async Task AssertOutsideAsync(ServerFixture server, bool old, string user)
     {
         var key = Keys($"{user}:000102030405060708090a0b0c0d0e0f").Get("test", user);
-        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, new NbdClientKey(Provider(old), key)));
+        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, new NbdClientKey(OpenSslLibrary.Instance, key) { Profile = Profile(old) }));
         Assert.Equal($"TLS: the server does not accept the key of '{user}'", e.Message);
         Assert.Equal(BlockErrorKind.AccessDenied, e.Kind);
         for (var i = 0; i < 1000 && server.Log.Count == 0; i++)
@@ -272,9 +270,10 @@ public sealed class PreSharedKeyTests
 
     private static byte[] Move(TlsEngine from, TlsEngine to)
     {
-        var bytes = new byte[from.OutputBytes];
-        from.Take(bytes);
-        to.Put(bytes);
+        var bytes = from.Output.ToArray();
+        bytes.CopyTo(to.Input);
+        to.Put(bytes.Length);
+        from.Sent(bytes.Length);
         return bytes;
     }
 }

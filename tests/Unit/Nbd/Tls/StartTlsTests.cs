@@ -15,14 +15,21 @@ public sealed class StartTlsTests
 {
     private static readonly byte[] s_bytes = TestDisks.Pattern(1 << 20);
 
-    /// <summary>Whether by certificates.</summary>
-    public static TheoryData<bool> Kinds => [true, false];
+    /// <summary>Credentials, and who does TLS.</summary>
+    public enum Kind
+    {
+        Certificates,
+        CertificatesByNet,
+        Keys,
+    }
+
+    public static TheoryData<Kind> Kinds => [Kind.Certificates, Kind.CertificatesByNet, Kind.Keys];
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Before_it_a_server_that_demands_it_tells_nothing(bool certificates)
+    public async Task Before_it_a_server_that_demands_it_tells_nothing(Kind kind)
     {
-        await using var server = Serve(certificates);
+        await using var server = Serve(kind);
         using var client = server.Connect();
         client.Greet();
         byte[] name = new NbdExportQuery(string.Empty, 0).ToArray();
@@ -42,24 +49,24 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task A_server_that_offers_it_serves_without_as_well(bool certificates)
+    public async Task A_server_that_offers_it_serves_without_as_well(Kind kind)
     {
-        await using var server = Serve(certificates, isRequired: false);
+        await using var server = Serve(kind, isRequired: false);
         using (var client = server.Open(structured: false))
         {
             Assert.Equal(s_bytes[..512], client.ReadSimple(0, 512));
         }
 
-        using var talk = await OpenAsync(server, certificates);
+        using var talk = await OpenAsync(server, kind);
         await talk.GoAsync();
         Assert.Equal(s_bytes[..512], await talk.ReadAsync(0, 512));
     }
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task What_was_agreed_in_plain_text_is_forgotten(bool certificates)
+    public async Task What_was_agreed_in_plain_text_is_forgotten(Kind kind)
     {
-        await using var server = Serve(certificates, isRequired: false);
+        await using var server = Serve(kind, isRequired: false);
         var client = server.Connect();
         client.Greet();
         client.SendOption(NbdOption.StructuredReply, []);
@@ -68,7 +75,7 @@ public sealed class StartTlsTests
         Assert.Equal([NbdOptionReplyType.MetaContext, NbdOptionReplyType.Ack], client.ReceiveOptionReplies());
         client.SendOption(NbdOption.StartTls, []);
         Assert.Equal([NbdOptionReplyType.Ack], client.ReceiveOptionReplies());
-        using var talk = TlsTalk.Over(await ClientTls(certificates).ConnectAsync(new(client.Socket), "localhost", TestContext.Current.CancellationToken));
+        using var talk = TlsTalk.Over(await ClientTls(kind).ConnectAsync(new(client.Socket), "localhost", TestContext.Current.CancellationToken));
         Assert.Equal(NbdTransmissionFlags.None, await talk.GoAsync() & NbdTransmissionFlags.SendDf);
         Assert.Equal(s_bytes[..512], await talk.ReadAsync(0, 512));
         await talk.SendAsync(RawClient.Request(NbdCommand.BlockStatus, 0, 512));
@@ -77,10 +84,10 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Twice_is_an_error_and_no_end(bool certificates)
+    public async Task Twice_is_an_error_and_no_end(Kind kind)
     {
-        await using var server = Serve(certificates);
-        using var talk = await OpenAsync(server, certificates);
+        await using var server = Serve(kind);
+        using var talk = await OpenAsync(server, kind);
         Assert.Equal(NbdOptionReplyType.ErrInvalid, Assert.Single(await talk.AskAsync(NbdOption.StartTls, [])).Type);
         await talk.GoAsync();
         Assert.Equal(s_bytes[..512], await talk.ReadAsync(0, 512));
@@ -88,9 +95,9 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Plain_text_behind_it_is_not_taken_for_encrypted(bool certificates)
+    public async Task Plain_text_behind_it_is_not_taken_for_encrypted(Kind kind)
     {
-        await using var server = Serve(certificates);
+        await using var server = Serve(kind);
         using var client = server.Connect();
         client.Greet();
         byte[] Option(NbdOption option)
@@ -110,13 +117,15 @@ public sealed class StartTlsTests
     }
 
     [Theory]
-    [InlineData(true, 0x0301)]
-    [InlineData(true, 0x0302)]
-    [InlineData(false, 0x0301)]
-    [InlineData(false, 0x0302)]
-    public async Task Old_versions_are_refused(bool certificates, int version)
+    [InlineData(Kind.Certificates, 0x0301)]
+    [InlineData(Kind.Certificates, 0x0302)]
+    [InlineData(Kind.CertificatesByNet, 0x0301)]
+    [InlineData(Kind.CertificatesByNet, 0x0302)]
+    [InlineData(Kind.Keys, 0x0301)]
+    [InlineData(Kind.Keys, 0x0302)]
+    public async Task Old_versions_are_refused(Kind kind, int version)
     {
-        await using var server = Serve(certificates);
+        await using var server = Serve(kind);
         using var client = TlsTalk.StartTls(server);
         client.Socket.Send(Hello(version));
         var rest = ReceiveAll(client);
@@ -127,9 +136,9 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task A_client_may_close_at_any_byte_of_its_hello(bool certificates)
+    public async Task A_client_may_close_at_any_byte_of_its_hello(Kind kind)
     {
-        await using var server = Serve(certificates);
+        await using var server = Serve(kind);
         var hello = Hello(0x0303);
         for (var count = 0; count <= hello.Length; count += count < 12 ? 1 : 7)
         {
@@ -140,15 +149,15 @@ public sealed class StartTlsTests
         }
 
         Assert.All(server.Log, line => Assert.Matches("^client [0-9]+: TLS: ", line));
-        using var talk = await OpenAsync(server, certificates);
+        using var talk = await OpenAsync(server, kind);
         await talk.GoAsync();
     }
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task A_client_that_says_nothing_is_cut(bool certificates)
+    public async Task A_client_that_says_nothing_is_cut(Kind kind)
     {
-        await using var server = Serve(certificates, timeout: 300);
+        await using var server = Serve(kind, timeout: 300);
         using var client = TlsTalk.StartTls(server);
         Assert.True(client.IsClosed());
         Assert.Equal(["client 1: TLS: the handshake took too long"], server.Log);
@@ -156,9 +165,9 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task A_client_that_sends_drop_by_drop_is_cut(bool certificates)
+    public async Task A_client_that_sends_drop_by_drop_is_cut(Kind kind)
     {
-        await using var server = Serve(certificates, timeout: 500);
+        await using var server = Serve(kind, timeout: 500);
         using var client = TlsTalk.StartTls(server);
 
         // A record of 16 KiB: at this pace it would take a quarter of an hour.
@@ -184,11 +193,11 @@ public sealed class StartTlsTests
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task An_encrypted_client_that_sends_half_a_record_is_cut_as_well(bool certificates)
+    public async Task An_encrypted_client_that_sends_half_a_record_is_cut_as_well(Kind kind)
     {
-        await using var server = Serve(certificates, timeout: 500);
+        await using var server = Serve(kind, timeout: 500);
         var client = TlsTalk.StartTls(server);
-        using var talk = TlsTalk.Over(await ClientTls(certificates).ConnectAsync(new(client.Socket), "localhost", TestContext.Current.CancellationToken));
+        using var talk = TlsTalk.Over(await ClientTls(kind).ConnectAsync(new(client.Socket), "localhost", TestContext.Current.CancellationToken));
         client.Socket.Send([0x17, 0x03, 0x03, 0x10, 0x00, 1, 2, 3]);
         Assert.True(await talk.IsClosedAsync());
     }
@@ -196,7 +205,7 @@ public sealed class StartTlsTests
     [Fact]
     public async Task A_server_ends_while_clients_stand_in_their_handshakes()
     {
-        var server = Serve(certificates: true);
+        var server = Serve(Kind.Certificates);
         var clients = Enumerable.Range(0, 20).Select(_ => TlsTalk.StartTls(server)).ToList();
         await server.DisposeAsync();
         Assert.All(clients, client => Assert.True(client.IsClosed()));
@@ -213,17 +222,19 @@ public sealed class StartTlsTests
         Assert.Equal([NbdOptionReplyType.ErrPolicy], client.ReceiveOptionReplies());
     }
 
-    private static ServerFixture Serve(bool certificates, bool isRequired = true, int timeout = 10_000) => new(TestDisks.Memory(s_bytes), new()
+    private static ServerFixture Serve(Kind kind, bool isRequired = true, int timeout = 10_000) => new(TestDisks.Memory(s_bytes), new()
     {
         HandshakeTimeout = TimeSpan.FromMilliseconds(timeout),
-        Tls = certificates ? TlsTestFiles.Server(new() { VerifyPeer = false, IsRequired = isRequired })
-            : NbdServerKeys.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile, isRequired),
+        Tls = kind == Kind.Keys ? NbdServerKeys.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile, isRequired)
+            : TlsTestFiles.Server(new() { VerifyPeer = false, IsRequired = isRequired, Library = LibraryOf(kind) }),
     });
 
-    private static NbdClientTls ClientTls(bool certificates) =>
-        certificates ? TlsTestFiles.Client() : NbdClientKey.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile);
+    private static NbdClientTls ClientTls(Kind kind) =>
+        kind == Kind.Keys ? NbdClientKey.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile) : TlsTestFiles.Client(LibraryOf(kind));
 
-    private static Task<TlsTalk> OpenAsync(ServerFixture server, bool certificates) => TlsTalk.OpenAsync(server, ClientTls(certificates));
+    private static TlsLibrary? LibraryOf(Kind kind) => kind == Kind.CertificatesByNet ? null : OpenSslLibrary.Instance;
+
+    private static Task<TlsTalk> OpenAsync(ServerFixture server, Kind kind) => TlsTalk.OpenAsync(server, ClientTls(kind));
 
     /// <summary>A ClientHello of TLS 1.2 or before (RFC 5246, 7.4.1.2) with usual suites of all kinds.</summary>
     private static byte[] Hello(int version)

@@ -1,5 +1,7 @@
 using System.Net.Security;
 using System.Security.Authentication;
+using Platter.Core.Tls;
+using Platter.Host.Tls;
 using Platter.Nbd.Tls;
 using Platter.TestKit;
 
@@ -21,11 +23,12 @@ internal static class TlsTestFiles
     public static string KeyFile => Path.Combine(Ours, "keys.psk");
 
     /// <summary>Our server.</summary>
-    public static NbdServerCertificates Server(NbdServerCertificateOptions? options = null) => NbdServerCertificates.Load(Ours, options ?? new() { VerifyPeer = false });
+    public static NbdServerCertificates Server(NbdServerCertificateOptions? options = null) =>
+        NbdServerCertificates.Load(Ours, options ?? new() { VerifyPeer = false, Library = OpenSslLibrary.Instance });
 
     /// <summary>Our client.</summary>
-    public static NbdClientCertificates Client(SslProtocols versions = SslProtocols.Tls12 | SslProtocols.Tls13) =>
-        NbdClientCertificates.Load(Ours, new() { Versions = versions });
+    public static NbdClientCertificates Client(TlsLibrary? library = null, TlsVersions versions = TlsVersions.All) =>
+        NbdClientCertificates.Load(Ours, new() { Profile = new(versions), Library = library });
 
     /// <summary>A directory with some of the files of another one.</summary>
     public static string Copy(string from, params string[] names)
