@@ -65,7 +65,7 @@ public sealed class NbdClientCertificates : NbdClientTls
     {
         string? refusal = null;
         var host = hostName ?? LocalHost;
-        var stream = new WireStream(wire, blocking: false);
+        var stream = new WireStream(wire, blocking: true);
         var ssl = new SslStream(stream, leaveInnerStreamOpen: true);
         try
         {
