@@ -206,9 +206,9 @@ internal sealed partial class NbdConnection
         }
 
         var context = IndexOfContext(id);
-        if (context < 0)
+        if (context < 0 || (request.Operation.OnlyContext ?? context) != context)
         {
-            throw Violation($"a block status of context {id}, which was not selected");
+            throw Violation($"a block status of context {id}, which was not {(context < 0 ? "selected" : "asked for")}");
         }
 
         if (request.Statuses.Length == 0)
@@ -301,7 +301,8 @@ internal sealed partial class NbdConnection
                 throw Violation($"the reply to the read of {request.Length} bytes at {request.Offset} ended with bytes missing");
             }
 
-            if (request.Command == NbdCommand.BlockStatus && (request.Statuses.Length == 0 || Array.Exists(request.Statuses, status => status is null)))
+            if (request.Command == NbdCommand.BlockStatus && (request.Statuses.Length == 0
+                || (request.Operation.OnlyContext is { } only ? request.Statuses[only] is null : Array.Exists(request.Statuses, status => status is null))))
             {
                 throw Violation("a block status reply without a status");
             }

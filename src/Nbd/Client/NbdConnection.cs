@@ -54,7 +54,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         _wire = handshake.Wire;
         _input = handshake.Input;
         _name = name;
-        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? 0 : MaxCopiedPayload)];
+        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? NbdStatusQuery.SizeOf(1) : MaxCopiedPayload)];
         Export = export;
     }
 
@@ -220,15 +220,22 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         var operation = request.Operation;
         var payload = operation.Payload.Span;
         var flags = operation.Flags;
+        var length = (ulong)operation.Length;
         if (Export.Style == NbdHeaderStyle.Extended && operation.Command == NbdCommand.Write)
         {
             flags |= NbdCommandFlags.PayloadLength;
         }
+        else if (operation.OnlyContext is { } context)
+        {
+            flags |= NbdCommandFlags.PayloadLength;
+            payload = new NbdStatusQuery(length, [Export.Contexts[context].Id]).ToArray();
+            length = (ulong)payload.Length;
+        }
 
-        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, (ulong)operation.Length).WriteTo(_requestBytes, Export.Style);
+        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, length).WriteTo(_requestBytes, Export.Style);
         try
         {
-            var copied = payload[..Math.Min(payload.Length, MaxCopiedPayload)];
+            var copied = payload[..Math.Min(payload.Length, _requestBytes.Length - size)];
             copied.CopyTo(_requestBytes.AsSpan(size));
             _wire.Send(_requestBytes.AsSpan(0, size + copied.Length));
             if (copied.Length < payload.Length)
@@ -243,7 +250,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         }
         finally
         {
-            if (payload.Length > 0)
+            if (operation.Payload.Length > 0)
             {
                 request.LetGo();
             }
