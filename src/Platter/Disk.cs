@@ -196,6 +196,18 @@ public sealed partial class Disk : IAsyncDisposable
             _ => ImageConversion.RunAsync(source.Node, path, target, options ?? new(), progress, cancellationToken),
         };
 
+    /// <summary>Copies what comes out of a stream, up to its end, as it is: into an NBD export or a device, from its start on, or a raw file, which then is as long as that. Runs of zeros become holes.</summary>
+    /// <param name="source">Read from where it is; stays open.</param>
+    /// <param name="path">A file, a device or an NBD URI. A new file has its name only when it is whole; one that was there is emptied first.</param>
+    /// <param name="options">How; null for the defaults.</param>
+    /// <param name="progress">Told after each piece.</param>
+    /// <param name="cancellationToken">Stops between pieces.</param>
+    /// <returns>Bytes that came.</returns>
+    /// <exception cref="BlockException"><see cref="BlockErrorKind.NoSpace"/>: more came than there is room for; others as met.</exception>
+    public static Task<long> ConvertStreamAsync(
+        Stream source, string path, CopyOptions? options = null, IProgress<CopyProgress>? progress = null, CancellationToken cancellationToken = default) =>
+        StreamConversion.RunAsync(source, path, options ?? new(), progress, cancellationToken);
+
     /// <summary>Reads from <paramref name="offset"/>; less than the buffer only at the end of the disk.</summary>
     /// <returns>Bytes read; 0 at or beyond the end.</returns>
     /// <exception cref="BlockException">The bytes cannot be read.</exception>

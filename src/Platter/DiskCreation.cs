@@ -31,7 +31,7 @@ public sealed class DiskCreation
         _chain = chain;
     }
 
-    /// <summary>Where the image will be.</summary>
+    /// <summary>Where the image will be: a path, or an NBD URI.</summary>
     public string Path { get; }
 
     /// <summary>The format's name.</summary>
@@ -47,7 +47,7 @@ public sealed class DiskCreation
     public IReadOnlyList<CreateOption> KnownOptions => KnownFormats.Registry.CreateOptionsOf(Format).Options;
 
     /// <summary>Judges names and kinds of options, and opens the backing file to see that it is there and how large it is.</summary>
-    /// <param name="path">A local file, or a block device.</param>
+    /// <param name="path">A local file, a block device, or the name of an NBD export that is large enough: what it holds is replaced, and it keeps its size.</param>
     /// <param name="size">Bytes of the disk; null for what the option <c>size</c> says, or the backing file's.</param>
     /// <param name="options">How.</param>
     /// <param name="cancellationToken">Gives up on opening the backing file.</param>
@@ -62,7 +62,12 @@ public sealed class DiskCreation
                 throw Invalid($"Unknown file format '{SafeText.Clean(options.Format, 64)}'");
             }
 
-            var file = LocalPathOf(path);
+            var file = ExportConversion.ExportOf(path) is null ? LocalPathOf(path) : path;
+            if (file == path && ExportConversion.ExportOf(path) is not null && KnownFormats.Registry.FindBundle(options.Format) is not null)
+            {
+                throw new BlockException(BlockErrorKind.Unsupported, $"format '{options.Format}' is a directory of files, which an NBD export cannot hold");
+            }
+
             var known = KnownFormats.Registry.CreateOptionsOf(options.Format);
             if (known.Options.Count == 0)
             {
@@ -130,7 +135,7 @@ public sealed class DiskCreation
 
             var named = WithPassword();
             _format!.CheckCreate(Size, named, context);
-            var storage = files.Open(path);
+            var storage = ExportConversion.ExportOf(path) is { } export ? await ExportConversion.OpenAsync(export, cancellationToken).ConfigureAwait(false) : files.Open(path);
             var finished = false;
             try
             {
@@ -221,7 +226,7 @@ public sealed class DiskCreation
         }
 
         // The name is recorded and followed from the new image's directory, so that is from where it is tried.
-        var directory = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } parent ? parent : ".";
+        var directory = ExportConversion.ExportOf(path) is null && System.IO.Path.GetDirectoryName(path) is { Length: > 0 } parent ? parent : ".";
         var context = new OpenContext
         {
             Formats = KnownFormats.Registry,
@@ -292,7 +297,8 @@ public sealed class DiskCreation
 
     private static BlockException Invalid(string message) => new(BlockErrorKind.InvalidRequest, message);
 
-    private static BlockException About(string path, BlockException e) => e.Message.StartsWith($"{path}: ", StringComparison.Ordinal) || e.Message.StartsWith($"{path.TrimEnd('/')}/", StringComparison.Ordinal)
+    // Errors of an export name it already.
+    private static BlockException About(string path, BlockException e) => ExportConversion.ExportOf(path) is not null || e.Message.StartsWith($"{path}: ", StringComparison.Ordinal) || e.Message.StartsWith($"{path.TrimEnd('/')}/", StringComparison.Ordinal)
         ? e
         : new BlockException(e.Kind, $"{path}: {e.Message}", e);
 

@@ -16,6 +16,11 @@ internal static class ExportConversion
         (DiskName.IsNbdUri(target) || target.StartsWith("nbd:", StringComparison.Ordinal) || target.StartsWith("json:", StringComparison.Ordinal))
         && DiskName.Parse(target) is { Driver: "nbd" } options ? options : null;
 
+    /// <summary>Opens an export for writing.</summary>
+    /// <exception cref="BlockException">As when opening an NBD storage.</exception>
+    public static ValueTask<Storage> OpenAsync(NodeOptions export, CancellationToken cancellationToken) => new HostStorageOpener().OpenAsync(
+        export, new StorageOpenMode(ForceShare: false, NamedByImage: false, Writable: true), cancellationToken);
+
     public static async Task RunAsync(
         BlockNode source, string name, NodeOptions export, DiskConvertOptions options, IProgress<CopyProgress>? progress, CancellationToken cancellationToken)
     {
@@ -24,8 +29,7 @@ internal static class ExportConversion
             throw new BlockException(BlockErrorKind.InvalidRequest, $"{name}: only a copy into a local file can be resumed");
         }
 
-        var target = await new HostStorageOpener().OpenAsync(
-            export, new StorageOpenMode(ForceShare: false, NamedByImage: false, Writable: true), cancellationToken).ConfigureAwait(false);
+        var target = await OpenAsync(export, cancellationToken).ConfigureAwait(false);
         await using (target.ConfigureAwait(false))
         {
             TargetGuard.RefuseExportOfSource(source, target);

@@ -20,6 +20,7 @@ internal sealed class ImageConversion
     private readonly DiskConvertOptions _options;
     private readonly IProgress<CopyProgress>? _progress;
     private readonly IReadOnlyList<BitmapInfo> _bitmaps;
+    private readonly NodeOptions? _export;
     private string _file;
     private bool _saysUnfinished;
 
@@ -27,6 +28,7 @@ internal sealed class ImageConversion
     {
         (_source, _path, _file, _create, _options, _progress) = (source, path, path, create, options, progress);
         _named = create.ToNamed();
+        _export = ExportConversion.ExportOf(path);
 
         // Judged before anything is made.
         _bitmaps = options.Bitmaps ? BitmapCopy.Select(source, options.SkipBrokenBitmaps, options.Warn) : [];
@@ -39,10 +41,9 @@ internal sealed class ImageConversion
     private async Task RunAsync(CancellationToken cancellationToken)
     {
         var dataFile = _named["data_file"];
-        if (!_options.UseExistingTarget && ExportConversion.ExportOf(_path) is not null)
+        if (_options.Resume && _export is not null)
         {
-            throw new BlockException(
-                BlockErrorKind.Unsupported, $"{_path}: an NBD export cannot be created; only an image that is in it already can be written to (-n)");
+            throw new BlockException(BlockErrorKind.InvalidRequest, $"{_path}: only a copy into a local file can be resumed");
         }
 
         await TargetGuard.RefusePartOfSourceAsync(_source, _path).ConfigureAwait(false);
@@ -84,7 +85,12 @@ internal sealed class ImageConversion
             }
 
             string?[] files = _file == _path ? [_path, dataFile] : [_file];
-            var ours = files.OfType<string>().Where(file => IsBundle || _file != _path || !Path.Exists(file)).ToList();
+            var ours = files.OfType<string>().Where(file => IsBundle || _file != _path || (!Path.Exists(file) && (_export is null || file != _path))).ToList();
+            if (_export is not null)
+            {
+                await RefuseExportOfSourceAsync(_export, cancellationToken).ConfigureAwait(false);
+            }
+
             await creation.RunAsync(_file, cancellationToken).ConfigureAwait(false);
             created = ours;
             await FillAsync(
@@ -100,7 +106,11 @@ internal sealed class ImageConversion
         {
             if (_saysUnfinished)
             {
-                _options.OnUnfinished(_file);
+                // In an export it cannot be resumed; it says what it is, and the same command replaces it.
+                if (_export is null)
+                {
+                    _options.OnUnfinished(_file);
+                }
             }
             else if (!finished)
             {
@@ -118,6 +128,14 @@ internal sealed class ImageConversion
                 }
             }
         }
+    }
+
+    // Before the new image replaces what is in it.
+    private async ValueTask RefuseExportOfSourceAsync(NodeOptions export, CancellationToken cancellationToken)
+    {
+        var storage = await ExportConversion.OpenAsync(export, cancellationToken).ConfigureAwait(false);
+        await using var closing = storage.ConfigureAwait(false);
+        TargetGuard.RefuseExportOfSource(_source, storage);
     }
 
     private async ValueTask ResumeAsync(bool hasBacking, CancellationToken cancellationToken)
@@ -215,7 +233,7 @@ internal sealed class ImageConversion
     }
 
     // A file of this format that is unfinished has another name, whatever is in it.
-    private bool IsSaidByName => _create.Format == "parallels";
+    private bool IsSaidByName => _create.Format == "parallels" && _export is null;
 
     // Whether there is something to go on with. An image that opens as it is has been finished, or is another one.
     private async ValueTask<bool> CanResumeAsync(CancellationToken cancellationToken)

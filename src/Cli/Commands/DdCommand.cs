@@ -61,7 +61,7 @@ internal sealed class DdCommand : Command
         }
 
         var format = Target.FormatOf(arguments.Get(s_targetFormat));
-        var target = Target.PathOf(output);
+        var target = Target.PathOf(output, mayBeExport: true);
         var stop = session.WatchInterrupts();
         var disk = await ImageArguments.From(arguments, session).OpenAsync(input, null, stop).ConfigureAwait(false);
         await using var closing = disk.ConfigureAwait(false);

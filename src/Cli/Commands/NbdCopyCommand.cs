@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Platter.Cli.Options;
 using Platter.Cli.Output;
+using Platter.Cli.Serving;
 using Platter.Core.Errors;
 using Platter.Core.Graph;
 using Platter.Core.Images;
@@ -20,7 +21,10 @@ internal sealed class NbdCopyCommand : Command
     private const int DefaultSparseBytes = 4096;
     private const int MaxSparseBytes = 16 << 20;
     private const int PieceBytes = 4 << 20;
+    private const string Standard = "-", Nowhere = "null:";
 
+    private static readonly Option s_progress = new(
+        'p', "progress", "[=FD]", "Show how far it is; with FD, write lines N/100 for another program to that descriptor.");
     private static readonly Option s_requests = new('R', "requests", "COUNT", $"Requests in flight, 1 to {MaxRequests}; 16 by default.");
     private static readonly Option s_requestSize = new('\0', "request-size", "SIZE", "Longest request to a server; 1M by default, up to 32M.");
     private static readonly Option s_isZero = new('\0', "destination-is-zero", null, "DESTINATION reads as zeros already: write data only.");
@@ -43,59 +47,101 @@ internal sealed class NbdCopyCommand : Command
 
     public override IReadOnlyList<Option> Options { get; } =
     [
-        CommonOptions.Help, CommonOptions.Progress, NbdArguments.Connections, s_requests, s_requestSize, s_isZero, s_allocated, s_sparse, s_noExtents,
+        CommonOptions.Help, s_progress, NbdArguments.Connections, s_requests, s_requestSize, s_isZero, s_allocated, s_sparse, s_noExtents,
         s_verify, s_synchronous, s_flush, s_targetIsZero, s_threads, s_queueSize, s_verbose,
     ];
 
     public override string Details =>
-        "SOURCE and DESTINATION are NBD URIs, or files or devices, whose bytes are copied as they are; DESTINATION can be - (standard output) or null: (nowhere). "
+        "SOURCE and DESTINATION are NBD URIs, files or devices, whose bytes are copied as they are, - (standard input and output), or servers that take a socket from a service "
+        + "manager and are started for this copy: nbd copy -- [ qemu-nbd -r -f qcow2 disk.qcow2 ] disk.raw. DESTINATION can be null: (nowhere). "
         + "The exit code is 0 only if every byte was read and written.";
 
     public override async ValueTask<int> RunAsync(Session session, Arguments arguments)
     {
-        if (arguments.Operands is not [var from, var to])
+        if (NbdPlace.Parse(arguments.Operands) is not [var from, var to])
         {
             throw new UsageException("Expecting a source and a destination", pointToHelp: true);
         }
 
-        if (from is "-" or "null:")
+        if (from.Name == Nowhere)
         {
-            throw new UsageException($"{from}: the source must be an NBD export, a file or a device");
+            throw new UsageException($"{Nowhere}: the source must be an NBD export, a file, a device or -");
         }
 
         var verify = arguments.Has(s_verify);
-        if (verify && to is "-" or "null:")
+        if (verify && (to.Name is Standard or Nowhere || from.Name == Standard))
         {
-            throw new UsageException($"{to} cannot be read back: --verify needs a destination that can");
+            throw new UsageException($"--verify reads source and destination again: neither can be {(from.Name == Standard ? Standard : to.Name)}");
         }
 
         var copy = CopyOptionsOf(arguments);
         var stop = session.WatchInterrupts();
+        using var servers = new StartedServers(session);
+        using var descriptor = arguments.Get(s_progress) is { } fd ? ProgressDescriptor.Open(fd) : null;
+        using var line = ProgressLine.Start(session, arguments.Has(s_progress) && descriptor is null && to.Name != Standard);
+        IProgress<CopyProgress> progress = descriptor is null ? line : descriptor;
+        if (from.Name == Standard)
+        {
+            await CopyInputAsync(to, servers, arguments, copy, progress, stop).ConfigureAwait(false);
+        }
+        else
+        {
+            await CopyAsync(session, from, to, servers, arguments, copy, verify, progress, stop).ConfigureAwait(false);
+        }
+
+        descriptor?.Report(new CopyProgress(1, 1, 1));
+        line.Complete();
+        return 0;
+    }
+
+    private static async ValueTask CopyAsync(
+        Session session, NbdPlace from, NbdPlace to, StartedServers servers, Arguments arguments, CopyOptions copy, bool verify, IProgress<CopyProgress> progress, CancellationToken stop)
+    {
         var image = new NodeOptions { ["driver"] = "raw" };
-        image.SetChild("file", Place(from, arguments, isSource: true));
+        image.SetChild("file", Place(from, servers, arguments, isSource: true));
         var opened = await Disk.OpenAsync(image, new DiskOpenOptions { Format = "raw", Warn = session.Warn }, stop).ConfigureAwait(false);
         await using var closing = opened.ConfigureAwait(false);
 
         // A disk is a whole number of sectors; an export or a file need not be.
         var length = ((ImageNode)opened.Node).Driver.Storage.Length;
         var source = length < opened.Size ? opened.Slice(0, length) : opened;
-        using var progress = ProgressLine.Start(session, arguments.Has(CommonOptions.Progress) && to != "-");
-        switch (to)
+        switch (to.Name)
         {
-            case "null:":
+            case Nowhere:
                 await CopyEngine.CopyAsync(source.Node, CopyTarget.Nowhere, copy, progress, stop).ConfigureAwait(false);
                 break;
-            case "-":
+            case Standard:
                 await StreamAsync(source, stop).ConfigureAwait(false);
                 break;
             default:
-                var target = NbdArguments.Parse(to) is null ? to : JsonName(Place(to, arguments, isSource: false));
+                var target = TargetName(to, servers, arguments);
                 await Disk.ConvertAsync(source, target, null, new DiskConvertOptions { Copy = copy, Verify = verify, Warn = session.Warn }, progress, stop).ConfigureAwait(false);
                 break;
         }
+    }
 
-        progress.Complete(new CopyProgress(source.Size, source.Size, 0));
-        return 0;
+    private static async ValueTask CopyInputAsync(
+        NbdPlace to, StartedServers servers, Arguments arguments, CopyOptions copy, IProgress<CopyProgress> progress, CancellationToken stop)
+    {
+        using var input = Console.OpenStandardInput();
+        switch (to.Name)
+        {
+            case Nowhere:
+                await StreamCopy.CopyAsync(input, CopyTarget.Nowhere, Nowhere, long.MaxValue, copy, progress, stop).ConfigureAwait(false);
+                break;
+            case Standard:
+                await Task.Run(() => input.CopyTo(StandardStreams.OpenOutput(), PieceBytes), stop).WaitAsync(stop).ConfigureAwait(false);
+                break;
+            default:
+                await Disk.ConvertStreamAsync(input, TargetName(to, servers, arguments), copy, progress, stop).ConfigureAwait(false);
+                break;
+        }
+    }
+
+    private static string TargetName(NbdPlace place, StartedServers servers, Arguments arguments)
+    {
+        var options = Place(place, servers, arguments, isSource: false);
+        return options.Driver == "nbd" ? JsonName(options) : options["filename"]!;
     }
 
     private static CopyOptions CopyOptionsOf(Arguments arguments)
@@ -115,14 +161,16 @@ internal sealed class NbdCopyCommand : Command
     }
 
     // An export with the options that the command line has for it, or a file.
-    private static NodeOptions Place(string name, Arguments arguments, bool isSource)
+    private static NodeOptions Place(NbdPlace place, StartedServers servers, Arguments arguments, bool isSource)
     {
+        var name = servers.NameOf(place);
         if (NbdArguments.Parse(name) is not { } export)
         {
             return NodeOptions.ForFile(Target.PathOf(name));
         }
 
-        if (NbdArguments.Number(arguments, NbdArguments.Connections, 1, 64) is { } connections)
+        // A server that was started for one client lets no others in, whatever it says.
+        if ((place.Name is null ? 1 : NbdArguments.Number(arguments, NbdArguments.Connections, 1, 64)) is { } connections)
         {
             export[NbdClientOptions.ConnectionsOption] = connections.ToString(CultureInfo.InvariantCulture);
         }

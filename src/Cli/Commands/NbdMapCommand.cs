@@ -1,5 +1,6 @@
 using Platter.Cli.Options;
 using Platter.Cli.Output;
+using Platter.Cli.Serving;
 using Platter.Nbd.Client;
 
 namespace Platter.Cli.Commands;
@@ -16,7 +17,7 @@ internal sealed class NbdMapCommand : Command
 
     public override string Summary => "Print which parts of an NBD export hold data, are holes, or are dirty: offset, length and kind.";
 
-    public override string Operands => "URI";
+    public override string Operands => NbdInfoCommand.ServerOperand;
 
     public override IReadOnlyList<Option> Options { get; } = [CommonOptions.Help, s_context, Totals, NbdArguments.Json, .. NbdArguments.OfClient];
 
@@ -25,7 +26,8 @@ internal sealed class NbdMapCommand : Command
     public static async ValueTask<int> RunAsync(Session session, Arguments arguments, string? context)
     {
         context ??= NbdMapOutput.Allocation;
-        var (address, options) = NbdArguments.Server(arguments);
+        using var servers = new StartedServers(session);
+        var (address, options) = NbdArguments.Server(arguments, servers.NameOf(NbdArguments.OnePlace(arguments)));
         var stop = session.WatchInterrupts();
         var storage = await NbdStorage.OpenAsync(address, options with { MapContext = context }, stop).ConfigureAwait(false);
         await using var closing = storage.ConfigureAwait(false);

@@ -22,17 +22,17 @@ internal static class NbdArguments
         ? DiskName.Parse(name) is { Driver: "nbd" } options ? options : null
         : null;
 
-    /// <summary>The server that the one operand names, and how to talk to it.</summary>
-    /// <exception cref="UsageException">There is no such operand.</exception>
-    /// <exception cref="BlockException">It is malformed, or credentials are.</exception>
-    public static (NbdAddress Address, NbdClientOptions Options) Server(Arguments arguments)
-    {
-        if (arguments.Operands.Count != 1)
-        {
-            throw new UsageException("Expecting one NBD URI", pointToHelp: true);
-        }
+    /// <summary>The one place that the operands name.</summary>
+    /// <exception cref="UsageException">There is no such operand, or more.</exception>
+    public static NbdPlace OnePlace(Arguments arguments) => NbdPlace.Parse(arguments.Operands) is [var place]
+        ? place
+        : throw new UsageException("Expecting one NBD URI, or the command of a server in brackets: [ CMD ARGS ... ]", pointToHelp: true);
 
-        var name = arguments.Operands[0];
+    /// <summary>The server that a name means, and how to talk to it.</summary>
+    /// <exception cref="UsageException">It is no server.</exception>
+    /// <exception cref="BlockException">It is malformed, or credentials are.</exception>
+    public static (NbdAddress Address, NbdClientOptions Options) Server(Arguments arguments, string name)
+    {
         var options = Parse(name) ?? throw new UsageException($"{SafeText.Clean(name, 256)}: expected an NBD URI such as nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH");
         var how = NbdClientOptions.FromOptions(options) with
         {

@@ -16,11 +16,29 @@ internal static class NbdInfoOutput
         ("can_trim", NbdTransmissionFlags.SendTrim), ("can_zero", NbdTransmissionFlags.SendWriteZeroes),
     ];
 
-    public static void WriteText(TextWriter writer, NbdServerInfo info, NbdAddress address)
+    /// <summary>Writes all of it.</summary>
+    /// <param name="writer">Where to.</param>
+    /// <param name="info">What the server said.</param>
+    /// <param name="address">Where the server is; null when that is of no use to others.</param>
+    /// <param name="contents">What is in the exports, in their order, where that was looked at.</param>
+    /// <param name="asJson">As JSON.</param>
+    public static void Write(TextWriter writer, NbdServerInfo info, NbdAddress? address, IReadOnlyList<string?> contents, bool asJson)
+    {
+        if (asJson)
+        {
+            WriteJson(writer, info, address, contents);
+        }
+        else
+        {
+            WriteText(writer, info, address, contents);
+        }
+    }
+
+    private static void WriteText(TextWriter writer, NbdServerInfo info, NbdAddress? address, IReadOnlyList<string?> contents)
     {
         var packets = info.HasExtendedHeaders ? "extended" : info.HasStructuredReplies ? "structured" : "simple";
         writer.Write($"protocol: {Protocol(info)} {(info.IsEncrypted ? "with" : "without")} TLS, using {packets} packets\n");
-        foreach (var export in info.Exports)
+        foreach (var (export, content) in info.Exports.Select((export, i) => (export, contents.ElementAtOrDefault(i))))
         {
             writer.Write($"export=\"{SafeText.Clean(export.Name)}\":\n");
             if (export.Description.Length > 0)
@@ -33,7 +51,16 @@ internal static class NbdInfoOutput
                 WriteSize(writer, "export-size", size);
             }
 
-            writer.Write($"\turi: {SafeText.Clean(NbdArguments.Uri(address.WithExport(export.Name)))}\n");
+            if (content is not null)
+            {
+                writer.Write($"\tcontent: {content}\n");
+            }
+
+            if (address is not null)
+            {
+                writer.Write($"\turi: {SafeText.Clean(NbdArguments.Uri(address.WithExport(export.Name)))}\n");
+            }
+
             if (export.Contexts.Count > 0)
             {
                 writer.Write("\tcontexts:\n");
@@ -64,7 +91,7 @@ internal static class NbdInfoOutput
         }
     }
 
-    public static void WriteJson(TextWriter writer, NbdServerInfo info, NbdAddress address)
+    private static void WriteJson(TextWriter writer, NbdServerInfo info, NbdAddress? address, IReadOnlyList<string?> contents)
     {
         var json = new JsonOutput(writer);
         json.BeginObject();
@@ -74,7 +101,7 @@ internal static class NbdInfoOutput
         json.Member("extended", info.HasExtendedHeaders);
         json.Name("exports");
         json.BeginArray();
-        foreach (var export in info.Exports)
+        foreach (var (export, content) in info.Exports.Select((export, i) => (export, contents.ElementAtOrDefault(i))))
         {
             json.BeginObject();
             json.Member("export-name", export.Name);
@@ -83,7 +110,16 @@ internal static class NbdInfoOutput
                 json.Member("description", export.Description);
             }
 
-            json.Member("uri", NbdArguments.Uri(address.WithExport(export.Name)));
+            if (content is not null)
+            {
+                json.Member("content", content);
+            }
+
+            if (address is not null)
+            {
+                json.Member("uri", NbdArguments.Uri(address.WithExport(export.Name)));
+            }
+
             if (export.Contexts.Count > 0)
             {
                 json.Name("contexts");

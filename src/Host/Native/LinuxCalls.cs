@@ -39,6 +39,46 @@ internal static partial class LinuxCalls
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     public static partial int Kill(int process, int signal);
 
+    /// <summary>Starts a program that has a descriptor of ours as its descriptor 3.</summary>
+    /// <returns>0, or an error number.</returns>
+    public static unsafe int Spawn(string[] command, string[] variables, int descriptor, out int process)
+    {
+        // The type is the C library's own; glibc's and musl's have 80 bytes.
+        var space = stackalloc byte[256];
+        var error = InitFileActions(space);
+        process = 0;
+        if (error == 0)
+        {
+            error = AddDuplicate(space, descriptor, 3);
+            error = error == 0 ? Spawn(out process, command[0], space, 0, [.. command, null], [.. variables, null]) : error;
+            _ = DestroyFileActions(space);
+        }
+
+        return error;
+    }
+
+    /// <summary>Whether a child has ended; then it is none any more.</summary>
+    public static bool HasEnded(int process)
+    {
+        const int WNOHANG = 1;
+        return WaitFor(process, out _, WNOHANG) != 0;
+    }
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_init")]
+    private static unsafe partial int InitFileActions(byte* actions);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_adddup2")]
+    private static unsafe partial int AddDuplicate(byte* actions, int descriptor, int newDescriptor);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_destroy")]
+    private static unsafe partial int DestroyFileActions(byte* actions);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn", StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial int Spawn(out int process, string path, byte* actions, nint attributes, string?[] arguments, string?[] variables);
+
+    [LibraryImport("libc", EntryPoint = "waitpid", SetLastError = true)]
+    private static partial int WaitFor(int process, out int status, int options);
+
     [LibraryImport("libc", EntryPoint = "signal")]
     public static partial nint Signal(int signal, nint handler);
 

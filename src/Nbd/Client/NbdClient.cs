@@ -28,6 +28,7 @@ public static class NbdClient
                 handshake.Wire.Dispose();
                 return exports;
             },
+            run: null,
             cancellationToken);
 
     /// <summary>Asks the server that options of driver <c>nbd</c> name for its exports.</summary>
@@ -57,6 +58,7 @@ public static class NbdClient
                 handshake.Wire.Dispose();
                 return info with { IsEncrypted = options.Tls is not null };
             },
+            run: null,
             cancellationToken);
     }
 }

@@ -17,14 +17,16 @@ internal sealed partial class NbdConnection
     // An error chunk's payload: fixed fields, a message, and room for the fields that unknown types may add.
     private const int MaxErrorPayload = NbdErrorChunk.PrefixSize + NbdProtocol.MaxStringBytes + NbdErrorChunk.OffsetSize;
 
-    private async Task ReadRepliesAsync()
+    // On the connection's own thread, which nobody else has to wake.
+    private void ReadReplies()
     {
+        t_isReader = true;
         var scratch = ArrayPool<byte>.Shared.Rent(ScratchBytes);
         try
         {
             while (true)
             {
-                await ReadReplyAsync(scratch).ConfigureAwait(false);
+                ReadReply(scratch);
             }
         }
         catch (NbdConnectionException e)
@@ -43,22 +45,23 @@ internal sealed partial class NbdConnection
         {
             ArrayPool<byte>.Shared.Return(scratch);
             FailAll();
+            _ended.SetResult();
         }
     }
 
-    private async ValueTask ReadReplyAsync(byte[] scratch)
+    private void ReadReply(byte[] scratch)
     {
-        await _input.ReadAsync(scratch.AsMemory(0, NbdSimpleReply.Size), CancellationToken.None).ConfigureAwait(false);
+        _input.Read(scratch.AsSpan(0, NbdSimpleReply.Size));
         var magic = BinaryPrimitives.ReadUInt32BigEndian(scratch);
         if (magic == NbdProtocol.SimpleReplyMagic)
         {
-            await TakeSimpleReplyAsync(NbdSimpleReply.Parse(scratch)).ConfigureAwait(false);
+            TakeSimpleReply(NbdSimpleReply.Parse(scratch));
         }
         else if (magic == (Export.Style == NbdHeaderStyle.Extended ? NbdProtocol.ExtendedReplyMagic : NbdProtocol.StructuredReplyMagic) && Export.Style != NbdHeaderStyle.Simple)
         {
             var rest = NbdChunkHeader.SizeOf(Export.Style) - NbdSimpleReply.Size;
-            await _input.ReadAsync(scratch.AsMemory(NbdSimpleReply.Size, rest), CancellationToken.None).ConfigureAwait(false);
-            await TakeChunkAsync(NbdChunkHeader.Parse(scratch, Export.Style), scratch).ConfigureAwait(false);
+            _input.Read(scratch.AsSpan(NbdSimpleReply.Size, rest));
+            TakeChunk(NbdChunkHeader.Parse(scratch, Export.Style), scratch);
         }
         else
         {
@@ -71,7 +74,7 @@ internal sealed partial class NbdConnection
         }
     }
 
-    private async ValueTask TakeSimpleReplyAsync(NbdSimpleReply reply)
+    private void TakeSimpleReply(NbdSimpleReply reply)
     {
         var request = Find(reply.Cookie);
         if (Export.Style == NbdHeaderStyle.Extended)
@@ -91,13 +94,13 @@ internal sealed partial class NbdConnection
         }
         else if (request.Command == NbdCommand.Read)
         {
-            await ReceiveDataAsync(request, 0, (int)request.Length).ConfigureAwait(false);
+            ReceiveData(request, 0, (int)request.Length);
         }
 
         Finish(request, isSimple: true);
     }
 
-    private async ValueTask TakeChunkAsync(NbdChunkHeader chunk, byte[] scratch)
+    private void TakeChunk(NbdChunkHeader chunk, byte[] scratch)
     {
         var request = Find(chunk.Cookie);
         if (Export.Style == NbdHeaderStyle.Extended && chunk.RequestOffset != (ulong)request.Offset)
@@ -111,22 +114,22 @@ internal sealed partial class NbdConnection
             case NbdChunkType.None when chunk.Length == 0 && isLast:
                 break;
             case NbdChunkType.OffsetData when request.Command == NbdCommand.Read && chunk.Length > NbdOffsetData.PrefixSize:
-                await _input.ReadAsync(scratch.AsMemory(0, NbdOffsetData.PrefixSize), CancellationToken.None).ConfigureAwait(false);
+                _input.Read(scratch.AsSpan(0, NbdOffsetData.PrefixSize));
                 var dataLength = (uint)Math.Min(chunk.Length - NbdOffsetData.PrefixSize, uint.MaxValue);
                 var dataAt = Place(request, BinaryPrimitives.ReadUInt64BigEndian(scratch), dataLength, "data");
-                await ReceiveDataAsync(request, dataAt, (int)dataLength).ConfigureAwait(false);
+                ReceiveData(request, dataAt, (int)dataLength);
                 break;
             case NbdChunkType.OffsetHole when request.Command == NbdCommand.Read && chunk.Length == NbdOffsetHole.PayloadSize:
-                await _input.ReadAsync(scratch.AsMemory(0, NbdOffsetHole.PayloadSize), CancellationToken.None).ConfigureAwait(false);
+                _input.Read(scratch.AsSpan(0, NbdOffsetHole.PayloadSize));
                 var (holeOffset, holeLength) = NbdOffsetHole.ParsePayload(scratch);
                 Clear(request, Place(request, holeOffset, holeLength, "a hole"), (int)holeLength);
                 break;
             case NbdChunkType.BlockStatus when request.Command == NbdCommand.BlockStatus && Export.Style == NbdHeaderStyle.Structured:
             case NbdChunkType.BlockStatusExt when request.Command == NbdCommand.BlockStatus && Export.Style == NbdHeaderStyle.Extended:
-                await TakeStatusAsync(request, chunk, scratch).ConfigureAwait(false);
+                TakeStatus(request, chunk, scratch);
                 break;
             case var type when (type & NbdChunkType.ErrorBit) != 0:
-                await TakeErrorAsync(request, chunk, scratch).ConfigureAwait(false);
+                TakeError(request, chunk, scratch);
                 break;
             default:
                 throw Violation($"a chunk of type {(ushort)chunk.Type}, {chunk.Length} bytes and flags {(ushort)chunk.Flags} came in reply to {request.Command}");
@@ -153,12 +156,12 @@ internal sealed partial class NbdConnection
             : (int)start;
     }
 
-    private async ValueTask ReceiveDataAsync(NbdPendingRequest request, int at, int length)
+    private void ReceiveData(NbdPendingRequest request, int at, int length)
     {
         if (request.Hold())
         {
             // If this throws, the connection ends, and with it the request lets go of the buffer.
-            await _input.ReadAsync(request.Operation.Buffer.Slice(at, length), CancellationToken.None).ConfigureAwait(false);
+            _input.Read(request.Operation.Buffer.Span.Slice(at, length));
             request.LetGo();
             return;
         }
@@ -167,7 +170,7 @@ internal sealed partial class NbdConnection
         while (length > 0)
         {
             var count = Math.Min(length, scratch.Length);
-            await _input.ReadAsync(scratch.AsMemory(0, count), CancellationToken.None).ConfigureAwait(false);
+            _input.Read(scratch.AsSpan(0, count));
             length -= count;
         }
 
@@ -183,7 +186,7 @@ internal sealed partial class NbdConnection
         }
     }
 
-    private async ValueTask TakeStatusAsync(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
+    private void TakeStatus(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
     {
         var prefix = NbdStatusDescriptor.PrefixSizeOf(Export.Style);
         var size = NbdStatusDescriptor.SizeOf(Export.Style);
@@ -195,7 +198,7 @@ internal sealed partial class NbdConnection
             throw Violation($"a block status of {length} bytes");
         }
 
-        await _input.ReadAsync(scratch.AsMemory(0, prefix), CancellationToken.None).ConfigureAwait(false);
+        _input.Read(scratch.AsSpan(0, prefix));
         var id = BinaryPrimitives.ReadUInt32BigEndian(scratch);
         if (Export.Style == NbdHeaderStyle.Extended && BinaryPrimitives.ReadUInt32BigEndian(scratch.AsSpan(4)) != count)
         {
@@ -203,9 +206,9 @@ internal sealed partial class NbdConnection
         }
 
         var context = IndexOfContext(id);
-        if (context < 0)
+        if (context < 0 || (request.Operation.OnlyContext ?? context) != context)
         {
-            throw Violation($"a block status of context {id}, which was not selected");
+            throw Violation($"a block status of context {id}, which was not {(context < 0 ? "selected" : "asked for")}");
         }
 
         if (request.Statuses.Length == 0)
@@ -226,7 +229,7 @@ internal sealed partial class NbdConnection
         while (count > 0)
         {
             var batch = (int)Math.Min(count, (ulong)(ScratchBytes / size));
-            await _input.ReadAsync(scratch.AsMemory(0, batch * size), CancellationToken.None).ConfigureAwait(false);
+            _input.Read(scratch.AsSpan(0, batch * size));
             count -= (ulong)batch;
             for (var i = 0; i < batch; i++)
             {
@@ -263,23 +266,23 @@ internal sealed partial class NbdConnection
         return -1;
     }
 
-    private async ValueTask TakeErrorAsync(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
+    private void TakeError(NbdPendingRequest request, NbdChunkHeader chunk, byte[] scratch)
     {
         if (chunk.Length > MaxErrorPayload)
         {
             throw Violation($"an error chunk of {chunk.Length} bytes, more than {MaxErrorPayload}");
         }
 
-        var payload = scratch.AsMemory(0, (int)chunk.Length);
-        await _input.ReadAsync(payload, CancellationToken.None).ConfigureAwait(false);
-        if (!NbdErrorChunk.TryParse(payload.Span, chunk.Type, out var error))
+        var payload = scratch.AsSpan(0, (int)chunk.Length);
+        _input.Read(payload);
+        if (!NbdErrorChunk.TryParse(payload, chunk.Type, out var error))
         {
             throw Violation("an error chunk contradicts itself");
         }
 
         if (chunk.Type == NbdChunkType.ErrorOffset)
         {
-            var offset = BinaryPrimitives.ReadUInt64BigEndian(payload.Span[^NbdErrorChunk.OffsetSize..]);
+            var offset = BinaryPrimitives.ReadUInt64BigEndian(payload[^NbdErrorChunk.OffsetSize..]);
             if (offset < (ulong)request.Offset || offset - (ulong)request.Offset >= (ulong)request.Length)
             {
                 throw Violation($"an error at {offset} lies outside the {request.Length} bytes at {request.Offset} that were asked for");
@@ -298,7 +301,8 @@ internal sealed partial class NbdConnection
                 throw Violation($"the reply to the read of {request.Length} bytes at {request.Offset} ended with bytes missing");
             }
 
-            if (request.Command == NbdCommand.BlockStatus && (request.Statuses.Length == 0 || Array.Exists(request.Statuses, status => status is null)))
+            if (request.Command == NbdCommand.BlockStatus && (request.Statuses.Length == 0
+                || (request.Operation.OnlyContext is { } only ? request.Statuses[only] is null : Array.Exists(request.Statuses, status => status is null))))
             {
                 throw Violation("a block status reply without a status");
             }
@@ -309,6 +313,10 @@ internal sealed partial class NbdConnection
             _pending[SlotOf(request.Cookie)] = null;
         }
 
+        CountAnswer(request);
+        _slots.Release();
+
+        // Last of all: who waits may go on right here.
         if (request.Error is { } error)
         {
             request.Fail(error);
@@ -317,8 +325,6 @@ internal sealed partial class NbdConnection
         {
             request.Succeed();
         }
-
-        _slots.Release();
     }
 
     private NbdPendingRequest Find(ulong cookie)

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Platter.Core.Errors;
+using Platter.Core.Storages;
 using Platter.Nbd.Protocol;
 using Platter.Nbd.Wire;
 
@@ -7,8 +8,9 @@ namespace Platter.Nbd.Client;
 
 /// <summary>One connection in its transmission phase, with many requests in flight.</summary>
 /// <remarks>
-/// Requests go out under a send lock; one loop reads all replies and finds the request by its cookie, whose low bits are the request's
-/// slot. An error that the server reports fails one request. Anything that breaks the protocol ends the connection, since nothing after
+/// Requests go out under a send lock, mostly on the thread of whoever asks. One thread of the connection's own reads all replies, blocking, and finds the request by its cookie, whose low
+/// bits are the request's slot: bytes that arrive wake that thread and nobody else, and where callers allow it (<see cref="InlineCompletions"/>) it also
+/// does what they do next. An error that the server reports fails one request. Anything that breaks the protocol ends the connection, since nothing after
 /// it can be trusted to be where it should. Locks, in this order: a slot, the send lock, <c>_gate</c>, a request's own.
 /// Thread-safe.
 /// </remarks>
@@ -22,6 +24,12 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     // Up to here, a copy is cheaper than another system call.
     private const int MaxCopiedPayload = 32 * 1024;
 
+    // So much the buffers between us and a server take in any case: sending it does not wait for the server.
+    private const int NeverWaitsBytes = 68 * 1024;
+
+    [ThreadStatic]
+    private static bool t_isReader;
+
     private static readonly TimeSpan s_abandonDelay = TimeSpan.FromSeconds(2);
 
     private readonly NbdWire _wire;
@@ -34,17 +42,19 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     private readonly byte[] _requestBytes;
     private ulong _nextSerial;
     private NbdConnectionException? _failure;
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _loopEnded;
     private int _disposed;
     private int _inFlight;
-    private Task _loop = Task.CompletedTask;
+    private int _unanswered;
+    private int _longReplies;
 
     private NbdConnection(NbdHandshake handshake, string name, NbdExportInfo export)
     {
         _wire = handshake.Wire;
         _input = handshake.Input;
         _name = name;
-        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? 0 : MaxCopiedPayload)];
+        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? NbdStatusQuery.SizeOf(1) : MaxCopiedPayload)];
         Export = export;
     }
 
@@ -55,7 +65,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     public int InFlight => Volatile.Read(ref _inFlight);
 
     /// <summary>Completes when the connection has ended, for whatever reason; never fails.</summary>
-    public Task Ended => _loop;
+    public Task Ended => _ended.Task;
 
     /// <summary>Connects and enters the transmission phase.</summary>
     /// <exception cref="BlockException">The server cannot be reached, refuses, breaks the protocol or takes too long.</exception>
@@ -66,16 +76,18 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             async (handshake, token) =>
             {
                 var export = await handshake.EnterAsync(address.ExportName, options.AllContexts, options.BestStyle, token).ConfigureAwait(false);
-                var connection = new NbdConnection(handshake, address.ToString(), export);
-                connection._loop = Task.Run(connection.ReadRepliesAsync, CancellationToken.None);
-                return connection;
+                return new NbdConnection(handshake, address.ToString(), export);
             },
+            static connection => connection.ReadReplies(),
             cancellationToken);
 
     /// <summary>Sends a request that obeys the export's size constraints, and waits for its answer.</summary>
+    /// <param name="operation">The request.</param>
+    /// <param name="inline">Whether the caller goes on upon the reader's thread (<see cref="InlineCompletions"/>).</param>
+    /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="NbdConnectionException">The connection has ended; whether the request was done is unknown.</exception>
     /// <exception cref="BlockException">The server refuses or failed.</exception>
-    public async ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, CancellationToken cancellationToken)
+    public async ValueTask<NbdPendingRequest> RequestAsync(NbdOperation operation, bool inline, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _inFlight);
         try
@@ -96,7 +108,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             NbdPendingRequest request;
             try
             {
-                request = Register(operation);
+                request = Register(operation, inline);
                 if (operation.Payload.Length > 0)
                 {
                     request.Hold();
@@ -153,10 +165,10 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         }
 
         Kill(new NbdConnectionException($"{_name}: the connection is closed", isLost: false));
-        await _loop.ConfigureAwait(false);
+        await Ended.ConfigureAwait(false);
     }
 
-    private NbdPendingRequest Register(in NbdOperation operation)
+    private NbdPendingRequest Register(in NbdOperation operation, bool inline)
     {
         lock (_gate)
         {
@@ -167,36 +179,68 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             }
 
             var slot = Array.IndexOf(_pending, null);
-            var request = new NbdPendingRequest(operation, (++_nextSerial << SlotBits) | (uint)slot);
+            var request = new NbdPendingRequest(operation, (++_nextSerial << SlotBits) | (uint)slot, inline);
             _pending[slot] = request;
             return request;
         }
     }
 
+    private ValueTask SendRequestAsync(NbdPendingRequest request)
+    {
+        var bytes = NbdRequest.ExtendedSize + request.Operation.Payload.Length;
+        var unanswered = Interlocked.Add(ref _unanswered, bytes);
+        if (request.HasLongReply)
+        {
+            Interlocked.Increment(ref _longReplies);
+        }
+
+        // Who calls an asynchronous method does not expect to wait in it, unless it promised that it can. And a reader must not wait for a server that may be waiting for it to read.
+        if (unanswered <= NeverWaitsBytes
+            || (InlineCompletions.AreAllowed && (t_isReader ? Volatile.Read(ref _longReplies) == 0 : Thread.CurrentThread.IsThreadPoolThread)))
+        {
+            SendRequest(request);
+            return ValueTask.CompletedTask;
+        }
+
+        return new(Task.Run(() => SendRequest(request)));
+    }
+
+    private void CountAnswer(NbdPendingRequest request)
+    {
+        Interlocked.Add(ref _unanswered, -(NbdRequest.ExtendedSize + request.Operation.Payload.Length));
+        if (request.HasLongReply)
+        {
+            Interlocked.Decrement(ref _longReplies);
+        }
+    }
+
     // Not cancellable: half a request would leave the server waiting for the rest of it.
-    private async ValueTask SendRequestAsync(NbdPendingRequest request)
+    private void SendRequest(NbdPendingRequest request)
     {
         var operation = request.Operation;
-        var payload = operation.Payload;
+        var payload = operation.Payload.Span;
         var flags = operation.Flags;
+        var length = (ulong)operation.Length;
         if (Export.Style == NbdHeaderStyle.Extended && operation.Command == NbdCommand.Write)
         {
             flags |= NbdCommandFlags.PayloadLength;
         }
+        else if (operation.OnlyContext is { } context)
+        {
+            flags |= NbdCommandFlags.PayloadLength;
+            payload = new NbdStatusQuery(length, [Export.Contexts[context].Id]).ToArray();
+            length = (ulong)payload.Length;
+        }
 
-        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, (ulong)operation.Length).WriteTo(_requestBytes, Export.Style);
-
+        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, length).WriteTo(_requestBytes, Export.Style);
         try
         {
-            if (payload.Length <= MaxCopiedPayload)
+            var copied = payload[..Math.Min(payload.Length, _requestBytes.Length - size)];
+            copied.CopyTo(_requestBytes.AsSpan(size));
+            _wire.Send(_requestBytes.AsSpan(0, size + copied.Length));
+            if (copied.Length < payload.Length)
             {
-                payload.CopyTo(_requestBytes.AsMemory(size));
-                await _wire.SendAsync(_requestBytes.AsMemory(0, size + payload.Length), CancellationToken.None).ConfigureAwait(false);
-            }
-            else
-            {
-                await _wire.SendAsync(_requestBytes.AsMemory(0, size), CancellationToken.None).ConfigureAwait(false);
-                await _wire.SendAsync(payload, CancellationToken.None).ConfigureAwait(false);
+                _wire.Send(payload[copied.Length..]);
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
@@ -206,7 +250,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         }
         finally
         {
-            if (payload.Length > 0)
+            if (operation.Payload.Length > 0)
             {
                 request.LetGo();
             }

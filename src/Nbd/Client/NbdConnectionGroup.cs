@@ -1,4 +1,5 @@
 using Platter.Core.Errors;
+using Platter.Core.Storages;
 using Platter.Nbd.Protocol;
 
 namespace Platter.Nbd.Client;
@@ -98,7 +99,7 @@ internal sealed class NbdConnectionGroup : IAsyncDisposable
                         _ = AddConnectionsAsync(set, CancellationToken.None);
                     }
 
-                    var request = await connection.RequestAsync(operation, cancellationToken).ConfigureAwait(false);
+                    var request = await connection.RequestAsync(operation, set.MayCompleteInline && InlineCompletions.AreAllowed, cancellationToken).ConfigureAwait(false);
                     if (_log is not null && NbdWriteLog.Concerns(operation))
                     {
                         _log.Add(operation);
@@ -307,7 +308,7 @@ internal sealed class NbdConnectionGroup : IAsyncDisposable
 
             foreach (var operation in _log?.ToArray() ?? [])
             {
-                await first.RequestAsync(operation, _stop.Token).ConfigureAwait(false);
+                await first.RequestAsync(operation, inline: false, _stop.Token).ConfigureAwait(false);
             }
         }
         catch
@@ -378,6 +379,9 @@ internal sealed class NbdConnectionGroup : IAsyncDisposable
 
         /// <summary>Completes when the set was dropped and its last request has ended.</summary>
         public Task Settled => _settled.Task;
+
+        /// <summary>Whether the threads that receive shall do the callers' work as well: not the only one, where another processor could do that.</summary>
+        public bool MayCompleteInline => _connections.Length > 1 || Environment.ProcessorCount <= 2;
 
         /// <summary>Counts a request in, unless it is too late.</summary>
         public bool TryEnter()

@@ -6,6 +6,8 @@ using Platter.Nbd.Wire;
 namespace Platter.Nbd.Client;
 
 /// <summary>Finds a server, connects to it and begins the handshake.</summary>
+/// <remarks>All of it waits on a thread of its own, which then is the connection's. A socket that was once waited for asynchronously would have .NET's event thread woken for
+/// whatever arrives, for as long as it lives.</remarks>
 internal static class NbdConnector
 {
     private static readonly TimeSpan s_retryDelay = TimeSpan.FromMilliseconds(100);
@@ -14,10 +16,34 @@ internal static class NbdConnector
     /// <param name="address">The server.</param>
     /// <param name="options">How long to try, and how to encrypt.</param>
     /// <param name="haggle">The rest of the handshake. The wire is its own once it returns, and disposed if it throws.</param>
+    /// <param name="run">What the thread does once the caller has the result; never throws.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="BlockException">The server cannot be reached, refuses, breaks the protocol or takes too long.</exception>
     public static async ValueTask<T> OpenAsync<T>(
-        NbdAddress address, NbdClientOptions options, Func<NbdHandshake, CancellationToken, Task<T>> haggle, CancellationToken cancellationToken)
+        NbdAddress address, NbdClientOptions options, Func<NbdHandshake, CancellationToken, Task<T>> haggle, Action<T>? run, CancellationToken cancellationToken)
+    {
+        var opened = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var thread = new Thread(() =>
+        {
+            T result;
+            try
+            {
+                result = Open(address, options, haggle, cancellationToken);
+            }
+            catch (Exception e)
+            {
+                opened.SetException(e);
+                return;
+            }
+
+            opened.SetResult(result);
+            run?.Invoke(result);
+        }) { IsBackground = true, Name = "NBD client" };
+        thread.UnsafeStart();
+        return await opened.Task.ConfigureAwait(false);
+    }
+
+    private static T Open<T>(NbdAddress address, NbdClientOptions options, Func<NbdHandshake, CancellationToken, Task<T>> haggle, CancellationToken cancellationToken)
     {
         var name = address.ToString();
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -27,22 +53,24 @@ internal static class NbdConnector
         try
         {
             socket = address.Vsock is { } vsock
-                ? await ConnectToMachineAsync(vsock, address, options, limit.Token).ConfigureAwait(false)
-                : await ConnectAsync(address, options.RetriesOpening, limit.Token).ConfigureAwait(false);
-            handshake = new NbdHandshake(new SocketWire(socket), name);
-            await handshake.GreetAsync(limit.Token).ConfigureAwait(false);
+                ? ConnectToMachine(vsock, address, options, limit.Token)
+                : Connect(address, options.RetriesOpening, limit.Token);
+            handshake = new NbdHandshake(new SocketWire(socket, blocking: true), name);
+
+            // The wire does what it is asked for before it returns: nothing is left to be waited for here.
+            Finish(handshake.GreetAsync(limit.Token));
             if (options.Tls is { } tls)
             {
-                await handshake.StartTlsAsync(tls, options.TlsHostName, limit.Token).ConfigureAwait(false);
+                Finish(handshake.StartTlsAsync(tls, options.TlsHostName, limit.Token));
             }
 
-            return await haggle(handshake, limit.Token).ConfigureAwait(false);
+            return haggle(handshake, limit.Token).GetAwaiter().GetResult();
         }
         catch (Exception e)
         {
             if (handshake is { MayAbort: true })
             {
-                await TryAbortAsync(handshake).ConfigureAwait(false);
+                TryAbort(handshake);
             }
 
             handshake?.Wire.Dispose();
@@ -63,12 +91,14 @@ internal static class NbdConnector
         }
     }
 
-    private static async ValueTask TryAbortAsync(NbdHandshake handshake)
+    private static void Finish(ValueTask step) => step.AsTask().GetAwaiter().GetResult();
+
+    private static void TryAbort(NbdHandshake handshake)
     {
         try
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            await handshake.AbortAsync(limit.Token).ConfigureAwait(false);
+            Finish(handshake.AbortAsync(limit.Token));
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
         {
@@ -76,7 +106,7 @@ internal static class NbdConnector
         }
     }
 
-    private static async ValueTask<Socket> ConnectToMachineAsync(
+    private static Socket ConnectToMachine(
         (uint ContextId, uint Port) vsock, NbdAddress address, NbdClientOptions options, CancellationToken cancellationToken)
     {
         var connect = options.ConnectVsock ?? throw new BlockException(BlockErrorKind.Unsupported, $"{address}: vsock cannot be used here");
@@ -84,33 +114,30 @@ internal static class NbdConnector
         {
             try
             {
-                // The call waits for the other machine.
-                return await Task.Run(() => connect(vsock.ContextId, vsock.Port), cancellationToken).WaitAsync(cancellationToken).ConfigureAwait(false);
+                // The call waits for the other machine, and nothing can interrupt it.
+                return Task.Run(() => connect(vsock.ContextId, vsock.Port), cancellationToken).WaitAsync(cancellationToken).GetAwaiter().GetResult();
             }
             catch (BlockException) when (options.RetriesOpening)
             {
-                await Task.Delay(s_retryDelay, cancellationToken).ConfigureAwait(false);
+                Pause(cancellationToken);
             }
         }
     }
 
-    private static async ValueTask<Socket> ConnectAsync(NbdAddress address, bool retry, CancellationToken cancellationToken)
+    private static Socket Connect(NbdAddress address, bool retry, CancellationToken cancellationToken)
     {
         while (true)
         {
             try
             {
-                return address.SocketPath is { } path
-                    ? await ConnectAsync(
-                        new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified), new UnixDomainSocketEndPoint(path), cancellationToken).ConfigureAwait(false)
-                    : await ConnectToHostAsync(address, cancellationToken).ConfigureAwait(false);
+                return address.SocketPath is { } path ? ConnectToPath(path, cancellationToken) : ConnectToHost(address, cancellationToken);
             }
             catch (Exception e)
             {
                 switch (e)
                 {
                     case SocketException when retry:
-                        await Task.Delay(s_retryDelay, cancellationToken).ConfigureAwait(false);
+                        Pause(cancellationToken);
                         break;
                     case SocketException error:
                         var kind = KindOf(error, address);
@@ -126,23 +153,47 @@ internal static class NbdConnector
         }
     }
 
-    // One address after the other, each with a socket of its own: a socket that was set up cannot be connected twice everywhere (.NET 9 on Linux).
-    private static async ValueTask<Socket> ConnectToHostAsync(NbdAddress address, CancellationToken cancellationToken)
+    private static void Pause(CancellationToken cancellationToken)
     {
-        var addresses = await Dns.GetHostAddressesAsync(address.Host!, cancellationToken).ConfigureAwait(false);
+        cancellationToken.WaitHandle.WaitOne(s_retryDelay);
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    // A server that has too many waiting for it makes connecting wait, and nothing but a time limit ends that.
+    private static Socket ConnectToPath(string path, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { SendTimeout = (int)s_retryDelay.TotalMilliseconds };
+            try
+            {
+                Connect(socket, new UnixDomainSocketEndPoint(path), cancellationToken);
+                socket.SendTimeout = 0;
+                return socket;
+            }
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.WouldBlock or SocketError.TimedOut)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    // One address after the other, each with a socket of its own: a socket that was set up cannot be connected twice everywhere (.NET 9 on Linux).
+    private static Socket ConnectToHost(NbdAddress address, CancellationToken cancellationToken)
+    {
+        var addresses = Dns.GetHostAddressesAsync(address.Host!, cancellationToken).GetAwaiter().GetResult();
         SocketException? failure = null;
         foreach (var one in addresses)
         {
-            Socket? socket = null;
             try
             {
-                socket = new Socket(one.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+                var socket = new Socket(one.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
                 SetUp(socket);
-                return await ConnectAsync(socket, new IPEndPoint(one, address.Port), cancellationToken).ConfigureAwait(false);
+                Connect(socket, new IPEndPoint(one, address.Port), cancellationToken);
+                return socket;
             }
             catch (SocketException e)
             {
-                socket?.Dispose();
                 failure = e;
             }
         }
@@ -150,16 +201,25 @@ internal static class NbdConnector
         throw failure ?? new SocketException((int)SocketError.HostNotFound);
     }
 
-    private static async ValueTask<Socket> ConnectAsync(Socket socket, EndPoint to, CancellationToken cancellationToken)
+    private static void Connect(Socket socket, EndPoint to, CancellationToken cancellationToken)
     {
         try
         {
-            await socket.ConnectAsync(to, cancellationToken).ConfigureAwait(false);
-            return socket;
+            using (cancellationToken.UnsafeRegister(static socket => ((Socket)socket!).Dispose(), socket))
+            {
+                socket.Connect(to);
+            }
+
+            cancellationToken.ThrowIfCancellationRequested();
         }
-        catch
+        catch (Exception e)
         {
             socket.Dispose();
+            if (e is SocketException or ObjectDisposedException)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+
             throw;
         }
     }

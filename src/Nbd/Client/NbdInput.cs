@@ -7,12 +7,47 @@ namespace Platter.Nbd.Client;
 /// <remarks>One reader at a time.</remarks>
 internal sealed class NbdInput(NbdWire wire)
 {
+    // From here on, another system call costs less than copying.
+    private const int DirectBytes = 8 * 1024;
+
     private readonly byte[] _buffer = new byte[64 * 1024];
     private int _start;
     private int _end;
 
+    // How much is asked for together with the head of a reply: many small replies, or not much of the large payload that probably comes next and has a place of its own.
+    private int _ahead = 64 * 1024;
+
     /// <summary>Whether nothing has been received that was not asked for yet.</summary>
     public bool IsEmpty => _start == _end;
+
+    /// <summary>Fills <paramref name="into"/>, waiting on the calling thread.</summary>
+    /// <exception cref="EndOfStreamException">The peer closed the connection before that.</exception>
+    /// <exception cref="SocketException">The connection broke.</exception>
+    public void Read(Span<byte> into)
+    {
+        var buffered = Math.Min(_end - _start, into.Length);
+        _buffer.AsSpan(_start, buffered).CopyTo(into);
+        _start += buffered;
+        into = into[buffered..];
+        if (into.Length >= DirectBytes)
+        {
+            for (_ahead = DirectBytes; into.Length > 0;)
+            {
+                into = into[Some(wire.Receive(into))..];
+            }
+        }
+        else if (into.Length > 0)
+        {
+            for (_start = _end = 0; _end < into.Length;)
+            {
+                _end += Some(wire.Receive(_buffer.AsSpan(_end, Math.Max(_ahead, into.Length) - _end)));
+            }
+
+            _buffer.AsSpan(0, into.Length).CopyTo(into);
+            _start = into.Length;
+            _ahead = _buffer.Length;
+        }
+    }
 
     /// <summary>Fills <paramref name="into"/>.</summary>
     /// <exception cref="EndOfStreamException">The peer closed the connection before that.</exception>
@@ -37,21 +72,17 @@ internal sealed class NbdInput(NbdWire wire)
         _start = _end = 0;
         while (into.Length >= _buffer.Length)
         {
-            into = into[await ReceiveSomeAsync(into, cancellationToken).ConfigureAwait(false)..];
+            into = into[Some(await wire.ReceiveAsync(into, cancellationToken).ConfigureAwait(false))..];
         }
 
         while (_end < into.Length)
         {
-            _end += await ReceiveSomeAsync(_buffer.AsMemory(_end), cancellationToken).ConfigureAwait(false);
+            _end += Some(await wire.ReceiveAsync(_buffer.AsMemory(_end), cancellationToken).ConfigureAwait(false));
         }
 
         _buffer.AsSpan(0, into.Length).CopyTo(into.Span);
         _start = into.Length;
     }
 
-    private async ValueTask<int> ReceiveSomeAsync(Memory<byte> into, CancellationToken cancellationToken)
-    {
-        var received = await wire.ReceiveAsync(into, cancellationToken).ConfigureAwait(false);
-        return received > 0 ? received : throw new EndOfStreamException();
-    }
+    private static int Some(int received) => received > 0 ? received : throw new EndOfStreamException();
 }

@@ -17,6 +17,9 @@ internal readonly record struct NbdOperation(NbdCommand Command, long Offset, lo
     /// <summary>What a write writes; <see cref="Length"/> bytes.</summary>
     public ReadOnlyMemory<byte> Payload { get; init; }
 
+    /// <summary>Which of the contexts that were selected a status request is about; null for all.</summary>
+    public int? OnlyContext { get; init; }
+
     /// <summary>Into a buffer.</summary>
     public static NbdOperation Read(long offset, Memory<byte> buffer) => new(NbdCommand.Read, offset, buffer.Length) { Buffer = buffer };
 

@@ -6,9 +6,12 @@ namespace Platter.Nbd.Client;
 /// <summary>A request that a server has not finished answering: what was asked, what has come, and who waits for it.</summary>
 /// <remarks>The sender and the reader loop hold the caller's buffer while bytes of it are under way. A caller that gives up gets it back at once, or when
 /// these are through.</remarks>
-internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
+/// <param name="operation">What is asked.</param>
+/// <param name="cookie">Its name on the wire.</param>
+/// <param name="inline">Whether who waits for success goes on upon the thread that reads the reply.</param>
+internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie, bool inline)
 {
-    private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _done = new(inline ? TaskCreationOptions.None : TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
     private CancellationToken _abandonedBy;
     private bool _abandoned;
@@ -24,6 +27,9 @@ internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
     public long Offset => Operation.Offset;
 
     public long Length => Operation.Length;
+
+    /// <summary>Whether its reply may fill the buffers between the server and us.</summary>
+    public bool HasLongReply => Command is NbdCommand.Read or NbdCommand.BlockStatus;
 
     /// <summary>What of a read has come.</summary>
     public NbdReadCoverage Coverage { get; } = new();
@@ -55,7 +61,7 @@ internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
         {
             if (--_holders == 0 && _abandoned)
             {
-                _done.TrySetCanceled(_abandonedBy);
+                Cancel(_abandonedBy);
             }
         }
     }
@@ -70,7 +76,7 @@ internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
             _abandonedBy = by;
             if (_holders == 0)
             {
-                _done.TrySetCanceled(by);
+                Cancel(by);
             }
 
             return _holders > 0;
@@ -87,13 +93,31 @@ internal sealed class NbdPendingRequest(in NbdOperation operation, ulong cookie)
         {
             if (_abandoned)
             {
-                _done.TrySetCanceled(_abandonedBy);
+                Cancel(_abandonedBy);
             }
         }
 
-        _done.TrySetException(error);
+        Elsewhere(() =>
+        {
+            _done.TrySetException(error);
 
-        // Nobody may be left to look at it.
-        _ = _done.Task.Exception;
+            // Nobody may be left to look at it.
+            _ = _done.Task.Exception;
+        });
+    }
+
+    private void Cancel(CancellationToken by) => Elsewhere(() => _done.TrySetCanceled(by));
+
+    // Who failed or gave up does not go on inside of whoever made it so.
+    private void Elsewhere(Action complete)
+    {
+        if (inline)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(static complete => complete(), complete, preferLocal: false);
+        }
+        else
+        {
+            complete();
+        }
     }
 }

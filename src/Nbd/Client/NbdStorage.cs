@@ -143,7 +143,7 @@ public sealed partial class NbdStorage : Storage
 
         var start = Sizes.AlignDown(at.Value, _minimum);
         var generation = _extents.Generation;
-        var reply = await QueryStatusAsync(start, Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start), cancellationToken).ConfigureAwait(false);
+        var reply = await QueryStatusAsync(0, start, Math.Min(Math.Max(length, MapAheadBytes) + (at.Value - start), Length - start), cancellationToken).ConfigureAwait(false);
         _extents.Add(generation, start, _mapContext == NbdProtocol.AllocationContext ? reply.Statuses[0]! : [.. reply.Statuses[0]!.Select(WithoutZeros)], Length);
         if (_extents.TryFind(at.Value, length, out extent))
         {
@@ -174,7 +174,7 @@ public sealed partial class NbdStorage : Storage
 
         var end = at + Math.Min(length, Length - at);
         var start = Sizes.AlignDown(at, _minimum);
-        var reply = await QueryStatusAsync(start, end - start, cancellationToken).ConfigureAwait(false);
+        var reply = await QueryStatusAsync(index, start, end - start, cancellationToken).ConfigureAwait(false);
         var result = new List<NbdContextExtent>();
         foreach (var extent in reply.Statuses[index]!)
         {
@@ -192,12 +192,13 @@ public sealed partial class NbdStorage : Storage
             : throw new BlockException(BlockErrorKind.Protocol, $"{Name}: the server describes less than one of its own blocks at {at}");
     }
 
-    // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for.
-    private ValueTask<NbdPendingRequest> QueryStatusAsync(long start, long length, CancellationToken cancellationToken)
+    // Whole blocks, but the end of the export may lie inside one; and no more than a request has room for. Other contexts are left out where the server can do that: theirs may cost it a lot.
+    private ValueTask<NbdPendingRequest> QueryStatusAsync(int context, long start, long length, CancellationToken cancellationToken)
     {
         length = Math.Min(AlignUp(length), Length - start);
         length = Math.Min(length, Export.Style == NbdHeaderStyle.Extended ? long.MaxValue : Sizes.AlignDown(uint.MaxValue, _minimum));
-        return RequestAsync(new(NbdCommand.BlockStatus, start, length), cancellationToken);
+        var others = Export.Contexts.Count > 1 && Export.Style == NbdHeaderStyle.Extended && Export.Can(NbdTransmissionFlags.BlockStatusPayload);
+        return RequestAsync(new(NbdCommand.BlockStatus, start, length) { OnlyContext = others ? context : null }, cancellationToken);
     }
 
     // Bit 1 means zeros in base:allocation only; in another context it means something else, and nobody must read zeros because of it.

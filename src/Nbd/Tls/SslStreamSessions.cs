@@ -84,7 +84,7 @@ internal sealed class SslStreamSessions(SslStreamCertificateContext? certificate
     public async ValueTask<NbdWire> ConnectAsync(SocketWire wire, string hostName, Func<IReadOnlyList<byte[]>, TlsRefusal?>? judge, CancellationToken cancellationToken)
     {
         TlsRefusal? refusal = null;
-        var stream = new WireStream(wire, blocking: false);
+        var stream = new WireStream(wire, blocking: true);
         var ssl = new SslStream(stream, leaveInnerStreamOpen: true);
         try
         {

@@ -5,7 +5,10 @@ using System.Runtime.InteropServices;
 namespace Platter.Nbd.Wire;
 
 /// <summary>A socket without encryption. Owns it.</summary>
-internal sealed class SocketWire(Socket socket) : NbdWire
+/// <param name="socket">Connected.</param>
+/// <param name="blocking">Asynchronous members do their work before they return: who calls them has a thread to wait on, and the socket is in blocking mode, in which
+/// nobody but the waiting thread wakes up for what arrives. Cancelling them then cuts the connection.</param>
+internal sealed class SocketWire(Socket socket, bool blocking = false) : NbdWire
 {
     /// <summary>The socket, for whoever puts TLS on top of it.</summary>
     public Socket Socket => socket;
@@ -64,11 +67,17 @@ internal sealed class SocketWire(Socket socket) : NbdWire
 
     /// <inheritdoc/>
     public override ValueTask<int> ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken) =>
-        socket.ReceiveAsync(into, SocketFlags.None, cancellationToken);
+        blocking ? new(Receive(into.Span, cancellationToken)) : socket.ReceiveAsync(into, SocketFlags.None, cancellationToken);
 
     /// <inheritdoc/>
     public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
+        if (blocking)
+        {
+            Send(bytes.Span, cancellationToken);
+            return;
+        }
+
         while (bytes.Length > 0)
         {
             bytes = bytes[await socket.SendAsync(bytes, SocketFlags.None, cancellationToken).ConfigureAwait(false)..];
@@ -83,6 +92,39 @@ internal sealed class SocketWire(Socket socket) : NbdWire
 
     /// <inheritdoc/>
     public override void Dispose() => socket.Dispose();
+
+    private int Receive(Span<byte> into, CancellationToken cancellationToken)
+    {
+        using var cut = CutBy(cancellationToken);
+        try
+        {
+            var count = socket.Receive(into);
+            return count > 0 || !cancellationToken.IsCancellationRequested ? count : throw new OperationCanceledException(cancellationToken);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException && cancellationToken.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancellationToken);
+        }
+    }
+
+    private void Send(ReadOnlySpan<byte> bytes, CancellationToken cancellationToken)
+    {
+        using var cut = CutBy(cancellationToken);
+        try
+        {
+            Send(bytes);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException && cancellationToken.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancellationToken);
+        }
+    }
+
+    private CancellationTokenRegistration CutBy(CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        return cancellationToken.UnsafeRegister(static wire => ((SocketWire)wire!).Cut(), this);
+    }
 
     // For a socket, 0 means for ever; less than a millisecond is not 0.
     private static int Milliseconds(TimeSpan timeout) =>

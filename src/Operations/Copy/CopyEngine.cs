@@ -33,6 +33,9 @@ public sealed class CopyEngine
     private readonly SemaphoreSlim _cursorGate = new(1, 1);
     private readonly Lock _reportGate = new();
     private readonly RateLimiter? _limiter;
+
+    // Whether a worker only moves bytes, so that it may do so on the thread that received them.
+    private readonly bool _isLight;
     private GuestOffset _cursor;
     private long _done;
     private long _written;
@@ -46,6 +49,7 @@ public sealed class CopyEngine
         _granularity = (int)Math.Max(options.SparseBytes, Math.Min(target.Unit, MaxZeroGranularity));
         _options = options;
         _progress = progress;
+        _isLight = options.Digest is null && target is { WritesWholeUnits: false };
         _limiter = options.BytesPerSecond > 0 ? new RateLimiter(options.BytesPerSecond) : null;
     }
 
@@ -77,6 +81,11 @@ public sealed class CopyEngine
                         await stop.CancelAsync().ConfigureAwait(false);
                         throw;
                     }
+                    finally
+                    {
+                        // Whoever waits for the copy has promised nothing.
+                        await Task.Yield();
+                    }
                 },
                 CancellationToken.None);
         }
@@ -92,6 +101,11 @@ public sealed class CopyEngine
 
     private async Task WorkAsync(CancellationToken cancellationToken)
     {
+        if (_isLight)
+        {
+            InlineCompletions.Allow();
+        }
+
         using var segment = new Segment();
         while (await ClaimAsync(cancellationToken).ConfigureAwait(false) is { } chunk)
         {

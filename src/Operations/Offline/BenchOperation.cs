@@ -1,5 +1,6 @@
 using Platter.Core.Errors;
 using Platter.Core.Graph;
+using Platter.Core.Storages;
 using Platter.Core.Units;
 
 namespace Platter.Operations.Offline;
@@ -30,6 +31,7 @@ public static class BenchOperation
         var (failed, done) = (0, 0);
         async Task WorkAsync()
         {
+            InlineCompletions.Allow();
             byte[]? buffer = null;
             for (int i; Volatile.Read(ref failed) == 0 && (i = Interlocked.Increment(ref next)) < first + count;)
             {
@@ -69,6 +71,9 @@ public static class BenchOperation
         if (options.Depth == 1)
         {
             await WorkAsync().ConfigureAwait(false);
+
+            // Whoever waits for the end has promised nothing.
+            await Task.Yield();
             return;
         }
 
@@ -79,6 +84,7 @@ public static class BenchOperation
         }
 
         await Task.WhenAll(workers).ConfigureAwait(false);
+        await Task.Yield();
     }
 
     private static GuestOffset OffsetOf(BlockNode node, BenchOptions options, int index)

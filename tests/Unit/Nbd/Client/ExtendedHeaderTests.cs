@@ -1,6 +1,7 @@
 using Platter.Core.Errors;
 using Platter.Core.Storages;
 using Platter.Core.Units;
+using Platter.Nbd.Client;
 using Platter.Nbd.Protocol;
 using Platter.TestKit;
 using Xunit;
@@ -36,6 +37,57 @@ public sealed class ExtendedHeaderTests
         Assert.False(buffer.AsSpan(0, 512).ContainsAnyExcept((byte)0));
         Assert.Equal(TestContent.Make(1, 8192 + 512, 4096 - 512), buffer[512..]);
         Assert.Equal(new StorageExtent(4096, false, true), await storage.MapAsync(HostOffset.Zero, (long)Size, Cancel));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_server_that_can_leave_contexts_out_is_asked_for_the_one_that_is_wanted(bool can)
+    {
+        const string second = "qemu:dirty-bitmap:b";
+        var flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly | (can ? NbdTransmissionFlags.BlockStatusPayload : NbdTransmissionFlags.None);
+        var asked = new List<uint[]>();
+        await using var server = new ScriptedServer(async peer =>
+        {
+            await peer.EnterAsync(Size, extended: true, flags: flags, secondContext: second);
+            while (true)
+            {
+                var request = await peer.ReadRequestAsync();
+                uint[] ids = [ContextId, ContextId + 1];
+                if (request.HasPayload(NbdHeaderStyle.Extended))
+                {
+                    Assert.True(NbdStatusQuery.TryParse(await peer.ReceiveAsync((int)request.Length), out var query));
+                    Assert.Equal(Size, query.EffectLength);
+                    ids = [.. query.ContextIds];
+                }
+
+                asked.Add(ids);
+                foreach (var id in ids)
+                {
+                    await peer.ChunkAsync(request.Cookie, NbdChunkType.BlockStatusExt, id == ids[^1], ExtendedStatus(id, 1, (Size, id == ContextId ? 0UL : 1)));
+                }
+            }
+        });
+        await using var storage = await NbdStorage.OpenAsync(server.Address, new NbdClientOptions { Contexts = [second] }, Cancel);
+        Assert.Equal(new StorageExtent((long)Size, true, false), await storage.MapAsync(HostOffset.Zero, (long)Size, Cancel));
+        Assert.Equal([new NbdContextExtent(0, (long)Size, 1)], await storage.ReadContextAsync(second, 0, (long)Size, Cancel));
+        Assert.Equal(can ? [[ContextId], [ContextId + 1]] : [[ContextId, ContextId + 1], [ContextId, ContextId + 1]], asked);
+    }
+
+    [Fact]
+    public async Task An_answer_about_a_context_that_was_left_out_ends_the_connection()
+    {
+        await using var server = new ScriptedServer(async peer =>
+        {
+            await peer.EnterAsync(Size, extended: true, flags: NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.BlockStatusPayload, secondContext: "x:y");
+            var request = await peer.ReadRequestAsync();
+            await peer.ReceiveAsync((int)request.Length);
+            await peer.ChunkAsync(request.Cookie, NbdChunkType.BlockStatusExt, true, ExtendedStatus(ContextId + 1, 1, (Size, 0)));
+            await peer.WaitForEndAsync();
+        });
+        await using var storage = await NbdStorage.OpenAsync(server.Address, new NbdClientOptions { Contexts = ["x:y"] }, Cancel);
+        var e = await Assert.ThrowsAnyAsync<BlockException>(() => storage.MapAsync(HostOffset.Zero, (long)Size, Cancel).AsTask());
+        Assert.Contains("which was not asked for", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]

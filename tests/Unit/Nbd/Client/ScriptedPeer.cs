@@ -104,7 +104,7 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
     /// <summary>Haggles like a good server, up to and with the acknowledgement of GO.</summary>
     public async Task EnterAsync(
         ulong size, bool structured = true, bool context = true, byte[]? blockSizes = null, bool extended = false,
-        NbdTransmissionFlags flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly)
+        NbdTransmissionFlags flags = NbdTransmissionFlags.HasFlags | NbdTransmissionFlags.ReadOnly, string? secondContext = null)
     {
         KnowsExtendedHeaders = extended;
         Style = structured ? NbdHeaderStyle.Structured : NbdHeaderStyle.Simple;
@@ -121,6 +121,11 @@ internal sealed class ScriptedPeer(Socket socket, CancellationToken stop)
                     break;
                 case NbdOption.SetMetaContext when context:
                     await ReplyAsync(option, NbdOptionReplyType.MetaContext, ContextReply(ContextId, "base:allocation"));
+                    if (secondContext is not null)
+                    {
+                        await ReplyAsync(option, NbdOptionReplyType.MetaContext, ContextReply(ContextId + 1, secondContext));
+                    }
+
                     break;
                 case NbdOption.Go:
                     await ReplyAsync(option, NbdOptionReplyType.Info, ExportInfo(size, flags));
