@@ -39,6 +39,11 @@ internal sealed class ServeCommand : Command
 
     private static readonly Option s_disconnect = new('d', "disconnect", "/dev/nbdN", "Detach a block device, whoever attached it, and end.");
     private static readonly Option s_shared = new('e', "shared", "COUNT", "Clients at a time, 100 by default; further ones wait. 0 for no limit.");
+    private static readonly Option s_limits = new(
+        '\0', "limits", "NAME=VALUE,...",
+        "What clients may take: handshake=10 (seconds until their first request), stall=30 (seconds without progress inside the data of a write or a reply), "
+        + "memory=256M (for the larger requests of all of them), stop=5 (seconds that requests have to end in when the server is stopped).");
+
     private static readonly Option s_persistent = new('t', "persistent", null, string.Empty);
     private static readonly Option s_once = new('\0', "once", null, "End when the last client has gone.");
     private static readonly Option s_readOnly = new('r', "read-only", null, string.Empty);
@@ -55,7 +60,7 @@ internal sealed class ServeCommand : Command
     public override IReadOnlyList<Option> Options { get; } =
     [
         CommonOptions.Help, s_writable, s_overlay, CommonOptions.Format, CommonOptions.Snapshot, s_socket, s_socketMode, s_vsock, s_bind, s_port, s_name, s_description,
-        s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_connect, s_disconnect, s_shared, s_once, s_fork,
+        s_export, s_snapshots, s_layers, s_bitmap, s_depth, s_offset, s_size, s_partition, s_discard, s_detectZeroes, s_cache, s_connect, s_disconnect, s_shared, s_limits, s_once, s_fork,
         s_pidFile, s_verbose, CommonOptions.ImageOpts, CommonOptions.ForceShare, CommonOptions.Object, CommonOptions.PasswordFile, CommonOptions.Disk,
         CommonOptions.Untrusted, s_persistent, s_readOnly, .. TlsArguments.OfServer,
     ];
@@ -113,6 +118,7 @@ internal sealed class ServeCommand : Command
             Bind = arguments.Get(s_bind) ?? "localhost",
             Port = arguments.Get(s_port) is { } port ? ServeSettings.ParsePort(port, 0) : ServeSettings.DefaultPort,
             MaxClients = arguments.Get(s_shared) is { } shared ? ServeSettings.ParseClients(shared) : null,
+            Limits = arguments.Get(s_limits) is { } limits ? ServeLimits.Parse(limits) : new(),
             Device = arguments.Get(s_connect),
             Persistent = !arguments.Has(s_once) && !arguments.Has(s_connect),
             PidFile = arguments.Get(s_pidFile),

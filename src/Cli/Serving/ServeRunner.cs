@@ -14,8 +14,6 @@ internal static class ServeRunner
     // Of sun_path's 108 bytes the last one is NUL.
     private const int MaxSocketPathBytes = 107;
 
-    private static readonly TimeSpan s_timeToFinish = TimeSpan.FromSeconds(5);
-
     /// <summary>Serves.</summary>
     /// <returns>The exit code: a signal is the ordinary end, and 0.</returns>
     /// <exception cref="BlockException">An image cannot be opened, or the address not be listened on.</exception>
@@ -68,7 +66,7 @@ internal static class ServeRunner
 
         // The kernel writes what it still has: before the server stops.
         device?.Dispose();
-        await server.StopAsync(s_timeToFinish).ConfigureAwait(false);
+        await server.StopAsync(settings.Limits.Stop).ConfigureAwait(false);
         return 0;
     }
 
@@ -84,7 +82,16 @@ internal static class ServeRunner
 
     private static NbdServerOptions OptionsOf(Session session, ServeSettings settings, TaskCompletionSource end)
     {
-        var options = new NbdServerOptions { Log = settings.Verbose ? session.Complain : null, SocketMode = settings.SocketMode, Tls = settings.Tls };
+        var options = new NbdServerOptions
+        {
+            Log = settings.Verbose ? session.Complain : null,
+            SocketMode = settings.SocketMode,
+            Tls = settings.Tls,
+            HandshakeTimeout = settings.Limits.Handshake,
+            SendTimeout = settings.Limits.Stall,
+            ReceiveTimeout = settings.Limits.Stall,
+            MaxTotalInFlightBytes = settings.Limits.Memory,
+        };
         if (settings.MaxClients is { } most)
         {
             options = options with { MaxConnections = most == 0 ? int.MaxValue : most };

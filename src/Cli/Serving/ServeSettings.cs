@@ -38,6 +38,9 @@ internal sealed record ServeSettings
     /// <summary>Clients at a time; 0 for no limit, null for the server's own.</summary>
     public int? MaxClients { get; init; }
 
+    /// <summary>What clients may take.</summary>
+    public ServeLimits Limits { get; init; } = new();
+
     /// <summary>Go on when the last client has gone.</summary>
     public bool Persistent { get; init; } = true;
 

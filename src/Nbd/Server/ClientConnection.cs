@@ -91,7 +91,7 @@ internal sealed class ClientConnection
         {
             if (!_stopping)
             {
-                _server.Report($"client {Number}: {e.Message}");
+                _server.Report($"client {Number}: {Reason(e)}");
             }
         }
         catch (Exception e)
@@ -105,6 +105,11 @@ internal sealed class ClientConnection
             _server.Remove(this);
         }
     }
+
+    // The host's words for a limit that was reached are "Connection timed out", and only sending has one here.
+    private string Reason(Exception e) => e is not SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock } ? e.Message
+        : _transmission is null ? "the handshake took too long"
+        : $"it took no reply for {_options.SendTimeout.TotalSeconds} s";
 
     private void Prepare()
     {

@@ -37,10 +37,16 @@ internal sealed class ReplySender(NbdWire wire) : IDisposable
 
     /// <summary>Throws what a thread that sent replies met.</summary>
     /// <exception cref="BlockException">Nothing can be sent any more.</exception>
+    /// <exception cref="SocketException">It took too long.</exception>
     public void ThrowIfFailed()
     {
         if (_failure is { } failure)
         {
+            if (failure is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock })
+            {
+                throw new SocketException((int)SocketError.TimedOut);
+            }
+
             throw new BlockException(BlockErrorKind.Protocol, $"replies could not be sent: {failure.Message}", failure);
         }
     }

@@ -10,7 +10,9 @@ internal static class NbdTalk
     {
         using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         socket.Connect(new UnixDomainSocketEndPoint(path));
-        socket.ReceiveTimeout = socket.SendTimeout = 5000;
+
+        // Only what never ends takes so long, however busy the machine is.
+        socket.ReceiveTimeout = socket.SendTimeout = 60_000;
         long received = 0;
         var buffer = new byte[1 << 16];
         try

@@ -244,6 +244,23 @@ public sealed class ServerCommandTests
         Assert.Equal("600", ToolRunner.RunChecked("stat", "-c", "%a", server.Socket).Text.Trim());
     }
 
+    [Fact]
+    public void After_a_kill_the_same_socket_can_be_served_again()
+    {
+        ToolRunner.RequireOrSkip("nbdinfo");
+        using var folder = new TempFolder();
+        var image = Image(folder);
+        using var killed = NbdServer.Start(PlatterCli.Command("serve", "-f", "raw", "-k", "{socket}", image), folder);
+        var refused = ToolRunner.Run(PlatterCli.Command("serve", "-f", "raw", "-k", killed.Socket, image));
+        Assert.Equal(1, refused.ExitCode);
+        Assert.StartsWith($"platter: {killed.Socket}: cannot listen: ", refused.Error, StringComparison.Ordinal);
+        ToolRunner.RunChecked("kill", "-KILL", $"{killed.ProcessId}");
+        killed.Stop();
+        using var server = NbdServer.Start(
+            PlatterCli.Command("serve", "-f", "raw", "-k", "{socket}", image), folder, prepare: path => File.Move(killed.Socket, path));
+        Assert.Equal("1048576", ToolRunner.RunChecked("nbdinfo", "--size", server.Uri).Text.Trim());
+    }
+
     // Raw images have nothing to check.
     private static string QuietQcow2(TempFolder folder)
     {

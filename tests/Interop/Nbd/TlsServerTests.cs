@@ -144,6 +144,25 @@ public sealed class TlsServerTests : IDisposable
         Assert.Equal(expected, output.Contains("0003e889045565a9" + "00000003" + "00000001" + "00000000", StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Nobody_negotiates_twice(bool certificates)
+    {
+        ToolRunner.RequireOrSkip("openssl");
+        await using var disk = await Disk.OpenAsync(_image, new() { Format = "raw" });
+        await using var server = new NbdServerOnTcp(
+            disk, certificates ? NbdServerCertificates.Load(_credentials.Directory, new()) : NbdServerKeys.Load(KnownFormats.PreSharedKeyTls, _credentials.KeyFile));
+        using var bridge = new StartTlsBridge(server.Port);
+        string[] arguments = ["2", "openssl", "s_client", "-state", "-connect", $"127.0.0.1:{bridge.Port}", "-tls1_2", .. certificates ? (string[])[] : ["-psk_identity", "qemu", "-psk", _credentials.KeyOf("qemu")]];
+
+        // A line that begins with R has it ask for another handshake. It is cut, or waits in vain.
+        var result = ToolRunner.Run(new ToolCommand("timeout", arguments) { Input = "R\n"u8.ToArray() });
+        var told = result.Text + result.Error;
+        Assert.Contains("RENEGOTIATING", told, StringComparison.Ordinal);
+        Assert.Equal(2, told.Split("read finished").Length);
+    }
+
     [Fact]
     public void Under_the_name_qemu_nbd_it_takes_the_same_objects()
     {

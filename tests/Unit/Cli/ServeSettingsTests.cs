@@ -16,6 +16,21 @@ public sealed class ServeSettingsTests
     }
 
     [Fact]
+    public void Limits_are_those_of_the_server_unless_they_are_given()
+    {
+        var defaults = new Platter.Nbd.Server.NbdServerOptions();
+        foreach (var limits in (ServeLimits[])[Serve("i").Limits, Peer("i").Limits])
+        {
+            Assert.Equal((defaults.HandshakeTimeout, defaults.SendTimeout, defaults.MaxTotalInFlightBytes), (limits.Handshake, limits.Stall, limits.Memory));
+            Assert.Equal(defaults.ReceiveTimeout, limits.Stall);
+            Assert.Equal(TimeSpan.FromSeconds(5), limits.Stop);
+        }
+
+        var given = Serve("--limits=handshake=1,stall=2,stop=0,memory=1G", "i").Limits;
+        Assert.Equal((1, 2, 0, 1L << 30), (given.Handshake.TotalSeconds, given.Stall.TotalSeconds, given.Stop.TotalSeconds, given.Memory));
+    }
+
+    [Fact]
     public void The_peer_listens_everywhere_for_one_client()
     {
         var settings = Peer("-r", "a.qcow2");
@@ -55,6 +70,9 @@ public sealed class ServeSettingsTests
     [Theory]
     [InlineData("--socket cannot be used together with --bind or --port", "-k", "/s", "-p", "1", "i")]
     [InlineData("--once and --persistent exclude each other", "--once", "-t", "i")]
+    [InlineData("--limits has no 'speed': expected handshake, stall, stop or memory", "--limits=speed=1", "i")]
+    [InlineData("--limits handshake='0': expected 1 to 86400 seconds", "--limits=stall=3,handshake=0", "i")]
+    [InlineData("--limits stop='': expected 0 to 86400 seconds", "--limits=stop", "i")]
     [InlineData("Invalid port '65536': expected 0 to 65535", "-p", "65536", "i")]
     public void Serve_refuses_contradictions(string message, params string[] args) =>
         Assert.Equal(message, Assert.Throws<UsageException>(() => Serve(args)).Message);

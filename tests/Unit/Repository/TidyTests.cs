@@ -97,6 +97,17 @@ public sealed partial class TidyTests
         Assert.All(named, name => Assert.Contains($" {name}(", tests));
     }
 
+    [Fact]
+    public void Every_test_that_the_page_of_attacks_names_is_there()
+    {
+        var tests = string.Concat(RepositoryFile.List(["tests/Unit/Nbd", "tests/Interop/Nbd", "tests/Fuzz"], ".cs").Select(RepositoryFile.Read));
+        var rows = RepositoryFile.Read("docs/security-nbd.md").Split('\n').Where(line => line.StartsWith("| ", StringComparison.Ordinal) && !line.StartsWith("| ---", StringComparison.Ordinal)).ToList();
+        Assert.All(rows.SelectMany(row => TestName().Matches(row).Select(match => match.Groups[1].Value)), name => Assert.Contains($" {name}(", tests));
+
+        // Nothing is claimed without a test; a table's first line has none.
+        Assert.All(rows.Where(row => !row.EndsWith("| Tests |", StringComparison.Ordinal)), row => Assert.Matches(TestName(), row));
+    }
+
     // A cell's test: words with underscores between them.
     [GeneratedRegex(@"`([A-Z][a-z0-9]*(?:_\w+)+)`")]
     private static partial Regex TestName();

@@ -119,7 +119,9 @@ public sealed class FairnessTests
     /// <summary>Reads below the last MiB block their thread until they are let go, one at a time; what is above is at hand.</summary>
     private sealed class GatedStorage : Storage
     {
-        private readonly SemaphoreSlim _gate = new(0);
+        private readonly Lock _gate = new();
+        private readonly Queue<ManualResetEventSlim> _waiting = new();
+        private int _free;
         private int _begun;
 
         public int Begun => Volatile.Read(ref _begun);
@@ -130,7 +132,24 @@ public sealed class FairnessTests
 
         public override long Length => Size;
 
-        public void LetGo(int count) => _gate.Release(count);
+        /// <summary>Lets go who has waited longest, or who comes next.</summary>
+        public void LetGo(int count)
+        {
+            lock (_gate)
+            {
+                for (; count > 0; count--)
+                {
+                    if (_waiting.TryDequeue(out var oldest))
+                    {
+                        oldest.Set();
+                    }
+                    else
+                    {
+                        _free++;
+                    }
+                }
+            }
+        }
 
         public async Task HasAsync(int count)
         {
@@ -152,13 +171,33 @@ public sealed class FairnessTests
         {
             if (at.Value < Size - Megabyte)
             {
-                Interlocked.Increment(ref _begun);
-                _gate.Wait(TimeSpan.FromMinutes(1), cancellationToken);
+                Wait();
                 Ended.Enqueue(at.Value);
             }
 
             buffer.Span.Clear();
             return new(buffer.Length);
+        }
+
+        private void Wait()
+        {
+            using var mine = new ManualResetEventSlim();
+            lock (_gate)
+            {
+                if (_free > 0)
+                {
+                    _free--;
+                    mine.Set();
+                }
+                else
+                {
+                    _waiting.Enqueue(mine);
+                }
+
+                Interlocked.Increment(ref _begun);
+            }
+
+            mine.Wait(TimeSpan.FromMinutes(1));
         }
     }
 }

@@ -1,5 +1,9 @@
 using System.Buffers;
 using System.Buffers.Binary;
+using Platter.Core.Graph;
+using Platter.Core.Images;
+using Platter.Core.Storages;
+using Platter.Core.Units;
 using Platter.Nbd.Protocol;
 using Platter.Nbd.Server;
 using Xunit;
@@ -196,6 +200,72 @@ public sealed class HandshakeTests
     }
 
     [Theory]
+    [InlineData(4096, NbdOptionReplyType.Ack)]
+    [InlineData(4097, NbdOptionReplyType.ErrInvalid)]
+    internal void Names_of_contexts_have_the_same_limit(int length, NbdOptionReplyType expected)
+    {
+        // Written by hand: our own writer refuses such names.
+        var data = new byte[4 + 1 + 4 + 4 + length];
+        data[3] = 1;
+        data[4] = (byte)'a';
+        data[8] = 1;
+        BinaryPrimitives.WriteInt32BigEndian(data.AsSpan(9), length);
+        data.AsSpan(13).Fill((byte)'x');
+        data[14] = (byte)':';
+        foreach (var option in (NbdOption[])[NbdOption.ListMetaContext, NbdOption.SetMetaContext])
+        {
+            var handshake = Two();
+            Send(handshake, NbdOption.StructuredReply, [], out _);
+            Assert.Equal(expected, Last(handshake, option, data, out _));
+        }
+    }
+
+    [Fact]
+    public void More_queries_than_there_can_be_contexts_are_too_big()
+    {
+        var handshake = Two();
+        Send(handshake, NbdOption.StructuredReply, [], out _);
+        foreach (var (count, expected) in (ReadOnlySpan<(int, NbdOptionReplyType)>)[(256, NbdOptionReplyType.Ack), (257, NbdOptionReplyType.ErrTooBig)])
+        {
+            var queries = new NbdMetaContextQuery("a", [.. Enumerable.Repeat("base:allocation", count)]).ToArray();
+            Assert.Equal(expected, Last(handshake, NbdOption.SetMetaContext, queries, out _));
+        }
+    }
+
+    [Fact]
+    public void Asking_what_contexts_another_export_has_changes_no_selection()
+    {
+        var handshake = Two();
+        Send(handshake, NbdOption.StructuredReply, [], out _);
+        Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("a", ["base:allocation"]).ToArray(), out _);
+        Assert.Equal(2, Send(handshake, NbdOption.ListMetaContext, new NbdMetaContextQuery("b", []).ToArray(), out _).Count);
+        Send(handshake, NbdOption.Go, new NbdExportQuery("a", 0).ToArray(), out _);
+        Assert.Equal([0u], handshake.Contexts);
+    }
+
+    [Fact]
+    public void Nothing_of_a_disk_is_touched_before_a_client_has_named_it()
+    {
+        var untouched = new NbdExport(new UntouchableDisk());
+        var handshake = New(("a", s_a), ("b", untouched));
+        Send(handshake, NbdOption.List, [], out _);
+        Send(handshake, NbdOption.StructuredReply, [], out _);
+        Send(handshake, NbdOption.ListMetaContext, new NbdMetaContextQuery("b", []).ToArray(), out _);
+        Send(handshake, NbdOption.SetMetaContext, new NbdMetaContextQuery("b", ["base:allocation"]).ToArray(), out _);
+        Send(handshake, NbdOption.Info, new NbdExportQuery("a", 0).ToArray(), out _);
+        Assert.ThrowsAny<InvalidOperationException>(() => Send(handshake, NbdOption.Info, new NbdExportQuery("b", 0).ToArray(), out _));
+
+        // And without encryption, where it is demanded, by nothing.
+        var strict = new ServerHandshake(new Dictionary<string, NbdExport> { ["b"] = untouched }, new() { Tls = Tls.TlsTestFiles.Server() });
+        foreach (var option in (NbdOption[])[NbdOption.Info, NbdOption.Go])
+        {
+            Assert.Equal(NbdOptionReplyType.ErrTlsRequired, Last(strict, option, new NbdExportQuery("b", 0).ToArray(), out _));
+        }
+
+        Assert.Equal(HandshakeStep.Close, strict.Accept(new(NbdOption.ExportName, 1), "b"u8, new ArrayBufferWriter<byte>()));
+    }
+
+    [Theory]
     [InlineData(4u)]
     [InlineData(12u)]
     [InlineData(0u)]
@@ -312,5 +382,29 @@ public sealed class HandshakeTests
             28 when hex.StartsWith("0003", StringComparison.Ordinal) => $"{hex[..4]} {hex[4..12]} {hex[12..20]} {hex[20..]}",
             _ => $"{hex[..4]} {hex[4..]}",
         };
+    }
+
+    /// <summary>A disk that may not be asked anything.</summary>
+    private sealed class UntouchableDisk : BlockNode
+    {
+        public override string Name => throw Touched();
+
+        public override string FormatName => throw Touched();
+
+        public override long VirtualSize => throw Touched();
+
+        public override IEnumerable<Storage> Storages => throw Touched();
+
+        public override ValueTask<Extent> MapAsync(
+            GuestOffset at, long length, MapDetail detail = MapDetail.Metadata, CancellationToken cancellationToken = default) => throw Touched();
+
+        public override ValueTask<ImageInfo> GetInfoAsync(CancellationToken cancellationToken = default) => throw Touched();
+
+        public override ValueTask<CheckReport> CheckAsync(
+            Action<CheckFinding> report, IProgress<double>? progress = null, CancellationToken cancellationToken = default) => throw Touched();
+
+        public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+        private static InvalidOperationException Touched() => new("touched");
     }
 }

@@ -68,10 +68,11 @@ public sealed class LongRequestTests
     }
 
     [Theory]
+    [InlineData(0ul)]
     [InlineData(ulong.MaxValue)]
     [InlineData(1ul << 63)]
     [InlineData((ulong)Size + 1)]
-    internal async Task A_length_beyond_the_disk_is_refused_whatever_it_wraps_to(ulong length)
+    internal async Task A_length_of_nothing_or_beyond_the_disk_is_refused_whatever_it_wraps_to(ulong length)
     {
         var disk = new EndlessDisk();
         await using var fixture = new ServerFixture(new NbdExport(disk) { IsWritable = true });
@@ -82,7 +83,7 @@ public sealed class LongRequestTests
             Assert.Equal(NbdError.Inval, client.Do(NbdCommand.Read, at, length));
             Assert.Equal(NbdError.Inval, client.Do(NbdCommand.Trim, at, length));
             Assert.Equal(NbdError.Inval, client.Do(NbdCommand.Cache, at, length));
-            Assert.Equal(NbdError.NoSpc, client.Do(NbdCommand.WriteZeroes, at, length));
+            Assert.Equal(length == 0 && at <= (ulong)Size ? NbdError.Inval : NbdError.NoSpc, client.Do(NbdCommand.WriteZeroes, at, length));
         }
 
         Assert.Equal(0, disk.Done);
@@ -112,6 +113,23 @@ public sealed class LongRequestTests
         var descriptor = NbdStatusDescriptor.Parse(body.AsSpan(8), NbdHeaderStyle.Extended);
         Assert.Equal(24, body.Length);
         Assert.InRange((long)descriptor.Length, 65536, Size / 2);
+    }
+
+    [Theory]
+    [InlineData(uint.MaxValue, 1ul << 32)]
+    [InlineData(uint.MaxValue, (1ul << 32) - 1000)]
+    [InlineData(1u, (1ul << 32) - 1)]
+    public async Task A_block_status_across_4_GiB_is_told_in_descriptors_of_32_bits(uint length, ulong at)
+    {
+        var disk = new EndlessDisk();
+        await using var fixture = new ServerFixture(new NbdExport(disk));
+        using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured, "base:allocation");
+        client.Send(NbdCommand.BlockStatus, at, length);
+        var (header, body) = client.ReceiveChunk();
+        Assert.Equal((NbdChunkType.BlockStatus, 12), (header.Type, body.Length));
+
+        // It may tell of less than was asked, when there are very many extents.
+        Assert.InRange((uint)NbdStatusDescriptor.Parse(body.AsSpan(4), NbdHeaderStyle.Structured).Length, Math.Max(length, 100_000) - 100_000, length);
     }
 
     private static void Send(RawClient client, NbdCommand command, long length, int times = 1)

@@ -92,6 +92,7 @@ public sealed class NbdServerTests
         half.Socket.Send([0x49, 0x48]);
         Assert.True(silent.IsClosed());
         Assert.True(half.IsClosed());
+        Assert.Equal(["client 1: the handshake took too long", "client 2: the handshake took too long"], fixture.Log.Order());
     }
 
     [Fact]

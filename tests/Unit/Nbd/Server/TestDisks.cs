@@ -24,7 +24,7 @@ internal static class TestDisks
     /// <summary>Any storage as a raw disk.</summary>
     public static BlockNode Raw(Storage storage, long size) => new ImageNode(new RawImage(storage, HostOffset.Zero, size), null);
 
-    /// <summary>Reads wait until they are let go, on another thread, as over a network.</summary>
+    /// <summary>Reads and writes wait until they are let go, on another thread, as over a network.</summary>
     public sealed class SlowStorage(byte[] bytes) : Storage
     {
         private readonly TaskCompletionSource _go = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -38,12 +38,20 @@ internal static class TestDisks
 
         public void LetGo() => _go.TrySetResult();
 
+        public override bool IsReadOnly => false;
+
         public override async ValueTask<int> ReadAsync(HostOffset at, Memory<byte> buffer, CancellationToken cancellationToken = default)
         {
             Interlocked.Increment(ref _waiting);
             await _go.Task;
             bytes.AsMemory((int)at.Value, buffer.Length).CopyTo(buffer);
             return buffer.Length;
+        }
+
+        public override async ValueTask WriteAsync(HostOffset at, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            Interlocked.Increment(ref _waiting);
+            await _go.Task;
         }
     }
 

@@ -323,7 +323,7 @@ public sealed class WriteTests
             [
                 new NbdStatusQuery(Size, [1]).ToArray(), new NbdStatusQuery(Size, [2, 2]).ToArray(), new NbdStatusQuery(Size, []).ToArray(),
                 new NbdStatusQuery(0, [2]).ToArray(), new NbdStatusQuery(Size + 1, [2]).ToArray(), new NbdStatusQuery(Size, [0, 2, 1]).ToArray(), [1, 2, 3],
-                new byte[100_000],
+                new byte[100_000], new byte[8 + (4 << 20)],
             ])
         {
             Assert.Equal(NbdError.Inval, client.Do(NbdCommand.BlockStatus, 0, (ulong)wrong.Length, 0, wrong));

@@ -54,6 +54,24 @@ public sealed class PreSharedKeyTests
         Assert.Equal(["client 1: TLS: there is no key of 'nobody'"], server.Log);
     }
 
+    [Fact]
+    public async Task A_name_that_would_paint_the_operators_terminal_is_told_without_its_colours()
+    {
+        await using var server = Serve();
+        const string Name = "\u001b[31mno\u009bbody\u202e";
+        var key = Keys($"{Name}:000102030405060708090a0b0c0d0e0f").Get("test", Name);
+        var e = await Assert.ThrowsAsync<BlockException>(() => TlsTalk.OpenAsync(server, new NbdClientKey(Provider(false), key)));
+        Assert.DoesNotContain(e.Message, char.IsControl);
+        while (server.Log.Count == 0)
+        {
+            await Task.Delay(1);
+        }
+
+        var line = Assert.Single(server.Log);
+        Assert.Contains("there is no key of", line, StringComparison.Ordinal);
+        Assert.DoesNotContain(line, c => char.IsControl(c) || c == '\u202e');
+    }
+
     [Theory]
     [MemberData(nameof(Old))]
     public void Without_a_key_nobody_learns_which_names_are_known(bool old)

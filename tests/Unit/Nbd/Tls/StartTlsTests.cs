@@ -1,10 +1,13 @@
 using System.Net.Security;
 using System.Net.Sockets;
+using Platter.Core.Errors;
 using Platter.Core.Tls;
 using Platter.Host.Tls;
+using Platter.Nbd.Client;
 using Platter.Nbd.Protocol;
 using Platter.Nbd.Server;
 using Platter.Nbd.Tls;
+using Platter.TestKit;
 using Platter.Tests.Unit.Nbd.Server;
 using Xunit;
 
@@ -200,6 +203,53 @@ public sealed class StartTlsTests
         using var talk = TlsTalk.Over(await ClientTls(kind).ConnectAsync(new(client.Socket), "localhost", TestContext.Current.CancellationToken));
         client.Socket.Send([0x17, 0x03, 0x03, 0x10, 0x00, 1, 2, 3]);
         Assert.True(await talk.IsClosedAsync());
+    }
+
+    [Theory]
+    [InlineData(true, 0x0301)]
+    [InlineData(true, 0x0302)]
+    [InlineData(false, 0x0301)]
+    [InlineData(false, 0x0302)]
+    public async Task A_server_that_chooses_an_old_version_is_refused_by_our_client(bool certificates, int version)
+    {
+        using var folder = new TempFolder("old");
+        using var listening = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listening.Bind(new UnixDomainSocketEndPoint(folder["s"]));
+        listening.Listen();
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(new UnixDomainSocketEndPoint(folder["s"]));
+        using var peer = listening.Accept();
+        byte[] hello = [(byte)(version >> 8), (byte)version, .. new byte[32], 0, 0xc0, 0x2f, 0];
+        peer.Send([0x16, 0x03, 0x01, 0, (byte)(hello.Length + 4), 0x02, 0, 0, (byte)hello.Length, .. hello]);
+        var e = await Assert.ThrowsAsync<BlockException>(
+            async () => await ClientTls(certificates).ConnectAsync(new(socket), "localhost", TestContext.Current.CancellationToken));
+        Assert.Contains("TLS", e.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public async Task A_write_that_was_cut_off_fails_with_its_flush_and_is_never_taken_for_done(bool certificates)
+    {
+        var slow = new TestDisks.SlowStorage(s_bytes);
+        await using var node = TestDisks.Raw(slow, s_bytes.Length);
+        await using var server = new ServerFixture(new NbdExport(node) { IsWritable = true }, new()
+        {
+            Tls = certificates ? TlsTestFiles.Server() : NbdServerKeys.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile, isRequired: true),
+        });
+        await using var client = await NbdStorage.OpenAsync(
+            NbdAddress.ForSocket(server.SocketPath), new() { Writable = true, Connections = 1, Tls = ClientTls(certificates), TlsHostName = "localhost" },
+            TestContext.Current.CancellationToken);
+        var writing = client.WriteAsync(new(512), new byte[512], TestContext.Current.CancellationToken).AsTask();
+        while (slow.Waiting == 0)
+        {
+            await Task.Delay(1);
+        }
+
+        // The stream ends between two records, without a goodbye: only the reply itself counts.
+        await server.Server.StopAsync(TimeSpan.Zero);
+        await Assert.ThrowsAsync<BlockException>(async () => await writing);
+        await Assert.ThrowsAsync<BlockException>(async () => await client.FlushAsync(TestContext.Current.CancellationToken));
+        slow.LetGo();
     }
 
     [Fact]
