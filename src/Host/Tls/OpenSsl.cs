@@ -201,13 +201,13 @@ internal static unsafe partial class OpenSsl
     [LibraryImport(Crypto, EntryPoint = "BIO_set_data")]
     public static partial void SetBioData(void* bio, void* data);
 
-    [LibraryImport(Crypto, EntryPoint = "BIO_get_data")]
+    [LibraryImport(Crypto, EntryPoint = "BIO_get_data"), SuppressGCTransition]
     public static partial void* GetBioData(void* bio);
 
-    [LibraryImport(Crypto, EntryPoint = "BIO_set_flags")]
+    [LibraryImport(Crypto, EntryPoint = "BIO_set_flags"), SuppressGCTransition]
     public static partial void SetBioFlags(void* bio, int flags);
 
-    [LibraryImport(Crypto, EntryPoint = "BIO_clear_flags")]
+    [LibraryImport(Crypto, EntryPoint = "BIO_clear_flags"), SuppressGCTransition]
     public static partial void ClearBioFlags(void* bio, int flags);
 
     [LibraryImport(Crypto, EntryPoint = "d2i_X509")]

@@ -139,7 +139,8 @@ internal abstract unsafe class OpenSslEngine : TlsEngine
                     continue;
                 }
 
-                if (done == 0 && !WantsMore(session, count) && !IsClosed)
+                // After an alert the session counts as closed as well, but that is no goodbye.
+                if (done == 0 && OpenSsl.ErrorOf(session, count) is not (OpenSsl.SSL_ERROR_WANT_READ or OpenSsl.SSL_ERROR_ZERO_RETURN))
                 {
                     throw Broken();
                 }

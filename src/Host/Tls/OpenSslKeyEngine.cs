@@ -59,6 +59,17 @@ internal sealed unsafe class OpenSslKeyEngine : OpenSslEngine
         // The library's words for a key that does not fit, and for being told so: without the key there is nothing else to go by.
         var isKey = reason is "binder does not verify" or "decryption failed or bad record mac" or "digest check failed" or "psk identity not found"
             or "sslv3 alert bad record mac" or "sslv3 alert illegal parameter" or "tlsv1 alert decrypt error" or "tlsv1 alert unknown psk identity" or "tlsv1 alert access denied" or "tlsv1 alert internal error";
+        if (!isKey && reason is "certificate verify failed")
+        {
+            return new(BlockErrorKind.AccessDenied, "TLS: the server shows a certificate and knows no pre-shared keys");
+        }
+
+        if (_keys is not null && _peer is null && reason is "no suitable signature algorithm" or "no shared cipher")
+        {
+            // It went on to look for a certificate that we could show.
+            return new(BlockErrorKind.AccessDenied, "TLS: the client has no pre-shared key");
+        }
+
         if (!isKey)
         {
             return new(BlockErrorKind.Protocol, $"TLS: the handshake failed: {Readable(reason)}");

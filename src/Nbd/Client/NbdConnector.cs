@@ -73,6 +73,9 @@ internal static class NbdConnector
                 TryAbort(handshake);
             }
 
+            // With TLS 1.3 we are through before the server looks at our certificate, and some say no in no other way.
+            var hint = handshake is { Wire: not SocketWire } && e is EndOfStreamException or SocketException { SocketErrorCode: SocketError.Shutdown or SocketError.ConnectionReset }
+                ? "; it may not accept our credentials" : string.Empty;
             handshake?.Wire.Dispose();
             socket?.Dispose();
             switch (e)
@@ -82,9 +85,9 @@ internal static class NbdConnector
                     throw new BlockException(
                         BlockErrorKind.Protocol, $"{name}: the server {phase} within {options.OpenTimeout.TotalSeconds} s (option {NbdClientOptions.OpenTimeoutOption})", e);
                 case EndOfStreamException:
-                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the server closed the connection during the handshake", e);
+                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the server closed the connection during the handshake{hint}", e);
                 case SocketException or ObjectDisposedException:
-                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the connection broke during the handshake: {e.Message}", e);
+                    throw new BlockException(BlockErrorKind.Protocol, $"{name}: the connection broke during the handshake: {e.Message}{hint}", e);
                 default:
                     throw;
             }

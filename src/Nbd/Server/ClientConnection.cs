@@ -14,6 +14,9 @@ internal sealed class ClientConnection
 {
     private const int SocketBufferBytes = 1 << 20;
 
+    // How long somebody who was turned away may take to hear why.
+    private static readonly TimeSpan s_farewell = TimeSpan.FromSeconds(1);
+
     // Data of refused options that are skipped to stay in step; who sends more is cut off.
     private const int MaxSkippedBytes = 1 << 20;
 
@@ -28,6 +31,7 @@ internal sealed class ClientConnection
     private readonly long _started = Stopwatch.GetTimestamp();
     private Transmission? _transmission;
     private bool _stopping;
+    private bool _wasTurnedAway;
 
     /// <summary>Takes over a socket.</summary>
     /// <param name="socket">Connected.</param>
@@ -101,6 +105,11 @@ internal sealed class ClientConnection
         }
         finally
         {
+            if (_wasTurnedAway && _wire is SocketWire plain)
+            {
+                plain.Linger(s_farewell);
+            }
+
             _wire.Dispose();
             _server.Remove(this);
         }
@@ -147,6 +156,19 @@ internal sealed class ClientConnection
             throw new BlockException(BlockErrorKind.Protocol, "unknown client flags");
         }
 
+        try
+        {
+            return Haggle(handshake, bytes, reply);
+        }
+        catch (Exception e) when (e is SocketException or BlockException && handshake.MissesTls)
+        {
+            // However it left: this is why.
+            throw WithoutTls();
+        }
+    }
+
+    private ServerHandshake? Haggle(ServerHandshake handshake, byte[] bytes, ArrayBufferWriter<byte> reply)
+    {
         var data = Array.Empty<byte>();
         while (true)
         {
@@ -181,16 +203,20 @@ internal sealed class ClientConnection
                     return handshake;
                 case HandshakeStep.StartTls:
                     // Nothing was read ahead: what a client sent behind its STARTTLS in plain text is no TLS, and ends the connection.
+                    _wasTurnedAway = true;
                     _wire = _options.Tls!.Accept((SocketWire)_wire, TimeLeft());
+                    _wasTurnedAway = false;
                     handshake.BeginEncrypted();
                     break;
                 case HandshakeStep.Close:
-                    return null;
+                    return handshake.MissesTls ? throw WithoutTls() : null;
                 default:
                     break;
             }
         }
     }
+
+    private static BlockException WithoutTls() => new(BlockErrorKind.Protocol, "the client does not encrypt, which this server demands");
 
     private void Transmit(ServerHandshake agreed)
     {

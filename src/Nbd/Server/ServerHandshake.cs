@@ -66,6 +66,7 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
 
         if (options.Tls is { IsRequired: true } && !_encrypted && header.Option is not (NbdOption.StartTls or NbdOption.Abort))
         {
+            MissesTls = true;
             return header.Option == NbdOption.ExportName
                 ? HandshakeStep.Close
                 : Refuse(header.Option, NbdOptionReplyType.ErrTlsRequired, "this server demands TLS: STARTTLS comes first", reply);
@@ -97,10 +98,14 @@ internal sealed class ServerHandshake(IReadOnlyDictionary<string, NbdExport> exp
         }
     }
 
+    /// <summary>Whether the client was told that it must encrypt, and has not done so.</summary>
+    public bool MissesTls { get; private set; }
+
     /// <summary>The connection is encrypted now: nothing of what was agreed before counts any more.</summary>
     public void BeginEncrypted()
     {
         _encrypted = true;
+        MissesTls = false;
         Style = NbdHeaderStyle.Simple;
         _contextExport = null;
         _contexts = [];

@@ -84,6 +84,27 @@ internal sealed class SocketWire(Socket socket, bool blocking = false) : NbdWire
         }
     }
 
+    /// <summary>Sends nothing more, and takes what still comes until the peer closes: what was said last would be lost with a connection that is closed while bytes are on their way.</summary>
+    /// <param name="limit">For the whole of it.</param>
+    public void Linger(TimeSpan limit)
+    {
+        try
+        {
+            Shutdown(SocketShutdown.Send);
+            var deadline = new Deadline(limit);
+            var waste = new byte[4096];
+            do
+            {
+                LimitReceiving(deadline.Left());
+            }
+            while (Receive(waste) > 0);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // It did not close, or not nicely; it has had its time.
+        }
+    }
+
     /// <inheritdoc/>
     public override void StopReceiving() => Shutdown(SocketShutdown.Receive);
 

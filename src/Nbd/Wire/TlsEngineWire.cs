@@ -20,6 +20,8 @@ internal sealed class TlsEngineWire : NbdWire
     private TimeSpan _receiveLimit = Timeout.InfiniteTimeSpan;
     private bool _mayHaveMore;
     private int _sending;
+    private bool _receiving;
+    private bool _sendingFailed;
     private BlockException? _failure;
     private volatile bool _ended;
     private volatile bool _stopped;
@@ -174,13 +176,53 @@ internal sealed class TlsEngineWire : NbdWire
     }
 
     /// <inheritdoc/>
-    public override async ValueTask<int> ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken)
+    public override ValueTask<int> ReceiveAsync(Memory<byte> into, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            _receiving = _sendingFailed ? throw new SocketException((int)SocketError.ConnectionAborted) : true;
+        }
+
+        return ReceiveAllowedAsync(into, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await SendAllAsync(bytes, cancellationToken).ConfigureAwait(false);
+        }
+        catch (SocketException) when (_wire.HasArrived && MayAskWhy())
+        {
+            // With TLS 1.3 a server looks at our certificate when we believe to be through. Its answer has arrived before we found its door closed.
+            await ReceiveAllowedAsync(new byte[1], cancellationToken).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // Nobody receives, or will: what is taken from now on is nobody else's.
+    private bool MayAskWhy()
+    {
+        lock (_gate)
+        {
+            _sendingFailed = !_receiving;
+            return _sendingFailed;
+        }
+    }
+
+    private async ValueTask<int> ReceiveAllowedAsync(Memory<byte> into, CancellationToken cancellationToken)
     {
         while (true)
         {
             var count = Decrypt(into.Span);
             if (count > 0 || _ended || into.IsEmpty)
             {
+                lock (_gate)
+                {
+                    _receiving = false;
+                }
+
                 return count;
             }
 
@@ -188,8 +230,7 @@ internal sealed class TlsEngineWire : NbdWire
         }
     }
 
-    /// <inheritdoc/>
-    public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    private async ValueTask SendAllAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
         Volatile.Write(ref _sending, 1);
         while (bytes.Length > 0)

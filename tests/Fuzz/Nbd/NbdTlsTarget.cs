@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using Platter.Core.Graph;
 using Platter.Core.Storages;
+using Platter.Core.Tls;
 using Platter.Core.Units;
 using Platter.Formats.Raw;
 using Platter.Host.Tls;
@@ -37,6 +38,9 @@ internal sealed class NbdTlsTarget : FuzzTarget
     {
         var dice = new Random((int)input.MainBytes.U32Le(0));
         var certificates = dice.Next(2) == 0;
+
+        // Either side by .NET or by the host's library.
+        TlsLibrary? Library() => dice.Next(3) == 0 ? null : OpenSslLibrary.Instance;
         var pki = s_folder.Value["pki"];
         var keys = Path.Combine(pki, "keys.psk");
         var path = Path.Combine(Path.GetTempPath(), $"platter-fuzz-tls-{Guid.NewGuid():N}");
@@ -54,8 +58,8 @@ internal sealed class NbdTlsTarget : FuzzTarget
                     log.Add(line);
                 }
             },
-            Tls = certificates ? NbdServerCertificates.Load(pki, new() { VerifyPeer = dice.Next(2) == 0, IsRequired = true })
-                : NbdServerKeys.Load(OpenSslKeys.Instance, keys, isRequired: true),
+            Tls = certificates ? NbdServerCertificates.Load(pki, new() { VerifyPeer = dice.Next(2) == 0, IsRequired = true, Library = Library() })
+                : NbdServerKeys.Load(OpenSslLibrary.Instance, keys, isRequired: true),
         });
         server.Start(new UnixDomainSocketEndPoint(path + ".s"));
         using (var proxy = new MeddlingProxy(path, path + ".s", dice))
@@ -64,7 +68,7 @@ internal sealed class NbdTlsTarget : FuzzTarget
             {
                 Writable = true,
                 Connections = 1,
-                Tls = certificates ? NbdClientCertificates.Load(pki, new()) : NbdClientKey.Load(OpenSslKeys.Instance, keys, "fuzz"),
+                Tls = certificates ? NbdClientCertificates.Load(pki, new() { Library = Library() }) : NbdClientKey.Load(OpenSslLibrary.Instance, keys, "fuzz"),
                 TlsHostName = "localhost",
             };
             await Oracle.AllowsAsync(null, async () =>

@@ -66,7 +66,7 @@ public sealed class TlsServerTests : IDisposable
     {
         ToolRunner.RequireOrSkip("qemu-img");
         await using var disk = await Disk.OpenAsync(_image, new() { Format = "raw" });
-        await using var server = new NbdServerOnTcp(disk, NbdServerCertificates.Load(_credentials.Directory));
+        await using var server = new NbdServerOnTcp(disk, NbdServerCertificates.Load(_credentials.Directory, new() { Library = KnownFormats.TlsLibrary }));
         string[] arguments = ["info", "--object", _credentials.Object("client", true), "--image-opts", $"driver=nbd,host=127.0.0.1,port={server.Port},tls-creds=tls0"];
         ToolRunner.RunChecked("qemu-img", arguments);
         ToolRunner.RunChecked("qemu-img", [.. arguments[..^1], $"{arguments[^1]},tls-hostname=disks.example.org"]);
@@ -152,7 +152,7 @@ public sealed class TlsServerTests : IDisposable
         ToolRunner.RequireOrSkip("openssl");
         await using var disk = await Disk.OpenAsync(_image, new() { Format = "raw" });
         await using var server = new NbdServerOnTcp(
-            disk, certificates ? NbdServerCertificates.Load(_credentials.Directory, new()) : NbdServerKeys.Load(KnownFormats.PreSharedKeyTls, _credentials.KeyFile));
+            disk, certificates ? NbdServerCertificates.Load(_credentials.Directory, new() { Library = KnownFormats.TlsLibrary }) : NbdServerKeys.Load(KnownFormats.TlsLibrary, _credentials.KeyFile));
         using var bridge = new StartTlsBridge(server.Port);
         string[] arguments = ["2", "openssl", "s_client", "-state", "-connect", $"127.0.0.1:{bridge.Port}", "-tls1_2", .. certificates ? (string[])[] : ["-psk_identity", "qemu", "-psk", _credentials.KeyOf("qemu")]];
 
@@ -161,6 +161,35 @@ public sealed class TlsServerTests : IDisposable
         var told = result.Text + result.Error;
         Assert.Contains("RENEGOTIATING", told, StringComparison.Ordinal);
         Assert.Equal(2, told.Split("read finished").Length);
+    }
+
+    [Theory]
+    [InlineData("gnutls-cli", "NORMAL")]
+    [InlineData("gnutls-cli", "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+CHACHA20-POLY1305")]
+    [InlineData("gnutls-cli", "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-CBC", false)]
+    [InlineData("openssl", "TLS_AES_256_GCM_SHA384")]
+    [InlineData("openssl", "ECDHE-ECDSA-AES128-GCM-SHA256")]
+    [InlineData("openssl", "ECDHE-ECDSA-AES128-SHA256", false)]
+    public async Task Clients_of_tls_alone_agree_with_certificates(string tool, string suite, bool expected = true)
+    {
+        ToolRunner.RequireOrSkip(tool);
+        await using var disk = await Disk.OpenAsync(_image, new() { Format = "raw" });
+        await using var server = new NbdServerOnTcp(disk, NbdServerCertificates.Load(_credentials.Directory, new() { Library = KnownFormats.TlsLibrary }));
+        using var bridge = new StartTlsBridge(server.Port);
+        string[] arguments = tool == "openssl"
+            ?
+            [
+                "s_client", "-connect", $"127.0.0.1:{bridge.Port}", "-CAfile", _credentials["ca-cert.pem"], "-verify_return_error", "-cert", _credentials["client-cert.pem"], "-key", _credentials["client-key.pem"], "-quiet",
+                .. suite.StartsWith("TLS_", StringComparison.Ordinal) ? (string[])["-tls1_3", "-ciphersuites", suite] : ["-tls1_2", "-cipher", suite],
+            ]
+            :
+            [
+                "-p", $"{bridge.Port}", "--x509cafile", _credentials["ca-cert.pem"], "--x509certfile", _credentials["client-cert.pem"], "--x509keyfile", _credentials["client-key.pem"], "--priority", suite, "--verify-hostname=localhost",
+                "127.0.0.1",
+            ];
+        var command = new ToolCommand(tool, arguments) { Input = Convert.FromHexString("49484156454f50540000000300000000" + "49484156454f50540000000200000000") };
+        var output = Convert.ToHexStringLower(ToolRunner.Run(command).Output);
+        Assert.Equal(expected, output.Contains("0003e889045565a9" + "00000003" + "00000001" + "00000000", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -187,6 +187,20 @@ public abstract class ServerCertificatesTests
     }
 
     [Fact]
+    public async Task A_client_that_was_refused_hears_why()
+    {
+        // Of TLS 1.3: it is through before the server looks at its certificate.
+        await using var server = Serve(TlsTestFiles.Server(Verifying));
+        var client = NbdClientCertificates.Load(TlsTestFiles.Copy(TlsTestFiles.Ours, "ca-cert.pem"), new() { Library = OpenSslLibrary.Instance, Profile = new(TlsVersions.Tls13) });
+        using var talk = await TlsTalk.OpenAsync(server, client);
+        await WaitForLogAsync(server);
+        var e = await Assert.ThrowsAnyAsync<Exception>(() => talk.GoAsync());
+
+        // SslStream has no words for it.
+        Assert.Equal(Library is null ? "closed after 0 of 20 bytes" : "TLS: the peer says: certificate required", e.Message);
+    }
+
+    [Fact]
     public async Task Certificates_in_between_are_sent_by_whoever_has_them()
     {
         var files = TlsTestFiles.Copy(TlsTestFiles.Ours);

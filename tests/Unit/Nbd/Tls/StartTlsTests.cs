@@ -48,6 +48,12 @@ public sealed class StartTlsTests
 
         client.SendOption(NbdOption.ExportName, []);
         Assert.True(client.IsClosed());
+        for (var i = 0; i < 1000 && server.Log.Count == 0; i++)
+        {
+            await Task.Delay(10, TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal(["client 1: the client does not encrypt, which this server demands"], server.Log);
     }
 
     [Theory]
