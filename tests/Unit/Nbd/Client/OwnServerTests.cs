@@ -25,7 +25,7 @@ public sealed class OwnServerTests
         random.NextBytes(model);
         var content = (byte[])model.Clone();
         await using var server = new ServerFixture(new NbdExport(TestDisks.Raw(new MemoryStorage("memory", content), content.Length)) { IsWritable = true });
-        var options = new NbdClientOptions { Writable = true, BestStyle = (NbdHeaderStyle)style, ReconnectDelay = TimeSpan.FromSeconds(seed == 52 ? 60 : 0) };
+        var options = new NbdClientOptions { Writable = true, Connections = 4, BestStyle = (NbdHeaderStyle)style, ReconnectDelay = TimeSpan.FromSeconds(seed == 52 ? 60 : 0) };
         await using var storage = await NbdStorage.OpenAsync(NbdAddress.ForSocket(server.SocketPath), options, Cancel);
         Assert.Equal((NbdHeaderStyle)style, storage.Export.Style);
         Assert.Equal(4, storage.ConnectionCount);
