@@ -76,6 +76,48 @@ public sealed class OwnServerTests
         }
     }
 
+    [Theory]
+    [InlineData(1, 61)]
+    [InlineData(4, 62)]
+    public async Task Flows_that_promised_to_be_short_do_as_an_array_does(int connections, int seed)
+    {
+        const int Flows = 32, Stripe = 1 << 17;
+        var model = new byte[Flows * Stripe];
+        await using var server = new ServerFixture(new NbdExport(TestDisks.Raw(new MemoryStorage("memory", new byte[model.Length]), model.Length)) { IsWritable = true });
+        var options = new NbdClientOptions { Writable = true, Connections = connections };
+        await using var storage = await NbdStorage.OpenAsync(NbdAddress.ForSocket(server.SocketPath), options, Cancel);
+        await Task.WhenAll(Enumerable.Range(0, Flows).Select(i => Task.Run(() => FlowAsync(i * Stripe, new Random((seed * Flows) + i)), Cancel)));
+        var read = new byte[model.Length];
+        await storage.ReadAsync(HostOffset.Zero, read, Cancel);
+        Assert.True(read.AsSpan().SequenceEqual(model), $"seed {seed}: the export differs");
+
+        // One request after the other, most of them small: they go out together, and long ones between them.
+        async Task FlowAsync(int stripe, Random random)
+        {
+            InlineCompletions.Allow();
+            var good = true;
+            for (var round = 0; round < 60 && good; round++)
+            {
+                var at = random.Next(Stripe - 4096);
+                var bytes = new byte[random.Next(10) == 0 ? random.Next(1, Stripe - at) : random.Next(1, 4096)];
+                if (random.Next(2) == 0)
+                {
+                    random.NextBytes(bytes);
+                    await storage.WriteAsync(new(stripe + at), bytes, Cancel).ConfigureAwait(false);
+                    bytes.CopyTo(model, stripe + at);
+                }
+                else
+                {
+                    await storage.ReadAsync(new(stripe + at), bytes, Cancel).ConfigureAwait(false);
+                    good = bytes.AsSpan().SequenceEqual(model.AsSpan(stripe + at, bytes.Length));
+                }
+            }
+
+            await Task.Yield();
+            Assert.True(good, $"seed {seed}: what was read differs");
+        }
+    }
+
     [Fact]
     public async Task A_server_is_inspected_and_its_exports_listed()
     {
