@@ -62,6 +62,10 @@ internal sealed class NbdServer : IDisposable
     public static NbdServer Idle(BenchContext bench, long bytes) =>
         new("nbdkit null", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", "-U", socket, "null", bytes.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
 
+    /// <summary>Nothing but memory: what it takes costs it a copy and no more.</summary>
+    public static NbdServer NbdkitMemory(BenchContext bench, long size) =>
+        new("nbdkit-memory", bench.Scratch, socket => [bench.Tools.Require("nbdkit"), "-f", "-U", socket, "memory", size.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+
     public void Dispose()
     {
         Process.Dispose();

@@ -21,10 +21,16 @@ internal sealed record CommandSet(string[] Ours, params PeerCommand[] Peers) : I
     /// <summary>Whether two results are as good as each other; null when they must be the same byte for byte.</summary>
     public Func<string, string, bool>? AreEqual { get; init; }
 
-    /// <summary>A server they read from, ended after the last run.</summary>
-    public NbdServer? Server { get; init; }
+    /// <summary>Servers they use, ended after the last run.</summary>
+    public NbdServer[] Servers { get; init; } = [];
 
-    public void Dispose() => Server?.Dispose();
+    public void Dispose()
+    {
+        foreach (var server in Servers)
+        {
+            server.Dispose();
+        }
+    }
 }
 
 /// <summary>Times programs that do their work and end: wall and CPU time, peak memory.</summary>

@@ -100,8 +100,9 @@ public static class ContentDescription
             return string.Create(
                 CultureInfo.InvariantCulture, $"{(gpt ? "GPT partition table" : "DOS/MBR boot sector")}, {partitions.Count} partition{(partitions.Count == 1 ? "" : "s")}");
         }
-        catch (BlockException e) when (e.Kind == BlockErrorKind.NotFound)
+        catch (BlockException e) when (e.Kind is BlockErrorKind.NotFound or BlockErrorKind.Unsupported)
         {
+            // There is none, or the export is larger than a disk.
             return null;
         }
     }

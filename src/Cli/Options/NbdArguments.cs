@@ -9,7 +9,7 @@ namespace Platter.Cli.Options;
 /// <summary>What a command line says about an NBD server.</summary>
 internal static class NbdArguments
 {
-    public static readonly Option Connections = new('C', "connections", "COUNT", "Connections to one export, where its server allows several; 4 by default.");
+    public static readonly Option Connections = new('C', "connections", "COUNT", "Connections to one export, where its server allows several; 4 by default, on this machine no more than it has processors.");
     public static readonly Option Json = new('\0', "json", null, "Print JSON, with nbdinfo's names.");
 
     /// <summary>What commands take that look at a server.</summary>

@@ -25,6 +25,7 @@ public sealed record NbdClientOptions
 
     private const int MaxSeconds = 24 * 60 * 60;
     private const int MaxConnections = 64;
+    private const int DefaultConnections = 4;
 
     /// <summary>For reading and writing; refused if the server offers the export for reading only.</summary>
     public bool Writable { get; init; }
@@ -35,8 +36,9 @@ public sealed record NbdClientOptions
     /// <summary>Whether a connection that is refused is tried again until <see cref="OpenTimeout"/> is over.</summary>
     public bool RetriesOpening { get; init; }
 
-    /// <summary>Connections to one export, where the server says that they see one state (CAN_MULTI_CONN); a reader opens more than one when it has use for them.</summary>
-    public int Connections { get; init; } = 4;
+    /// <summary>Connections to one export, where the server says that they see one state (CAN_MULTI_CONN); a reader opens more than one when it has use for them. 0 for as many as are of use: 4, but
+    /// over a unix socket no more than this machine has processors, which client and server share.</summary>
+    public int Connections { get; init; }
 
     /// <summary>How long requests wait for a new connection after the old one was lost; zero for not at all: a connection that is lost then stays lost. Requests that were under way
     /// are done again, and what was written and not yet flushed too, so that nothing is missing on a server that was started anew.</summary>
@@ -93,7 +95,7 @@ public sealed record NbdClientOptions
                 var text => throw new BlockException(BlockErrorKind.InvalidRequest, $"option '{MapsOption}' is '{SafeText.Clean(text, 64)}': expected on or off"),
             },
             ReconnectDelay = TimeSpan.FromSeconds(ReadNumber(options, ReconnectDelayOption, 0, MaxSeconds, "seconds") ?? 0),
-            Connections = ReadNumber(options, ConnectionsOption, 1, MaxConnections, "a number") ?? 4,
+            Connections = ReadNumber(options, ConnectionsOption, 1, MaxConnections, "a number") ?? 0,
         };
 
         // With the peers 0 (the default) means to try once, and so it does here.
@@ -101,6 +103,9 @@ public sealed record NbdClientOptions
             ? result with { OpenTimeout = TimeSpan.FromSeconds(open), RetriesOpening = true }
             : result;
     }
+
+    /// <summary>How many connections to open in all.</summary>
+    internal int ConnectionsTo(NbdAddress address) => Connections > 0 ? Connections : address.SocketPath is null ? DefaultConnections : Math.Min(DefaultConnections, Environment.ProcessorCount);
 
     /// <summary>The same, with the credentials that an address names.</summary>
     internal NbdClientOptions ResolveTls(NbdAddress address)

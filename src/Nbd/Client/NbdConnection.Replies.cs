@@ -20,7 +20,7 @@ internal sealed partial class NbdConnection
     // On the connection's own thread, which nobody else has to wake.
     private void ReadReplies()
     {
-        t_isReader = true;
+        t_reader = this;
         var scratch = ArrayPool<byte>.Shared.Rent(ScratchBytes);
         try
         {

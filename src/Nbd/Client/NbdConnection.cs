@@ -27,8 +27,12 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     // So much the buffers between us and a server take in any case: sending it does not wait for the server.
     private const int NeverWaitsBytes = 68 * 1024;
 
+    // Room for some requests without payloads, and for one with the only payload that they can have on an export that cannot be written.
+    private const int MinBufferBytes = 1024;
+
+    // Whose reader a thread is.
     [ThreadStatic]
-    private static bool t_isReader;
+    private static NbdConnection? t_reader;
 
     private static readonly TimeSpan s_abandonDelay = TimeSpan.FromSeconds(2);
 
@@ -40,6 +44,7 @@ internal sealed partial class NbdConnection : IAsyncDisposable
     private readonly Lock _gate = new();
     private readonly NbdPendingRequest?[] _pending = new NbdPendingRequest?[MaxInFlight];
     private readonly byte[] _requestBytes;
+    private int _held;
     private ulong _nextSerial;
     private NbdConnectionException? _failure;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -54,7 +59,8 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         _wire = handshake.Wire;
         _input = handshake.Input;
         _name = name;
-        _requestBytes = new byte[NbdRequest.ExtendedSize + (export.Can(NbdTransmissionFlags.ReadOnly) ? NbdStatusQuery.SizeOf(1) : MaxCopiedPayload)];
+        _requestBytes = new byte[export.Can(NbdTransmissionFlags.ReadOnly) ? MinBufferBytes : NbdRequest.ExtendedSize + MaxCopiedPayload];
+        _input.BeforeWaiting = SendHeld;
         Export = export;
     }
 
@@ -150,9 +156,11 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         {
             try
             {
-                var size = new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(_requestBytes, Export.Style);
+                var bytes = new byte[NbdRequest.ExtendedSize];
+                var size = new NbdRequest(NbdCommandFlags.None, NbdCommand.Disconnect, 0, 0, 0).WriteTo(bytes, Export.Style);
                 using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-                await _wire.SendAsync(_requestBytes.AsMemory(0, size), limit.Token).ConfigureAwait(false);
+                await _wire.SendAsync(_requestBytes.AsMemory(0, _held), limit.Token).ConfigureAwait(false);
+                await _wire.SendAsync(bytes.AsMemory(0, size), limit.Token).ConfigureAwait(false);
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException or OperationCanceledException)
             {
@@ -196,13 +204,13 @@ internal sealed partial class NbdConnection : IAsyncDisposable
 
         // Who calls an asynchronous method does not expect to wait in it, unless it promised that it can. And a reader must not wait for a server that may be waiting for it to read.
         if (unanswered <= NeverWaitsBytes
-            || (InlineCompletions.AreAllowed && (t_isReader ? Volatile.Read(ref _longReplies) == 0 : Thread.CurrentThread.IsThreadPoolThread)))
+            || (InlineCompletions.AreAllowed && (t_reader is not null ? Volatile.Read(ref _longReplies) == 0 : Thread.CurrentThread.IsThreadPoolThread)))
         {
-            SendRequest(request);
+            SendRequest(request, mayHold: unanswered <= NeverWaitsBytes && t_reader == this);
             return ValueTask.CompletedTask;
         }
 
-        return new(Task.Run(() => SendRequest(request)));
+        return new(Task.Run(() => SendRequest(request, mayHold: false)));
     }
 
     private void CountAnswer(NbdPendingRequest request)
@@ -214,8 +222,9 @@ internal sealed partial class NbdConnection : IAsyncDisposable
         }
     }
 
-    // Not cancellable: half a request would leave the server waiting for the rest of it.
-    private void SendRequest(NbdPendingRequest request)
+    /// <summary>Sends a request, or holds it back until this thread has nothing left to read: then several go out at once.</summary>
+    /// <remarks>Not cancellable: half a request would leave the server waiting for the rest of it.</remarks>
+    private void SendRequest(NbdPendingRequest request, bool mayHold)
     {
         var operation = request.Operation;
         var payload = operation.Payload.Span;
@@ -232,14 +241,20 @@ internal sealed partial class NbdConnection : IAsyncDisposable
             length = (ulong)payload.Length;
         }
 
-        var size = new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, length).WriteTo(_requestBytes, Export.Style);
         try
         {
-            var copied = payload[..Math.Min(payload.Length, _requestBytes.Length - size)];
-            copied.CopyTo(_requestBytes.AsSpan(size));
-            _wire.Send(_requestBytes.AsSpan(0, size + copied.Length));
-            if (copied.Length < payload.Length)
+            if (_held > 0 && _requestBytes.Length - _held < NbdRequest.ExtendedSize + Math.Min(payload.Length, MaxCopiedPayload))
             {
+                Flush();
+            }
+
+            _held += new NbdRequest(flags, operation.Command, request.Cookie, (ulong)operation.Offset, length).WriteTo(_requestBytes.AsSpan(_held), Export.Style);
+            var copied = payload[..Math.Min(payload.Length, _requestBytes.Length - _held)];
+            copied.CopyTo(_requestBytes.AsSpan(_held));
+            _held += copied.Length;
+            if (!mayHold || copied.Length < payload.Length)
+            {
+                Flush();
                 _wire.Send(payload[copied.Length..]);
             }
         }
@@ -255,6 +270,35 @@ internal sealed partial class NbdConnection : IAsyncDisposable
                 request.LetGo();
             }
         }
+    }
+
+    // The reader, before it waits. Whoever has the lock came after what is held, and sends that first.
+    private void SendHeld()
+    {
+        if (_held == 0 || !_sendLock.Wait(0))
+        {
+            return;
+        }
+
+        try
+        {
+            Flush();
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            Kill(new NbdConnectionException($"{_name}: the connection broke: {e.Message}", isLost: true, e));
+        }
+        finally
+        {
+            _sendLock.Release();
+        }
+    }
+
+    private void Flush()
+    {
+        var count = _held;
+        _held = 0;
+        _wire.Send(_requestBytes.AsSpan(0, count));
     }
 
     private static void Abandon(object? state, CancellationToken by)

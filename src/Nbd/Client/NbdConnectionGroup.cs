@@ -335,14 +335,15 @@ internal sealed class NbdConnectionGroup : IAsyncDisposable
     // As many as the server lets in; one is enough.
     private async Task AddConnectionsAsync(ConnectionSet set, CancellationToken cancellationToken)
     {
-        if (!Export.Can(NbdTransmissionFlags.CanMultiConn) || _options.Connections <= 1)
+        var count = Export.Can(NbdTransmissionFlags.CanMultiConn) ? _options.ConnectionsTo(_address) : 1;
+        if (count <= 1)
         {
             return;
         }
 
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stop.Token);
         limit.CancelAfter(s_moreTimeout);
-        await Task.WhenAll(Enumerable.Range(1, _options.Connections - 1).Select(_ => AddOneAsync())).ConfigureAwait(false);
+        await Task.WhenAll(Enumerable.Range(1, count - 1).Select(_ => AddOneAsync())).ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
 
         async Task AddOneAsync()

@@ -10,6 +10,8 @@ namespace Platter.Nbd.Client;
 /// whatever arrives, for as long as it lives.</remarks>
 internal static class NbdConnector
 {
+    private const int SendBufferBytes = 1 << 20;
+
     private static readonly TimeSpan s_retryDelay = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Connects, greets, encrypts if the options say so, and goes on with whatever the connection is for.</summary>
@@ -172,6 +174,9 @@ internal static class NbdConnector
             {
                 Connect(socket, new UnixDomainSocketEndPoint(path), cancellationToken);
                 socket.SendTimeout = 0;
+
+                // A write's payload goes out at once, instead of in halves between which two processes wake each other. (TCP finds its own size.)
+                socket.SendBufferSize = SendBufferBytes;
                 return socket;
             }
             catch (SocketException e) when (e.SocketErrorCode is SocketError.WouldBlock or SocketError.TimedOut)

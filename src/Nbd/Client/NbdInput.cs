@@ -17,6 +17,9 @@ internal sealed class NbdInput(NbdWire wire)
     // How much is asked for together with the head of a reply: many small replies, or not much of the large payload that probably comes next and has a place of its own.
     private int _ahead = 64 * 1024;
 
+    /// <summary>Called before <see cref="Read"/> waits for the peer, who may be waiting for something.</summary>
+    public Action BeforeWaiting { get; set; } = static () => { };
+
     /// <summary>Whether nothing has been received that was not asked for yet.</summary>
     public bool IsEmpty => _start == _end;
 
@@ -33,6 +36,7 @@ internal sealed class NbdInput(NbdWire wire)
         {
             for (_ahead = DirectBytes; into.Length > 0;)
             {
+                BeforeWaiting();
                 into = into[Some(wire.Receive(into))..];
             }
         }
@@ -40,6 +44,7 @@ internal sealed class NbdInput(NbdWire wire)
         {
             for (_start = _end = 0; _end < into.Length;)
             {
+                BeforeWaiting();
                 _end += Some(wire.Receive(_buffer.AsSpan(_end, Math.Max(_ahead, into.Length) - _end)));
             }
 

@@ -57,7 +57,7 @@ public sealed class CopyEngine
     /// <param name="source">The disk.</param>
     /// <param name="target">Where to.</param>
     /// <param name="options">How.</param>
-    /// <param name="progress">Told often, from any worker, one call at a time.</param>
+    /// <param name="progress">Told often, from any worker, one call at a time; must not wait for a disk (<see cref="InlineCompletions"/>).</param>
     /// <param name="cancellationToken">Stops between segments.</param>
     /// <returns>Bytes that went into the target.</returns>
     /// <exception cref="BlockException">The first error of any worker; the others are stopped.</exception>

@@ -40,7 +40,7 @@ public sealed class ClientNewerPeerTests : IDisposable
 
         Assert.Equal(NewerPeers.RunChecked("nbdinfo", "--map", server.Uri).Text, PlatterCli.RunChecked("nbd", "map", server.Uri).Text);
         Assert.Equal(NewerPeers.RunChecked("nbdinfo", "--map", "--totals", server.Uri).Text, PlatterCli.RunChecked("nbd", "map", "--totals", server.Uri).Text);
-        Assert.Equal(NewerPeers.RunChecked("nbdinfo", "--no-content", server.Uri).Text, PlatterCli.RunChecked("nbd", "info", server.Uri).Text);
+        Assert.Equal(NewerPeers.RunChecked("nbdinfo", "--no-content", server.Uri).Text, PlatterCli.RunChecked("nbd", "info", "--no-content", server.Uri).Text);
         PlatterCli.RunChecked("nbd", "copy", "--verify", server.Uri, _folder["copy.raw"]);
         NewerPeers.RunChecked("qemu-img", "compare", "-f", "raw", "-F", "raw", server.Uri, _folder["copy.raw"]);
     }

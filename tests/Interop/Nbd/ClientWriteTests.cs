@@ -122,6 +122,52 @@ public sealed class ClientWriteTests : IDisposable
     }
 
     [Theory]
+    [InlineData("qcow2")]
+    [InlineData("parallels")]
+    [InlineData("raw")]
+    public void Images_are_made_in_an_export_as_the_tool_makes_them(string format)
+    {
+        using var server = Serve("qemu-nbd raw", 16 << 20);
+        File.WriteAllBytes(_folder["source.raw"], [.. TestContent.Make(1, 0, 3 << 20), .. new byte[5 << 20]]);
+        var said = PlatterCli.RunChecked("create", "-f", format, server.Uri, "8M").Text;
+        Assert.StartsWith($"Formatting '{server.Uri}', fmt={format} ", said, StringComparison.Ordinal);
+        Assert.Contains($"\"format\": \"{format}\"", ToolRunner.RunChecked("qemu-img", "info", "--output=json", "-f", format, server.Uri).Text, StringComparison.Ordinal);
+        PlatterCli.RunChecked("convert", "-f", "raw", "-O", format, _folder["source.raw"], server.Uri);
+        ToolRunner.RunChecked("qemu-img", "compare", "-f", format, "-F", "raw", server.Uri, _folder["source.raw"]);
+        PlatterCli.RunChecked("dd", "-f", "raw", "-O", format, $"if={_folder["source.raw"]}", $"of={server.Uri}", "bs=1M", "count=2");
+        using (var file = File.OpenWrite(_folder["source.raw"]))
+        {
+            file.SetLength(2 << 20);
+        }
+
+        if (format == "raw")
+        {
+            ToolRunner.RunChecked("cmp", "-n", $"{2 << 20}", _folder["source.raw"], _folder["disk"]);
+        }
+        else
+        {
+            ToolRunner.RunChecked("qemu-img", "compare", "-s", "-f", format, "-F", "raw", server.Uri, _folder["source.raw"]);
+        }
+    }
+
+    [Fact]
+    public void What_does_not_fit_into_an_export_is_refused_in_one_line()
+    {
+        using var server = NbdServer.Nbdkit(_folder, "memory", "1M");
+        File.WriteAllBytes(_folder["source.raw"], TestContent.Make(1, 0, 2 << 20));
+        foreach (var arguments in (string[][])
+            [
+                ["create", "-f", "raw", server.Uri, "2M"], ["convert", "-O", "raw", _folder["source.raw"], server.Uri], ["convert", "-O", "qcow2", _folder["source.raw"], server.Uri],
+                ["dd", $"if={_folder["source.raw"]}", $"of={server.Uri}"], ["create", "-f", "parallels-bundle", server.Uri, "1M"],
+            ])
+        {
+            var run = PlatterCli.Run(arguments);
+            Assert.Equal(1, run.ExitCode);
+            Assert.Equal(1, run.Error.Count(c => c == '\n'));
+        }
+    }
+
+    [Theory]
     [InlineData("error-pwrite", "EIO", BlockErrorKind.Io)]
     [InlineData("error-pwrite", "ENOSPC", BlockErrorKind.NoSpace)]
     [InlineData("error-pwrite", "EPERM", BlockErrorKind.ReadOnly)]

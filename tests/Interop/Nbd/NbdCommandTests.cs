@@ -65,6 +65,58 @@ public sealed class NbdCommandTests : IDisposable
     }
 
     [Fact]
+    public void Questions_can_be_turned_round()
+    {
+        using var server = NbdServer.Nbdkit(_folder, "-r", "memory", "1M");
+        foreach (var (question, code) in new[] { ("--isnt=read-only", 2), ("--cannot=write", 0), ("--hasnt=extended-headers", 0), ("--has=structured-reply", 0), ("--can=block-status-payload", 2) })
+        {
+            Assert.Equal(code, PlatterCli.Run("nbd", "info", question, server.Uri).ExitCode);
+        }
+
+        Assert.Equal($"nbd+unix:///?socket={server.Socket}\n", PlatterCli.RunChecked("nbd", "info", "--uri", server.Uri).Text);
+    }
+
+    [Fact]
+    public void What_an_export_holds_is_said()
+    {
+        ToolRunner.RunChecked("qemu-img", "create", "-q", "-f", "qcow2", _folder["one"], "1M");
+        File.WriteAllText(_folder["two"], "data");
+        Assert.Contains("\tcontent: qcow2 image of version 3, 1048576 bytes\n", PlatterCli.RunChecked("nbd", "info", "--", "[", "nbdkit", "file", _folder["one"], "]").Text, StringComparison.Ordinal);
+        Assert.Contains("\tcontent: data\n", PlatterCli.RunChecked("nbd", "list", "--content", "--", "[", "nbdkit", "file", _folder["two"], "]").Text, StringComparison.Ordinal);
+        Assert.Contains(
+            "\tcontent: DOS/MBR boot sector, 1 partition\n",
+            PlatterCli.RunChecked("nbd", "info", "--", "[", "nbdkit", "partitioning", _folder["one"], "]").Text, StringComparison.Ordinal);
+        Assert.Contains(
+            "\tcontent: GPT partition table, 2 partitions\n",
+            PlatterCli.RunChecked("nbd", "info", "--", "[", "nbdkit", "partitioning", "partition-type=gpt", _folder["one"], _folder["one"], "]").Text, StringComparison.Ordinal);
+        var json = JsonNode.Parse(PlatterCli.RunChecked("nbd", "info", "--json", "--", "[", "nbdkit", "memory", "1M", "]").Text)!;
+        Assert.Equal("data", (string?)json["exports"]![0]!["content"]);
+        Assert.Null(json["exports"]![0]!["uri"]);
+    }
+
+    [Fact]
+    public void A_server_that_is_started_for_a_question_is_told_as_the_tool_does()
+    {
+        string[] place = ["--", "[", "nbdkit", "memory", "1M", "]"];
+        Assert.Equal(
+            ToolRunner.RunChecked("nbdinfo", place).Text,
+            PlatterCli.RunChecked(["nbd", "info", .. place]).Text.Replace("\tcan_block_status_payload: false\n", string.Empty, StringComparison.Ordinal));
+        Assert.Equal(ToolRunner.RunChecked("nbdinfo", ["--map", .. place]).Text, PlatterCli.RunChecked(["nbd", "map", .. place]).Text);
+        Assert.Equal("1048576\n", PlatterCli.RunChecked(["nbd", "info", "--size", .. place]).Text);
+        AssertOneLine("nosuchprogram: there is no such program", "[", "nosuchprogram", "]");
+        AssertOneLine("'[' without ']'", "[", "nbdkit");
+        AssertOneLine("expected the command of a server", "[", "]");
+
+        static void AssertOneLine(string words, params string[] place)
+        {
+            var run = PlatterCli.Run(["nbd", "info", "--", .. place]);
+            Assert.Equal(1, run.ExitCode);
+            Assert.Contains(words, run.Error, StringComparison.Ordinal);
+            Assert.Equal(1, run.Error.Count(c => c == '\n'));
+        }
+    }
+
+    [Fact]
     public void A_directory_of_exports_is_listed_as_the_tool_does()
     {
         Directory.CreateDirectory(_folder["exports"]);
@@ -93,13 +145,13 @@ public sealed class NbdCommandTests : IDisposable
     private static void AssertSame(string uri, params string[] options) => Assert.Equal(
         ToolRunner.RunChecked("nbdinfo", [.. options, uri]).Text,
         Regex.Replace(
-            PlatterCli.RunChecked(["nbd", "info", .. options.Where(o => o != "--no-content"), uri]).Text,
+            PlatterCli.RunChecked(["nbd", "info", .. options, uri]).Text,
             @"\tcan_block_status_payload: false\n|(?<=\tblock_size_\w+: \d+) \(\w+\)", string.Empty));
 
     private static void AssertSameJson(string uri, params string[] options)
     {
         var theirs = JsonNode.Parse(ToolRunner.RunChecked("nbdinfo", ["--json", .. options, uri]).Text)!;
-        var ours = JsonNode.Parse(PlatterCli.RunChecked(["nbd", "info", "--json", .. options.Where(o => o != "--no-content"), uri]).Text)!;
+        var ours = JsonNode.Parse(PlatterCli.RunChecked(["nbd", "info", "--json", .. options, uri]).Text)!;
         if (ours is JsonObject server)
         {
             Assert.True(server.Remove("extended"));

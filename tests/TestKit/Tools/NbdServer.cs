@@ -58,9 +58,15 @@ public sealed class NbdServer : IDisposable
     /// <param name="folder">Where the socket is made.</param>
     /// <param name="exportName">Name of the export in <see cref="Uri"/>.</param>
     /// <param name="prepare">Told the path of the socket before the server starts, for one that has it from a file.</param>
-    public static NbdServer Start(ToolCommand command, TempFolder folder, string exportName = "", Action<string>? prepare = null)
+    /// <param name="socket">The path of another server that is gone; null for a new one.</param>
+    public static NbdServer Start(ToolCommand command, TempFolder folder, string exportName = "", Action<string>? prepare = null, string? socket = null)
     {
-        var socket = folder[$"nbd-{Guid.NewGuid():N}"[..12]];
+        if (socket is not null)
+        {
+            File.Delete(socket);
+        }
+
+        socket ??= folder[$"nbd-{Guid.NewGuid():N}"[..12]];
         prepare?.Invoke(socket);
         string[] arguments = [.. command.Arguments.Select(a => a.Replace("{socket}", socket, StringComparison.Ordinal))];
         return new NbdServer(command with { Arguments = arguments }, socket, exportName);
@@ -83,6 +89,17 @@ public sealed class NbdServer : IDisposable
         }
 
         return _process.ExitCode;
+    }
+
+    /// <summary>Bytes that it has read and written by system calls up to now (Linux).</summary>
+    public long BytesMoved => File.ReadLines($"/proc/{_process.Id}/io").Where(line => line.StartsWith("rchar", StringComparison.Ordinal) || line.StartsWith("wchar", StringComparison.Ordinal))
+        .Sum(line => long.Parse(line.AsSpan(7), System.Globalization.CultureInfo.InvariantCulture));
+
+    /// <summary>Kills it, as a machine without power would; its socket's file stays.</summary>
+    public void Kill()
+    {
+        _process.Kill();
+        _process.WaitForExit();
     }
 
     /// <inheritdoc/>

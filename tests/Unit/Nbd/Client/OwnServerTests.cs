@@ -25,7 +25,7 @@ public sealed class OwnServerTests
         random.NextBytes(model);
         var content = (byte[])model.Clone();
         await using var server = new ServerFixture(new NbdExport(TestDisks.Raw(new MemoryStorage("memory", content), content.Length)) { IsWritable = true });
-        var options = new NbdClientOptions { Writable = true, BestStyle = (NbdHeaderStyle)style, ReconnectDelay = TimeSpan.FromSeconds(seed == 52 ? 60 : 0) };
+        var options = new NbdClientOptions { Writable = true, Connections = 4, BestStyle = (NbdHeaderStyle)style, ReconnectDelay = TimeSpan.FromSeconds(seed == 52 ? 60 : 0) };
         await using var storage = await NbdStorage.OpenAsync(NbdAddress.ForSocket(server.SocketPath), options, Cancel);
         Assert.Equal((NbdHeaderStyle)style, storage.Export.Style);
         Assert.Equal(4, storage.ConnectionCount);
@@ -73,6 +73,48 @@ public sealed class OwnServerTests
                 Assert.True(!extent.ReadsZero || !model.AsSpan((int)at, (int)extent.Length).ContainsAnyExcept((byte)0), $"seed {seed}: zeros at {at}");
                 at += extent.Length;
             }
+        }
+    }
+
+    [Theory]
+    [InlineData(1, 61)]
+    [InlineData(4, 62)]
+    public async Task Flows_that_promised_to_be_short_do_as_an_array_does(int connections, int seed)
+    {
+        const int Flows = 32, Stripe = 1 << 17;
+        var model = new byte[Flows * Stripe];
+        await using var server = new ServerFixture(new NbdExport(TestDisks.Raw(new MemoryStorage("memory", new byte[model.Length]), model.Length)) { IsWritable = true });
+        var options = new NbdClientOptions { Writable = true, Connections = connections };
+        await using var storage = await NbdStorage.OpenAsync(NbdAddress.ForSocket(server.SocketPath), options, Cancel);
+        await Task.WhenAll(Enumerable.Range(0, Flows).Select(i => Task.Run(() => FlowAsync(i * Stripe, new Random((seed * Flows) + i)), Cancel)));
+        var read = new byte[model.Length];
+        await storage.ReadAsync(HostOffset.Zero, read, Cancel);
+        Assert.True(read.AsSpan().SequenceEqual(model), $"seed {seed}: the export differs");
+
+        // One request after the other, most of them small: they go out together, and long ones between them.
+        async Task FlowAsync(int stripe, Random random)
+        {
+            InlineCompletions.Allow();
+            var good = true;
+            for (var round = 0; round < 60 && good; round++)
+            {
+                var at = random.Next(Stripe - 4096);
+                var bytes = new byte[random.Next(10) == 0 ? random.Next(1, Stripe - at) : random.Next(1, 4096)];
+                if (random.Next(2) == 0)
+                {
+                    random.NextBytes(bytes);
+                    await storage.WriteAsync(new(stripe + at), bytes, Cancel).ConfigureAwait(false);
+                    bytes.CopyTo(model, stripe + at);
+                }
+                else
+                {
+                    await storage.ReadAsync(new(stripe + at), bytes, Cancel).ConfigureAwait(false);
+                    good = bytes.AsSpan().SequenceEqual(model.AsSpan(stripe + at, bytes.Length));
+                }
+            }
+
+            await Task.Yield();
+            Assert.True(good, $"seed {seed}: what was read differs");
         }
     }
 

@@ -219,7 +219,7 @@ public sealed class ReconnectTests
     {
         var disk = new ArrayServer(4 << 20) { Flags = HasFlags | ReadOnly | CanMultiConn };
         await using var server = disk.Serve(parallel: true);
-        await using var storage = await server.OpenAsync();
+        await using var storage = await NbdStorage.OpenAsync(server.Address, new NbdClientOptions { Connections = 4 }, Cancel);
         await storage.ReadAsync(HostOffset.Zero, new byte[512], Cancel);
         await storage.ReadAsync(HostOffset.Zero, new byte[512], Cancel);
         Assert.Equal(1, disk.Connections);
@@ -270,5 +270,5 @@ public sealed class ReconnectTests
     }
 
     private static ValueTask<NbdStorage> OpenAsync(ScriptedServer server, TimeSpan reconnectDelay) =>
-        NbdStorage.OpenAsync(server.Address, new NbdClientOptions { Writable = true, ReconnectDelay = reconnectDelay }, Cancel);
+        NbdStorage.OpenAsync(server.Address, new NbdClientOptions { Writable = true, Connections = 4, ReconnectDelay = reconnectDelay }, Cancel);
 }
