@@ -212,11 +212,12 @@ public sealed class StartTlsTests
     }
 
     [Theory]
-    [InlineData(true, 0x0301)]
-    [InlineData(true, 0x0302)]
-    [InlineData(false, 0x0301)]
-    [InlineData(false, 0x0302)]
-    public async Task A_server_that_chooses_an_old_version_is_refused_by_our_client(bool certificates, int version)
+    [InlineData(Kind.Certificates, 0x0301)]
+    [InlineData(Kind.Certificates, 0x0302)]
+    [InlineData(Kind.CertificatesByNet, 0x0302)]
+    [InlineData(Kind.Keys, 0x0301)]
+    [InlineData(Kind.Keys, 0x0302)]
+    public async Task A_server_that_chooses_an_old_version_is_refused_by_our_client(Kind kind, int version)
     {
         using var folder = new TempFolder("old");
         using var listening = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -228,22 +229,22 @@ public sealed class StartTlsTests
         byte[] hello = [(byte)(version >> 8), (byte)version, .. new byte[32], 0, 0xc0, 0x2f, 0];
         peer.Send([0x16, 0x03, 0x01, 0, (byte)(hello.Length + 4), 0x02, 0, 0, (byte)hello.Length, .. hello]);
         var e = await Assert.ThrowsAsync<BlockException>(
-            async () => await ClientTls(certificates).ConnectAsync(new(socket), "localhost", TestContext.Current.CancellationToken));
+            async () => await ClientTls(kind).ConnectAsync(new(socket), "localhost", TestContext.Current.CancellationToken));
         Assert.Contains("TLS", e.Message, StringComparison.Ordinal);
     }
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task A_write_that_was_cut_off_fails_with_its_flush_and_is_never_taken_for_done(bool certificates)
+    public async Task A_write_that_was_cut_off_fails_with_its_flush_and_is_never_taken_for_done(Kind kind)
     {
         var slow = new TestDisks.SlowStorage(s_bytes);
         await using var node = TestDisks.Raw(slow, s_bytes.Length);
         await using var server = new ServerFixture(new NbdExport(node) { IsWritable = true }, new()
         {
-            Tls = certificates ? TlsTestFiles.Server() : NbdServerKeys.Load(OpenSslKeys.Instance, TlsTestFiles.KeyFile, isRequired: true),
+            Tls = kind == Kind.Keys ? NbdServerKeys.Load(OpenSslLibrary.Instance, TlsTestFiles.KeyFile, isRequired: true) : TlsTestFiles.Server(new() { VerifyPeer = false, Library = LibraryOf(kind) }),
         });
         await using var client = await NbdStorage.OpenAsync(
-            NbdAddress.ForSocket(server.SocketPath), new() { Writable = true, Connections = 1, Tls = ClientTls(certificates), TlsHostName = "localhost" },
+            NbdAddress.ForSocket(server.SocketPath), new() { Writable = true, Connections = 1, Tls = ClientTls(kind), TlsHostName = "localhost" },
             TestContext.Current.CancellationToken);
         var writing = client.WriteAsync(new(512), new byte[512], TestContext.Current.CancellationToken).AsTask();
         while (slow.Waiting == 0)
