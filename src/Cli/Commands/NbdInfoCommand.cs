@@ -75,7 +75,7 @@ internal sealed class NbdInfoCommand : Command
         var (address, options) = NbdArguments.Server(arguments, servers.NameOf(place));
         if (Array.Find([.. s_questions, .. s_negations], arguments.Has) is { } question)
         {
-            var answer = await AnswerAsync(arguments.Get(question)!, address, options).ConfigureAwait(false);
+            var answer = await AnswerAsync(arguments.Get(question)!, address, options, servers.Stop).ConfigureAwait(false);
             return answer != s_negations.Contains(question) ? 0 : No;
         }
 
@@ -87,7 +87,7 @@ internal sealed class NbdInfoCommand : Command
             return 0;
         }
 
-        var info = await NbdClient.InspectAsync(address, options).ConfigureAwait(false);
+        var info = await NbdClient.InspectAsync(address, options, servers.Stop).ConfigureAwait(false);
         if (arguments.Has(s_size))
         {
             session.Out.Write($"{info.Exports[0].Size}\n");
@@ -110,9 +110,9 @@ internal sealed class NbdInfoCommand : Command
             {
                 // Many servers that were started for one client are gone after it.
                 var (address, options) = NbdArguments.Server(arguments, servers.NameOf(place));
-                var storage = await NbdStorage.OpenAsync(address.WithExport(export.Name), options with { Maps = false, Connections = 1 }).ConfigureAwait(false);
+                var storage = await NbdStorage.OpenAsync(address.WithExport(export.Name), options with { Maps = false, Connections = 1 }, servers.Stop).ConfigureAwait(false);
                 await using var closing = storage.ConfigureAwait(false);
-                contents.Add(await ContentDescription.DescribeAsync(storage).ConfigureAwait(false));
+                contents.Add(await ContentDescription.DescribeAsync(storage, servers.Stop).ConfigureAwait(false));
             }
             catch (BlockException e)
             {
@@ -124,7 +124,7 @@ internal sealed class NbdInfoCommand : Command
         return contents;
     }
 
-    private static async ValueTask<bool> AnswerAsync(string question, NbdAddress address, NbdClientOptions options)
+    private static async ValueTask<bool> AnswerAsync(string question, NbdAddress address, NbdClientOptions options, CancellationToken stop)
     {
         NbdTransmissionFlags? flag = question switch
         {
@@ -145,7 +145,7 @@ internal sealed class NbdInfoCommand : Command
         NbdServerInfo info;
         try
         {
-            info = await NbdClient.InspectAsync(address, options).ConfigureAwait(false);
+            info = await NbdClient.InspectAsync(address, options, stop).ConfigureAwait(false);
         }
         catch (BlockException) when (question == "connect")
         {

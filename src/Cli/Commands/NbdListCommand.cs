@@ -23,7 +23,7 @@ internal sealed class NbdListCommand : Command
         using var servers = new StartedServers(session);
         var place = NbdArguments.OnePlace(arguments);
         var (address, options) = NbdArguments.Server(arguments, servers.NameOf(place));
-        var info = await NbdClient.InspectAllAsync(address, options).ConfigureAwait(false);
+        var info = await NbdClient.InspectAllAsync(address, options, servers.Stop).ConfigureAwait(false);
         var contents = arguments.Has(NbdInfoCommand.Content) ? await NbdInfoCommand.ReadContentsAsync(session, arguments, servers, place, info).ConfigureAwait(false) : [];
         NbdInfoOutput.Write(session.Out, info, place.Name is null ? null : address, contents, arguments.Has(NbdArguments.Json));
         return 0;

@@ -8,6 +8,9 @@ internal sealed class StartedServers(Session session) : IDisposable
 {
     private readonly List<ActivatedServer> _servers = [];
 
+    /// <summary>Cancelled by a signal, once a server was started: it must not be left behind.</summary>
+    public CancellationToken Stop { get; private set; }
+
     /// <summary>The name of a place; a server is started for it, once more each time.</summary>
     /// <exception cref="Core.Errors.BlockException">It could not be started.</exception>
     public string NameOf(NbdPlace place)
@@ -17,8 +20,7 @@ internal sealed class StartedServers(Session session) : IDisposable
             return name;
         }
 
-        // A signal must not leave it behind.
-        session.WatchInterrupts();
+        Stop = session.WatchInterrupts();
         var server = ActivatedServer.Start(place.Command);
         _servers.Add(server);
         return $"nbd+unix:///?socket={Uri.EscapeDataString(server.SocketPath)}";
