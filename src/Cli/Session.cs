@@ -6,6 +6,7 @@ namespace Platter.Cli;
 internal sealed class Session : IDisposable
 {
     private readonly Func<string, string?> _variables;
+    private readonly Lock _complaining = new();
     private Interrupts? _interrupts;
 
     /// <summary>A session over any writers, for tests and for <see cref="Program"/>.</summary>
@@ -56,14 +57,14 @@ internal sealed class Session : IDisposable
     /// <remarks>Only long commands ask for it: a command that ends in milliseconds is better without the thread that waits for signals.</remarks>
     public CancellationToken WatchInterrupts() => (_interrupts ??= new Interrupts()).Token;
 
-    /// <summary>One line on standard error, behind the program's name, without control characters.</summary>
+    /// <summary>One line on standard error, behind the program's name, without control characters. From any thread: lines do not run into each other.</summary>
     public void Complain(string message)
     {
-        Error.Write(ProgramName);
-        Error.Write(": ");
-        Error.Write(SafeText.Clean(message));
-        Error.Write('\n');
-        Error.Flush();
+        lock (_complaining)
+        {
+            Error.Write($"{ProgramName}: {SafeText.Clean(message)}\n");
+            Error.Flush();
+        }
     }
 
     /// <summary>A warning on standard error.</summary>
