@@ -26,8 +26,9 @@ internal static class ConversionCheck
         var result = await CompareOperation.CompareAsync(source, part, strict: false, cancellationToken: cancellationToken).ConfigureAwait(false);
         if (result.Outcome != CompareOutcome.Identical)
         {
+            var shown = path.StartsWith("json:", StringComparison.Ordinal) ? target.Node.Name : path;
             throw new BlockException(
-                BlockErrorKind.Io, $"{path}: verification failed: the copy differs from the source at guest offset {result.At.Value}");
+                BlockErrorKind.Io, $"{shown}: verification failed: the copy differs from the source at guest offset {result.At.Value}");
         }
     }
 }

@@ -138,7 +138,7 @@ internal sealed class NbdInfoCommand : Command
             "trim" => NbdTransmissionFlags.SendTrim,
             "zero" => NbdTransmissionFlags.SendWriteZeroes,
             "rotational" => NbdTransmissionFlags.Rotational,
-            "read-only" or "write" => NbdTransmissionFlags.ReadOnly,
+            "read-only" or "readonly" or "write" => NbdTransmissionFlags.ReadOnly,
             "connect" or "read" or "tls" or "structured" or "structured-reply" or "extended-headers" => null,
             _ => throw new UsageException($"unknown --can, --is or --has option: {SafeText.Clean(question, 64)}"),
         };

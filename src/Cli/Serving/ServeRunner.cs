@@ -20,7 +20,12 @@ internal static class ServeRunner
     public static async ValueTask<int> RunAsync(Session session, ServeSettings settings, ImageArguments images)
     {
         // A device alone needs no address.
-        var inherited = settings.HasAddress || settings.Device is not null ? [] : InheritedSockets.Take(session);
+        var inherited = settings.Device is not null ? [] : InheritedSockets.Take(session);
+        if (inherited.Count > 0 && (settings.HasAddress || settings.VsockPort is not null))
+        {
+            throw new UsageException("a service manager has handed over sockets (LISTEN_FDS): an address cannot be given as well");
+        }
+
         var endPoint = inherited.Count > 0 || settings.VsockPort is not null || (settings.Device is not null && !settings.HasAddress) ? null : EndPointOf(settings);
         var interrupted = session.WatchInterrupts();
         var disks = await ServedDisks.OpenAsync(settings.Exports, images, interrupted).ConfigureAwait(false);

@@ -20,6 +20,9 @@ public sealed partial class ImageNode
     private readonly RequestTracker _requests = new();
     private bool _writerClosed;
 
+    /// <summary>Judges writes to the first bytes of a disk whose format was not declared; null where nobody has to.</summary>
+    internal HeadGuard? HeadGuard { get; init; }
+
     /// <inheritdoc/>
     public override bool IsReadOnly => _writer is null;
 
@@ -51,6 +54,7 @@ public sealed partial class ImageNode
     {
         var writer = Writable();
         ThrowIfOutside(at, buffer.Length);
+        using var pass = HeadGuard is { } guard && HeadGuard.Concerns(at) ? await guard.EnterAsync(at, buffer, cancellationToken).ConfigureAwait(false) : null;
         var rest = buffer;
         while (!rest.IsEmpty)
         {
@@ -85,6 +89,11 @@ public sealed partial class ImageNode
         if (bodyStart >= bodyEnd)
         {
             await WriteZeroBytesAsync(at, length, flags, cancellationToken).ConfigureAwait(false);
+        }
+        else if ((flags & WriteFlags.NoFallback) != 0 && (bodyStart > at.Value || bodyEnd < end))
+        {
+            // Before anything has changed.
+            throw NotFast(bodyStart > at.Value ? at : new(bodyEnd));
         }
         else
         {
@@ -490,6 +499,8 @@ public sealed partial class ImageNode
             : writer.TryWriteZeroesAsync(at, length, mayUnmap, cancellationToken);
     }
 
+    private BlockException NotFast(GuestOffset at) => new(BlockErrorKind.Unsupported, $"{Name}: zeros at {at} would have to be written as bytes");
+
     private async ValueTask WriteZeroBytesAsync(GuestOffset at, long length, WriteFlags flags, CancellationToken cancellationToken)
     {
         if (length <= 0)
@@ -499,7 +510,7 @@ public sealed partial class ImageNode
 
         if ((flags & WriteFlags.NoFallback) != 0)
         {
-            throw new BlockException(BlockErrorKind.Unsupported, $"{Name}: zeros at {at} would have to be written as bytes");
+            throw NotFast(at);
         }
 
         var size = (int)Math.Min(length, 1 << 20);

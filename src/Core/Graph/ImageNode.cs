@@ -100,6 +100,7 @@ public sealed partial class ImageNode : BlockNode
 
     private async ValueTask DisposeAllAsync()
     {
+        HeadGuard?.Dispose();
         await Driver.DisposeAsync().ConfigureAwait(false);
         if (_backing is not null)
         {

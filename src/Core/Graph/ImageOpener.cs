@@ -85,7 +85,13 @@ public sealed class ImageOpener
             }
 
             var chosen = format is null ? _context.Formats.Probe(head.Span) : _context.Formats.Get(format);
-            return await OpenImageAsync(chosen, storage, options, request, above, cancellationToken).ConfigureAwait(false);
+            var guard = format is null && request.Writable && chosen.Name == "raw" ? new HeadGuard(_context.Formats, storage) : null;
+            if (guard is not null)
+            {
+                _context.Warn($"{storage.Name}: nobody has said what format it has, and it was taken for raw: writes that would make it look like another one are refused (-f raw allows them)");
+            }
+
+            return await OpenImageAsync(chosen, storage, options, request, above, guard, cancellationToken).ConfigureAwait(false);
         }
         catch
         {
@@ -115,7 +121,7 @@ public sealed class ImageOpener
     }
 
     private async ValueTask<BlockNode> OpenImageAsync(
-        ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, CancellationToken cancellationToken)
+        ImageFormat format, Storage storage, NodeOptions options, OpenRequest request, List<Opened> above, HeadGuard? guard, CancellationToken cancellationToken)
     {
         var writable = request.Writable || _context.ForRepair;
         if (request.Writable && (_context.MetadataOnly || request.Snapshot is not null))
@@ -173,7 +179,7 @@ public sealed class ImageOpener
                 throw new BlockException(BlockErrorKind.ReadOnly, $"{storage.Name}: {driver.FormatName} images cannot be written to");
             }
 
-            return new ImageNode(driver, backing, whole);
+            return new ImageNode(driver, backing, whole) { HeadGuard = guard };
         }
         catch
         {

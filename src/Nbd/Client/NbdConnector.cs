@@ -247,7 +247,7 @@ internal static class NbdConnector
     {
         SocketError.AccessDenied => BlockErrorKind.AccessDenied,
         SocketError.HostNotFound or SocketError.NoData => BlockErrorKind.NotFound,
-        _ when address.SocketPath is ['/', ..] path && !File.Exists(path) => BlockErrorKind.NotFound,
+        _ when address.SocketPath is { Length: > 0 } path && path[0] != '\0' && !File.Exists(path) => BlockErrorKind.NotFound,
         _ => BlockErrorKind.Io,
     };
 }

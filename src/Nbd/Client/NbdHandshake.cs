@@ -375,9 +375,13 @@ internal sealed partial class NbdHandshake(SocketWire wire, string name)
 
     private BlockException Refused(NbdOptionReplyHeader header, byte[] data, string what)
     {
+        if (header.Type == NbdOptionReplyType.ErrTlsRequired)
+        {
+            return new(BlockErrorKind.Unsupported, $"{name}: the server demands TLS: use nbds:// or nbds+unix://{Said(data)}");
+        }
+
         var (kind, why) = header.Type switch
         {
-            NbdOptionReplyType.ErrTlsRequired => (BlockErrorKind.Unsupported, "it demands TLS: use nbds:// or nbds+unix://"),
             NbdOptionReplyType.ErrUnsup => (BlockErrorKind.Unsupported, "it does not know the option"),
             NbdOptionReplyType.ErrPlatform => (BlockErrorKind.Unsupported, "it cannot on its platform"),
             NbdOptionReplyType.ErrPolicy => (BlockErrorKind.AccessDenied, "its policy forbids it"),

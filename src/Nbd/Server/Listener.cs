@@ -19,6 +19,9 @@ internal sealed class Listener : IDisposable
     private readonly Socket? _socket;
     private readonly ListeningSocket? _special;
     private readonly string? _path;
+
+    // Of the socket's file, by which it is known again: nothing changes that later.
+    private readonly DateTime _madeAt;
     private Thread? _thread;
     private volatile bool _disposed;
 
@@ -27,6 +30,7 @@ internal sealed class Listener : IDisposable
         _socket = socket;
         _path = path;
         EndPoint = socket.LocalEndPoint!;
+        _madeAt = path is null ? default : File.GetLastWriteTimeUtc(path);
     }
 
     private Listener(ListeningSocket special, EndPoint? endPoint) => (_special, EndPoint) = (special, endPoint);
@@ -115,13 +119,38 @@ internal sealed class Listener : IDisposable
             _thread?.Join();
         }
 
-        if (_path is not null)
+        if (_path is not null && File.GetLastWriteTimeUtc(_path) != _madeAt)
         {
-            TryDelete(_path);
+            // Somebody else's by now. The class would delete it all the same when it closes.
+            Abandon(_socket!);
+        }
+        else
+        {
+            if (_path is not null)
+            {
+                TryDelete(_path);
+            }
+
+            _socket?.Dispose();
         }
 
-        _socket?.Dispose();
         _special?.Dispose();
+    }
+
+    private static void Abandon(Socket socket)
+    {
+        try
+        {
+            // Wakes who waits to accept.
+            socket.Shutdown(SocketShutdown.Both);
+        }
+        catch (SocketException)
+        {
+            // Not on every system; its thread then stays with the process.
+        }
+
+        GC.SuppressFinalize(socket);
+        socket.SafeHandle.Dispose();
     }
 
     private static void Bind(Socket socket, EndPoint endPoint, string? path)

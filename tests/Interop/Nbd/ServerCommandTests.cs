@@ -228,6 +228,9 @@ public sealed class ServerCommandTests
         const string Manager =
             "import os,socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen(5)\nos.dup2(s.fileno(),3)\nos.set_inheritable(3,True)\n"
             + "os.environ.update(LISTEN_FDS='1',LISTEN_PID=str(os.getpid()))\nos.execvp(sys.argv[2],sys.argv[2:])\n";
+        var refused = ToolRunner.Run(new ToolCommand("python3", ["-c", Manager, folder["other"], command.Tool, .. command.Arguments, "-k", folder["third"]]) { Environment = command.Environment });
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("LISTEN_FDS", refused.Error, StringComparison.Ordinal);
         using var server = NbdServer.Start(
             new ToolCommand("python3", ["-c", Manager, "{socket}", command.Tool, .. command.Arguments]) { Environment = command.Environment }, folder);
         Assert.Equal("1048576", ToolRunner.RunChecked("nbdinfo", "--size", server.Uri).Text.Trim());

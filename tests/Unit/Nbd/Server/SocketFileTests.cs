@@ -50,6 +50,21 @@ public sealed class SocketFileTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Another_servers_socket_in_its_place_stays_when_it_stops()
+    {
+        _server.Start(new UnixDomainSocketEndPoint(SocketPath));
+        File.Delete(SocketPath);
+        await using var second = new NbdServer(_server.Exports);
+        second.Start(new UnixDomainSocketEndPoint(SocketPath));
+        await _server.StopAsync(TimeSpan.FromSeconds(5));
+        await _server.DisposeAsync();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        using var client = RawClient.Open(new UnixDomainSocketEndPoint(SocketPath), structured: true);
+        Assert.Equal(s_bytes[..512], client.ReadStructured(0, 512));
+    }
+
+    [Fact]
     public void A_socket_whose_server_is_too_busy_to_accept_is_left_to_it()
     {
         using var busy = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);

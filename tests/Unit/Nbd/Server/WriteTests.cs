@@ -157,6 +157,8 @@ public sealed class WriteTests
         using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
         Assert.Equal(NbdError.NotSup, client.Do(NbdCommand.WriteZeroes, 1, 1000, NbdCommandFlags.FastZero));
         Assert.Equal(TestDisks.Pattern(Size)[..4096], client.Read(0, 4096));
+        Assert.Equal(NbdError.NotSup, client.Do(NbdCommand.WriteZeroes, 0, 65536 + 100, NbdCommandFlags.FastZero));
+        Assert.Equal(TestDisks.Pattern(Size)[..4096], client.Read(0, 4096));
         Assert.Equal(NbdError.None, client.Do(NbdCommand.WriteZeroes, 65536, 65536, NbdCommandFlags.FastZero));
         Assert.Equal(new byte[65536], client.Read(65536, 65536));
         Assert.Empty(fixture.Log);
