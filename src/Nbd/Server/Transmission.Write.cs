@@ -17,6 +17,9 @@ internal sealed partial class Transmission
     // A client that sends the data of a write more slowly than this, and a while on top of it, is cut.
     private const double SlowestBytesPerSecond = 64 << 10;
 
+    // From here on another thread writes, while this one receives what comes next: both are copying, and waking it costs little against that.
+    private const int LargeWriteBytes = 256 << 10;
+
     private long _slowUntil;
 
     /// <summary>Answers a request behind whose header come bytes; takes all of them in any case.</summary>
@@ -125,7 +128,7 @@ internal sealed partial class Transmission
     private void Dispatch(DeferredRequest deferred, bool waits)
     {
         var start = Stopwatch.GetTimestamp();
-        if (!IsLast() && (waits || start < _slowUntil))
+        if ((waits || start < _slowUntil || deferred.Cost >= LargeWriteBytes) && !IsLast())
         {
             _workers.Add(_line, deferred, started: false);
             return;
