@@ -50,7 +50,7 @@ internal static class NbdServerRows
                 NbdServer.Platter(b, "raw", ImageFor(b, b.Inputs.NoiseRaw, "platter", pattern), pattern.Writes),
                 NbdServer.QemuNbd(b, "raw", ImageFor(b, b.Inputs.NoiseRaw, "qemu-nbd", pattern), pattern.Writes),
                 NbdServer.Nbdkit(b, ImageFor(b, b.Inputs.NoiseRaw, "nbdkit", pattern), pattern.Writes),
-                .. pattern is { IsCold: false, Connections: 1 } ? [NbdServer.Idle(b, new FileInfo(b.Inputs.NoiseRaw).Length)] : Array.Empty<NbdServer>(),
+                .. pattern is { IsCold: false, Connections: 1, IsCopy: false } ? [NbdServer.Idle(b, new FileInfo(b.Inputs.NoiseRaw).Length)] : Array.Empty<NbdServer>(),
             ]) { Targets = Targets(qemuNbd, nbdkit) };
 
     private static NbdServerBenchmark Qcow2(string name, string question, AccessPattern pattern, double? qemuNbd = null) =>
