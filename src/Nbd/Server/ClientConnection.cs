@@ -196,7 +196,15 @@ internal sealed class ClientConnection
                 step = handshake.Accept(header, filled, reply);
             }
 
-            SendReply(reply);
+            try
+            {
+                SendReply(reply);
+            }
+            catch (SocketException) when (header.Option == NbdOption.Abort)
+            {
+                // It has said that it goes, and did not wait for our goodbye.
+            }
+
             switch (step)
             {
                 case HandshakeStep.Transmission:

@@ -15,6 +15,21 @@ public sealed class NbdServerTests
     private static readonly byte[] s_bytes = TestDisks.Pattern(1 << 20);
 
     [Fact]
+    public async Task Who_says_goodbye_and_does_not_wait_for_ours_is_nothing_to_report()
+    {
+        await using var fixture = new ServerFixture(TestDisks.Memory(new byte[4096]));
+        for (var i = 0; i < 20; i++)
+        {
+            using var client = fixture.Connect();
+            client.Greet();
+            client.SendOption(NbdOption.Abort, []);
+        }
+
+        await fixture.Server.StopAsync(TimeSpan.FromSeconds(5));
+        Assert.Empty(fixture.Log);
+    }
+
+    [Fact]
     public async Task A_client_may_close_at_any_byte_of_the_handshake()
     {
         await using var node = TestDisks.Memory(s_bytes);
