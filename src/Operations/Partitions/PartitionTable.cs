@@ -75,7 +75,8 @@ public static class PartitionTable
 
         // Each logical partition has a small table of its own: itself, and where the next table is, counted from the first one.
         var number = FirstLogical;
-        for (var at = extended; at > 0 && number < FirstLogical + MaxLogical; number++)
+        var seen = new HashSet<long>();
+        for (var at = extended; at > 0 && seen.Add(at) && number < FirstLogical + MaxLogical; number++)
         {
             if (await ReadAsync(disk, at * SectorBytes, SectorBytes, cancellationToken).ConfigureAwait(false) is not { } table
                 || table[510] != 0x55 || table[511] != 0xaa)
