@@ -51,6 +51,25 @@ public sealed class HangUpTests
         Assert.Equal(Large, fixture.Server.Memory.Used);
     }
 
+    [Fact]
+    public async Task A_client_that_leaves_inside_a_reply_is_not_said_to_have_taken_too_long()
+    {
+        await using var node = TestDisks.Memory(new byte[Size]);
+        await using var fixture = new ServerFixture(node);
+        var client = fixture.Open(structured: false);
+        client.Send(NbdCommand.Read, 0, Size);
+
+        // The server is in the middle of sending: the host's buffers take much less than all of it.
+        client.Receive(1000);
+        client.Dispose();
+        while (fixture.Log.Count == 0)
+        {
+            await Task.Delay(1, TestContext.Current.CancellationToken);
+        }
+
+        Assert.DoesNotContain("it took no reply", Assert.Single(fixture.Log), StringComparison.Ordinal);
+    }
+
     /// <summary>Has a write done, and leaves while it is under way; <paramref name="next"/> has arrived together with it.</summary>
     private static async Task LeaveBehindAsync(ServerFixture fixture, HeldStorage storage, byte[] next)
     {
