@@ -263,21 +263,11 @@ public sealed class NbdServer : IAsyncDisposable
         }
     }
 
-    private bool TryAccept(Socket socket)
-    {
-        lock (_gate)
-        {
-            if (!_stopping && _connections.Count >= Options.MaxConnections)
-            {
-                return false;
-            }
+    private bool TryAccept(Socket socket) => TryAccept(socket, null, Options.MaxConnections);
 
-            Accept(socket, null);
-            return true;
-        }
-    }
+    private void Accept(Socket socket, NbdExport? begun) => TryAccept(socket, begun, int.MaxValue);
 
-    private void Accept(Socket socket, NbdExport? begun)
+    private bool TryAccept(Socket socket, NbdExport? begun, int limit)
     {
         ClientConnection connection;
         lock (_gate)
@@ -285,13 +275,19 @@ public sealed class NbdServer : IAsyncDisposable
             if (_stopping)
             {
                 socket.Dispose();
-                return;
+                return true;
+            }
+
+            if (_connections.Count >= limit)
+            {
+                return false;
             }
 
             connection = new ClientConnection(socket, this, ++_accepted, begun);
             _connections.Add(connection);
         }
 
+        // Not under the lock: what fails here takes the other one, which is held by whoever waits for a place and asks for this one.
         try
         {
             connection.Start();
@@ -303,5 +299,7 @@ public sealed class NbdServer : IAsyncDisposable
             Remove(connection);
             Report($"client {connection.Number}: no thread can be started for it");
         }
+
+        return true;
     }
 }

@@ -170,11 +170,8 @@ internal sealed class ReplySender(NbdWire wire) : IDisposable
         while (TakeBatch(mayWait ? BatchBytes : NoWaitBytes) is var used and >= 0)
         {
             var replies = used > 0 ? _batch.AsSpan(0, used) : _done[0].Reply;
-            if (!_failed && !TrySend(replies, mayWait))
+            if (!_failed && !TrySend(replies, mayWait) && TryHandOver(used))
             {
-                // The batch is copied, or a single request: either way it is sent by the other thread first of all.
-                _pending = used;
-                HandOver();
                 return;
             }
 
@@ -253,12 +250,17 @@ internal sealed class ReplySender(NbdWire wire) : IDisposable
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // Wakes the thread that waits for requests; it reports.
-            _failure = e;
-            _failed = true;
-            wire.Cut();
+            Fail(e);
             return true;
         }
+    }
+
+    /// <summary>Wakes the thread that waits for requests; it reports.</summary>
+    private void Fail(Exception e)
+    {
+        _failure = e;
+        _failed = true;
+        wire.Cut();
     }
 
     private void ReleaseBatch()
@@ -271,20 +273,32 @@ internal sealed class ReplySender(NbdWire wire) : IDisposable
         _done.Clear();
     }
 
-    private void HandOver()
+    /// <summary>Leaves the queue to the connection's own thread; false, and the end of the connection, when the host has none left for it.</summary>
+    private bool TryHandOver(int used)
     {
         lock (_finishedGate)
         {
-            _handedOver = true;
             if (_thread is null)
             {
-                _thread = new Thread(SendFinished, 256 << 10) { IsBackground = true, Name = "NBD replies" };
-                _thread.Start();
+                var thread = new Thread(SendFinished, 256 << 10) { IsBackground = true, Name = "NBD replies" };
+                try
+                {
+                    thread.Start();
+                }
+                catch (OutOfMemoryException e)
+                {
+                    Fail(e);
+                    return false;
+                }
+
+                _thread = thread;
             }
-            else
-            {
-                Monitor.Pulse(_finishedGate);
-            }
+
+            // The batch is copied, or a single request: either way it is sent by the other thread first of all.
+            _pending = used;
+            _handedOver = true;
+            Monitor.Pulse(_finishedGate);
+            return true;
         }
     }
 }

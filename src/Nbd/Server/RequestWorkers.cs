@@ -106,9 +106,10 @@ internal sealed class RequestWorkers : IDisposable
         }
         catch (OutOfMemoryException)
         {
-            // The host has no thread left: what is queued waits for those there are.
+            // The host has no thread left: what is queued waits for those there are, or until it has one.
             _threads--;
             _ = first is not null ? first.Running-- : 0;
+            ArmRescue();
         }
     }
 

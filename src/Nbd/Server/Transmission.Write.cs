@@ -136,7 +136,7 @@ internal sealed partial class Transmission
 
         if (waits)
         {
-            Flush();
+            FlushBefore(deferred);
         }
 
         FinishHere(deferred);
@@ -144,6 +144,20 @@ internal sealed partial class Transmission
         if (end - start > s_slowTicks)
         {
             _slowUntil = end + s_slowForTicks;
+        }
+    }
+
+    /// <summary>Sends what is ready; gives back what a request took when that fails, or the connection would wait for it for ever.</summary>
+    private void FlushBefore(DeferredRequest taken)
+    {
+        try
+        {
+            Flush();
+        }
+        catch
+        {
+            taken.Release();
+            throw;
         }
     }
 

@@ -269,7 +269,6 @@ internal sealed partial class Transmission : IDisposable
     /// <summary>Waits until the client's budget has room, and what all clients share if it takes more than its own; and takes it.</summary>
     private DeferredRequest Take(int bytes)
     {
-        DeferredRequest deferred;
         bool mustWait, borrows;
         lock (_budget)
         {
@@ -288,11 +287,7 @@ internal sealed partial class Transmission : IDisposable
                 Monitor.Wait(_budget);
             }
 
-            _inFlight++;
-            _inFlightBytes += bytes;
-            deferred = _pool.TryPop(out var pooled) ? pooled : new DeferredRequest(this);
             borrows = bytes > RequestMemory.OwnBytes - _ownBytes;
-            _ownBytes += borrows ? 0 : bytes;
         }
 
         if (borrows && !Memory.TryTake(bytes))
@@ -301,8 +296,16 @@ internal sealed partial class Transmission : IDisposable
             Memory.Take(bytes);
         }
 
-        deferred.Take(bytes, borrows);
-        return deferred;
+        // Counted only now, so that nothing is left to give back when the client has gone before. Nobody but this thread takes any of the budget.
+        lock (_budget)
+        {
+            _inFlight++;
+            _inFlightBytes += bytes;
+            _ownBytes += borrows ? 0 : bytes;
+            var deferred = _pool.TryPop(out var pooled) ? pooled : new DeferredRequest(this);
+            deferred.Take(bytes, borrows);
+            return deferred;
+        }
     }
 
     /// <summary>Answers on this thread, unless something really suspends.</summary>

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
@@ -59,9 +60,18 @@ internal sealed class SocketWire(Socket socket, bool blocking = false) : NbdWire
     /// <inheritdoc/>
     public override void Send(ReadOnlySpan<byte> bytes)
     {
-        while (bytes.Length > 0)
+        var start = Stopwatch.GetTimestamp();
+        try
         {
-            bytes = bytes[socket.Send(bytes)..];
+            while (bytes.Length > 0)
+            {
+                bytes = bytes[socket.Send(bytes)..];
+            }
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.TimedOut && !MayHaveTimedOut(start))
+        {
+            // The peer has hung up. .NET calls that a timeout, too, when a part of the bytes was out already.
+            throw new SocketException((int)SocketError.ConnectionReset);
         }
     }
 
@@ -146,6 +156,10 @@ internal sealed class SocketWire(Socket socket, bool blocking = false) : NbdWire
         cancellationToken.ThrowIfCancellationRequested();
         return cancellationToken.UnsafeRegister(static wire => ((SocketWire)wire!).Cut(), this);
     }
+
+    // A tenth less, for clocks that do not agree.
+    private bool MayHaveTimedOut(long start) =>
+        socket.SendTimeout is > 0 and var limit && Stopwatch.GetElapsedTime(start).TotalMilliseconds >= 0.9 * limit;
 
     // For a socket, 0 means for ever; less than a millisecond is not 0.
     private static int Milliseconds(TimeSpan timeout) =>
