@@ -179,9 +179,11 @@ public sealed partial class FileStorage
         try
         {
             // Without the native call nobody can look at the type first, and opening a FIFO blocks: so do it where that hurts nobody.
-            var opening = Task.Run(() => File.OpenHandle(
-                path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
-            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(1))).GetAwaiter().GetResult() != opening)
+            // On a thread of its own: those of the pool may all be busy, and that is not what is waited for.
+            var opening = Task.Factory.StartNew(
+                () => File.OpenHandle(path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete),
+                CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(3))).GetAwaiter().GetResult() != opening)
             {
                 throw new BlockException(BlockErrorKind.NotAllowed, $"{path}: is neither a regular file nor a block device");
             }

@@ -133,7 +133,7 @@ public sealed class LimitTests
     public async Task A_client_that_stops_inside_the_data_of_a_write_is_cut_and_its_memory_is_free_again(int pause)
     {
         await using var node = TestDisks.Raw(new MemoryStorage("m", TestDisks.Pattern(Size)), Size);
-        await using var fixture = Writable(node, new() { ReceiveTimeout = TimeSpan.FromMilliseconds(200) });
+        await using var fixture = Writable(node, new() { ReceiveTimeout = TimeSpan.FromMilliseconds(pause == 0 ? 200 : 2000) });
         using var client = RawClient.Open(fixture.EndPoint, NbdHeaderStyle.Structured);
         const int Length = (1 << 20) + 1;
         client.Send(NbdCommand.Write, 0, Length);
