@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Platter.Core.Errors;
@@ -179,16 +180,27 @@ public sealed partial class FileStorage
         try
         {
             // Without the native call nobody can look at the type first, and opening a FIFO blocks: so do it where that hurts nobody.
-            // On a thread of its own: those of the pool may all be busy, and that is not what is waited for.
-            var opening = Task.Factory.StartNew(
-                () => File.OpenHandle(path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete),
-                CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-            if (Task.WhenAny(opening, Task.Delay(TimeSpan.FromSeconds(3))).GetAwaiter().GetResult() != opening)
+            SafeFileHandle? opened = null;
+            ExceptionDispatchInfo? failure = null;
+            var opening = new Thread(() =>
+            {
+                try
+                {
+                    opened = File.OpenHandle(path, FileMode.Open, writable ? FileAccess.ReadWrite : FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+                }
+                catch (Exception e)
+                {
+                    failure = ExceptionDispatchInfo.Capture(e);
+                }
+            }) { IsBackground = true };
+            opening.Start();
+            if (!opening.Join(TimeSpan.FromSeconds(3)))
             {
                 throw new BlockException(BlockErrorKind.NotAllowed, $"{path}: is neither a regular file nor a block device");
             }
 
-            return opening.GetAwaiter().GetResult();
+            failure?.Throw();
+            return opened!;
         }
         catch (Exception e) when (HostErrors.IsHostError(e))
         {
